@@ -1,0 +1,97 @@
+# Everything a person or a CI machine runs. `make demo` and `make test` need a CPython with venv and headers and a
+# C++20 compiler (Debian: python3-dev python3-venv g++ make); all else comes from PyPI into $(VENV).
+#
+# Tests and the demo run against the built wheel, installed as a user would install it, never against the source
+# folder. Files under $(VENV) and dist/ stamp what is done, so that a second run starts at once.
+#
+#   make demo QUERY="split a command line"    the main job; without QUERY it asks its own
+#   make test                                 lint, C++ tests, Python tests
+#   make native-test | sanitize | lint | format | bench | wheel | clean
+#
+# PyPI's torch brings CUDA along; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives the smaller CPU one.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
+           $(shell find native multipy_actors -type f -not -path '*/__pycache__/*' 2>/dev/null)
+FORMATTED_CPP = $(shell find native tests/native -name '*.h' -o -name '*.cpp')
+PYTHON_CODE = multipy_actors tests examples $(wildcard benches)
+CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DMULTIPY_NATIVE_TESTS=ON \
+            -DPython_EXECUTABLE=$(abspath $(BIN))/python \
+            -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export QUERY
+
+.PHONY: demo test pytest wheel native-test sanitize bench lint format clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed-demo
+	$(BIN)/python examples/semantic_search.py $(if $(QUERY),"$$QUERY")
+
+test: lint native-test pytest
+
+# Bare pytest: `python -m pytest` would put the source folder, which has no extension, before the installed wheel.
+pytest: $(VENV)/installed-test
+	$(BIN)/pytest
+
+wheel: dist/built
+
+$(VENV)/tools: | $(BIN)/python
+	$(PIP) install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" cmake ninja
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Without isolation the build folder keeps pointing at the same tools, and a rebuild compiles only what changed.
+dist/built: $(SOURCES) | $(VENV)/tools
+	rm -rf dist
+	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir dist .
+	touch $@
+
+# The extra's torch pin and the packages that want any torch must meet in one pip command. The second command
+# replaces a wheel of the same version, which pip would take for installed.
+$(VENV)/installed-%: dist/built
+	@echo "Installing the wheel and what the '$*' extra needs; the first time this downloads torch."
+	$(PIP) install --quiet "$$(echo dist/*.whl)[$*]"
+	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
+	touch $@
+
+native-test: | $(VENV)/tools
+	$(CONFIGURE) -B build/native
+	$(BIN)/cmake --build build/native --target multipy_native_tests
+	$(BIN)/ctest --test-dir build/native/tests/native --output-on-failure --no-tests=error
+
+# ThreadSanitizer cannot place its shadow memory under strong address randomisation, hence setarch.
+sanitize: | $(VENV)/tools
+	$(CONFIGURE) -B build/asan -DMULTIPY_SANITIZER=address,undefined
+	$(BIN)/cmake --build build/asan --target multipy_native_tests
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  $(BIN)/ctest --test-dir build/asan/tests/native --output-on-failure --no-tests=error
+	$(CONFIGURE) -B build/tsan -DMULTIPY_SANITIZER=thread
+	$(BIN)/cmake --build build/tsan --target multipy_native_tests
+	TSAN_OPTIONS=halt_on_error=1 setarch --addr-no-randomize \
+	  $(BIN)/ctest --test-dir build/tsan/tests/native --output-on-failure --no-tests=error
+
+bench: $(VENV)/installed-bench
+	$(BIN)/asv machine --yes
+	$(BIN)/asv run --python=same --show-stderr
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff format --check $(PYTHON_CODE)
+	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/mypy --strict multipy_actors
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(FORMATTED_CPP)
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff format $(PYTHON_CODE)
+	$(BIN)/ruff check --fix $(PYTHON_CODE)
+	$(BIN)/clang-format -i $(FORMATTED_CPP)
+
+# Keeps $(VENV), which took long to fill.
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,101 @@
+"""Ray-style actors in isolated CPython interpreters inside one process.
+
+`import multipy_actors as multipy`. Names are loaded on first use: a private interpreter imports this package
+to run its worker loop, and start-up is part of the product.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from multipy_actors.errors import (
+        ActorClosedError,
+        DeadlockError,
+        ImageError,
+        InterpreterStartError,
+        Interrupted,
+        MailboxFullError,
+        MultipyError,
+        PoolClosedError,
+        RemoteError,
+        RemoteTraceback,
+        SerializationError,
+    )
+    from multipy_actors.futures import Future, get
+    from multipy_actors.handles import ReplicatedObj, replicate
+    from multipy_actors.interpreter import Environment, Interpreter, PathEnvironment
+    from multipy_actors.pool import Pool, default_pool, init, shutdown
+    from multipy_actors.remote import remote
+    from multipy_actors.values import copied
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "errors": (
+        "ActorClosedError",
+        "DeadlockError",
+        "ImageError",
+        "InterpreterStartError",
+        "Interrupted",
+        "MailboxFullError",
+        "MultipyError",
+        "PoolClosedError",
+        "RemoteError",
+        "RemoteTraceback",
+        "SerializationError",
+    ),
+    "futures": ("Future", "get"),
+    "handles": ("ReplicatedObj", "replicate"),
+    "interpreter": ("Environment", "Interpreter", "PathEnvironment"),
+    "pool": ("Pool", "default_pool", "init", "shutdown"),
+    "remote": ("remote",),
+    "values": ("copied",),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ActorClosedError",
+    "DeadlockError",
+    "Environment",
+    "Future",
+    "ImageError",
+    "Interpreter",
+    "InterpreterStartError",
+    "Interrupted",
+    "MailboxFullError",
+    "MultipyError",
+    "PathEnvironment",
+    "Pool",
+    "PoolClosedError",
+    "RemoteError",
+    "RemoteTraceback",
+    "ReplicatedObj",
+    "SerializationError",
+    "copied",
+    "default_pool",
+    "get",
+    "init",
+    "remote",
+    "replicate",
+    "shutdown",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module that defines it."""
+    try:
+        module = _MODULE_OF[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *__all__})

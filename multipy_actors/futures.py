@@ -1,0 +1,273 @@
+"""Futures of calls in other interpreters.
+
+Problem: users have `concurrent.futures` and `asyncio` code, so our future must be a true
+`concurrent.futures.Future`; but the thread that completes a call has another GIL and must not need the
+host's to do so.
+
+Model: a Future is a view of a `_native.Call` in common memory. Its state is read from the call, its value is
+decoded when first asked for, on the asking thread. `result()` waits on the call itself. Only if somebody
+*watches* (a callback, `concurrent.futures.wait`, `await`) is the call asked to report to the one notifier
+thread of this interpreter, which then runs callbacks and wakes waiters. The fields of the base class that
+`concurrent.futures` itself looks into (`_state`, `_condition`, `_waiters`) are properties, made on demand.
+
+The notifier also releases tensors this interpreter exported and others have done with.
+
+Threads and locks: any thread may use a future; its `_condition` guards callbacks, waiters and the decoded
+value. The notifier is a daemon thread and holds no lock while it runs callbacks. At exit it is stopped; what
+completes later tells nobody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from concurrent.futures import CancelledError
+from concurrent.futures import Future as BaseFuture
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from multipy_actors import _native, values
+from multipy_actors.errors import PoolClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable
+
+T = TypeVar("T")
+
+__all__ = ["Future", "get"]
+
+_STATES = {
+    _native.CallState.PENDING: PENDING,
+    _native.CallState.RUNNING: RUNNING,
+    _native.CallState.SUCCEEDED: FINISHED,
+    _native.CallState.FAILED: FINISHED,
+    _native.CallState.CANCELLED: CANCELLED_AND_NOTIFIED,
+}
+
+
+class Future(BaseFuture[T]):
+    """What a call will return: a `concurrent.futures.Future` that can also be awaited.
+
+    `result()` raises what the call raised, in its own type, with the remote traceback as its `__cause__`.
+    Tensors in the value are received when it is first asked for.
+    """
+
+    def __init__(self, call: _native.Call) -> None:
+        """For the library alone: futures come from `submit`."""
+        # The base class's fields are made on demand: most futures are only ever asked for their result.
+        self._call = call
+        self._outcome: tuple[Any, BaseException | None] | None = None
+
+    # What concurrent.futures and asyncio look into ---------------------------------------------------------
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        return _STATES[self._call.state]
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        fields = self.__dict__
+        if "condition" not in fields:
+            fields.setdefault("condition", threading.Condition())
+        return fields["condition"]  # type: ignore[no-any-return]
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        # Whoever looks is about to add itself.
+        waiters: list[Any] = self.__dict__.setdefault("waiters", [])
+        self._watch()
+        return waiters
+
+    def _watch(self) -> None:
+        """Have the notifier told when the call is done, once."""
+        if self.__dict__.setdefault("watched", self) is self:
+            self.__dict__["watched"] = None
+            _notifier().watch(self)
+
+    def _announce(self) -> None:
+        """Tell whoever watches that the call is done; on the notifier's thread."""
+        with self._condition:
+            waiters, callbacks = self.__dict__.get("waiters", ()), self.__dict__.pop("callbacks", ())
+            self.__dict__["announced"] = True
+            self._condition.notify_all()
+            state = self._call.state
+            for waiter in waiters:
+                if state is _native.CallState.CANCELLED:
+                    waiter.add_cancelled(self)
+                elif state is _native.CallState.FAILED:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+        for callback in callbacks:
+            self._run_callback(callback)
+
+    def _run_callback(self, callback: Callable[[Future[T]], object]) -> None:
+        try:
+            callback(self)
+        except Exception:
+            LOGGER.exception("exception calling callback for %r", self)
+
+    # The public interface ----------------------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Take the call back if it has not started; says whether it is cancelled."""
+        cancelled = self._call.cancel() or self._call.state is _native.CallState.CANCELLED
+        if cancelled:
+            with self._condition:
+                self._condition.notify_all()
+        return cancelled
+
+    def cancelled(self) -> bool:
+        """Say whether the call was cancelled."""
+        return self._call.state is _native.CallState.CANCELLED
+
+    def running(self) -> bool:
+        """Say whether the call is running now."""
+        return self._call.state is _native.CallState.RUNNING
+
+    def done(self) -> bool:
+        """Say whether the call has returned, raised or been cancelled."""
+        return self._call.done()
+
+    def result(self, timeout: float | None = None) -> T:
+        """Return the call's value, or raise what it raised.
+
+        Waits `timeout` seconds at most (TimeoutError); CancelledError if it was cancelled. Ctrl-C interrupts
+        the wait at once.
+        """
+        value, error = self._settle(timeout)
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del self, error  # they are in the traceback's frames: no cycles
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Return what the call raised, or None; waits like `result`."""
+        return self._settle(timeout)[1]
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call `fn(self)` when the call is done, on this interpreter's notifier thread; at once if it is."""
+        with self._condition:
+            if not self._call.done() and not self.__dict__.get("announced", False):
+                self.__dict__.setdefault("callbacks", []).append(fn)
+                pending = True
+            else:
+                pending = False
+        if pending:
+            self._watch()
+        else:
+            self._run_callback(fn)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in whatever event loop runs, as often as you like."""
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    def __repr__(self) -> str:
+        """Name the state."""
+        return f"<multipy.Future at {id(self):#x} state={self._state.lower()}>"
+
+    def _settle(self, timeout: float | None) -> tuple[Any, BaseException | None]:
+        """Wait, and decode the outcome once."""
+        if self._outcome is None:
+            if not self._call.wait(timeout):
+                raise FutureTimeoutError()
+            if self._call.state is _native.CallState.CANCELLED:
+                raise CancelledError()
+            with self._condition:
+                if self._outcome is None:
+                    self._outcome = self._decode()
+        return self._outcome
+
+    def _decode(self) -> tuple[Any, BaseException | None]:
+        data, tensors = self._call.result()
+        if self._call.state is _native.CallState.SUCCEEDED:
+            try:
+                return values.decode(data, tensors), None
+            except Exception as error:
+                return None, error
+        if not data:
+            return None, PoolClosedError("the interpreter ended before the call was done")
+        return None, values.decode_exception(data, tensors)
+
+
+@overload
+def get(futures: BaseFuture[T], timeout: float | None = None) -> T: ...
+@overload
+def get(futures: Iterable[BaseFuture[T]], timeout: float | None = None) -> list[T]: ...
+def get(futures: Any, timeout: float | None = None) -> Any:
+    """Return the value of one future, or the list of values of several.
+
+    `timeout` bounds the whole wait, in seconds (TimeoutError). The first failure in the order given is
+    raised.
+    """
+    if isinstance(futures, BaseFuture):
+        return futures.result(timeout)
+    if timeout is None:
+        return [future.result() for future in futures]
+    import time
+
+    deadline = time.monotonic() + timeout
+    return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
+
+
+class _Notifier:
+    """The thread that runs callbacks and releases, and what it watches."""
+
+    def __init__(self) -> None:
+        self._queue = _native.CompletionQueue()
+        self._watched: dict[int, Future[Any]] = {}
+        self._thread = threading.Thread(target=self._run, name="multipy-notifier", daemon=True)
+        _native.watch_returns(self._queue)
+        self._thread.start()
+        atexit.register(self.stop)
+
+    def watch(self, future: Future[Any]) -> None:
+        self._watched[future._call.key] = future
+        future._call.watch(self._queue)
+
+    def _run(self) -> None:
+        while True:
+            call = self._queue.pop()
+            _native.drain_returns()
+            if call is not None:
+                future = self._watched.pop(call.key)
+                future._announce()
+                del call, future
+            elif self._queue.closed():
+                return
+
+    def stop(self) -> None:
+        _native.watch_returns(None)
+        self._queue.close()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5.0)
+
+
+_notifier_lock = threading.Lock()
+_the_notifier: _Notifier | None = None
+
+
+def _notifier() -> _Notifier:
+    global _the_notifier
+    if _the_notifier is None:
+        with _notifier_lock:
+            if _the_notifier is None:
+                _the_notifier = _Notifier()
+    return _the_notifier
+
+
+def start_notifier() -> None:
+    """See to it that what this interpreter exports will be released even if no future is ever watched."""
+    _notifier()
+
+
+def forget_after_fork() -> None:
+    """Start anew in a forked child, which has none of its parent's threads."""
+    global _the_notifier, _notifier_lock
+    _the_notifier = None
+    _notifier_lock = threading.Lock()

@@ -1,0 +1,160 @@
+"""Where a private interpreter comes from: its libpython, and a configuration that mirrors the host's.
+
+Problem: a private Python must behave as the user's own does: the same version, the same packages, the same
+flags. The host's command line and environment variables have been read already, so what they amounted to is
+told field by field (the names are PyConfig's), and the interpreter itself reads neither.
+
+Model: `find_libpython` finds the shared library of the running version, `boot_settings` lists the fields,
+and an `Environment` adds package folders. An `Interpreter` is the user's view of one interpreter of a pool;
+the pool owns it.
+
+Threads: any; what is found is cached. The settings are read from `sys` when a pool is made, so a later
+change of the host's `sys.path` reaches later pools only.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multipy_actors.errors import InterpreterStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from multipy_actors.futures import Future
+    from multipy_actors.pool import Pool
+
+T = TypeVar("T")
+
+__all__ = ["Environment", "Interpreter", "PathEnvironment", "find_libpython"]
+
+
+class Environment:
+    """What interpreters see of the installation: by default just what the host sees.
+
+    Subclass it and override `search_paths` to change where they import from.
+    """
+
+    def search_paths(self, host: Sequence[str]) -> list[str]:
+        """Return the interpreter's `sys.path`, given the host's."""
+        return list(host)
+
+
+class PathEnvironment(Environment):
+    """The host's environment with more package folders, searched first."""
+
+    def __init__(self, *paths: str | os.PathLike[str]) -> None:
+        """Put `paths` before the host's `sys.path`."""
+        self.paths = [os.path.abspath(os.fspath(path)) for path in paths]
+
+    def search_paths(self, host: Sequence[str]) -> list[str]:
+        """Return `paths`, then the host's."""
+        return [*self.paths, *host]
+
+
+class Interpreter:
+    """One private interpreter of a pool.
+
+    Attributes: `id` counts from 0 within the pool.
+    """
+
+    def __init__(self, pool: Pool, id: int) -> None:
+        """For Pool alone; use `pool.interpreters`."""
+        self._pool = pool
+        self.id = id
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in this interpreter, after what was submitted to it before."""
+        return self._pool._submit_to(self.id, fn, args, kwargs)
+
+    def statistics(self) -> dict[str, float]:
+        """Calls `done`, `failed` and `queued`, and `busy_seconds`."""
+        return self._pool._native.statistics(self.id)
+
+    def __repr__(self) -> str:
+        """Name the pool and the number."""
+        return f"<Interpreter {self.id} of {self._pool!r}>"
+
+
+@functools.cache
+def find_libpython() -> str:
+    """Return the path of the shared libpython of the running Python's version.
+
+    It is the one sysconfig knows of or, for a Python whose libpython is inside the executable, the one beside
+    it or from the distribution. Raises InterpreterStartError, naming the package to install, if there is none.
+    """
+    import sysconfig
+
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    abiflags = getattr(sys, "abiflags", "")
+    names = [sysconfig.get_config_var("INSTSONAME"), sysconfig.get_config_var("LDLIBRARY")]
+    names += [f"libpython{version}{abiflags}.so.1.0", f"libpython{version}{abiflags}.so"]
+    names = [name for name in dict.fromkeys(names) if name and ".so" in name]
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    folders = [
+        sysconfig.get_config_var("LIBDIR"),
+        os.path.join(sys.base_exec_prefix, "lib"),
+        os.path.join(sys.base_exec_prefix, "lib", multiarch),
+        os.path.join("/usr/lib", multiarch),
+        "/usr/lib64",
+        sysconfig.get_config_var("LIBPL"),
+    ]
+    folders = [folder for folder in dict.fromkeys(folders) if folder]
+    for folder in folders:
+        for name in names:
+            path = os.path.join(folder, name)
+            if os.path.isfile(path):
+                return os.path.realpath(path)
+    raise InterpreterStartError(
+        f"no shared libpython{version} for {sys.executable}: looked for {', '.join(names)} in "
+        f"{', '.join(folders)}. On Debian and Ubuntu install the package libpython{version}, on Fedora "
+        f"python3-libs; with pyenv reinstall Python with PYTHON_CONFIGURE_OPTS=--enable-shared."
+    )
+
+
+def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
+    """Return the PyConfig fields that make a private interpreter like this one, importing from `search_paths`."""
+    flags = sys.flags
+    settings: list[tuple[str, object]] = [
+        ("utf8_mode", flags.utf8_mode),
+        ("dev_mode", int(flags.dev_mode)),
+        ("isolated", 0),
+        ("use_environment", 0),
+        ("safe_path", 1),  # the host's first entry of sys.path is in search_paths already
+        ("site_import", int(not flags.no_site)),
+        ("user_site_directory", int(not flags.no_user_site)),
+        ("optimization_level", flags.optimize),
+        ("write_bytecode", int(not sys.dont_write_bytecode)),
+        ("bytes_warning", flags.bytes_warning),
+        ("program_name", sys.executable or "python3"),
+        ("executable", sys.executable or "python3"),
+        ("base_executable", getattr(sys, "_base_executable", None) or sys.executable or "python3"),
+        ("prefix", sys.prefix),
+        ("exec_prefix", sys.exec_prefix),
+        ("base_prefix", sys.base_prefix),
+        ("base_exec_prefix", sys.base_exec_prefix),
+        ("platlibdir", sys.platlibdir),
+        ("filesystem_encoding", sys.getfilesystemencoding()),
+        ("filesystem_errors", sys.getfilesystemencodeerrors()),
+    ]
+    if getattr(sys, "_stdlib_dir", None):
+        settings.append(("stdlib_dir", sys._stdlib_dir))
+    if sys.pycache_prefix:
+        settings.append(("pycache_prefix", sys.pycache_prefix))
+    if sys.__stdout__ is not None:
+        settings.append(("stdio_encoding", sys.__stdout__.encoding))
+        settings.append(("stdio_errors", sys.__stdout__.errors or "strict"))
+    seed = os.environ.get("PYTHONHASHSEED", "random")
+    if seed != "random" and not flags.ignore_environment:
+        settings.append(("hash_seed", seed))
+    settings += [("module_search_paths", path) for path in search_paths]
+    settings += [("argv", arg) for arg in getattr(sys, "argv", None) or [""]]
+    settings += [("orig_argv", arg) for arg in sys.orig_argv]
+    settings += [("warnoptions", option) for option in sys.warnoptions]
+    settings += [
+        ("xoptions", name if value is True else f"{name}={value}") for name, value in sys._xoptions.items()
+    ]
+    return [(name.encode(), os.fsencode(str(value))) for name, value in settings]

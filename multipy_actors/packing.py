@@ -1,0 +1,240 @@
+"""Data as msgpack, with every type kept exactly.
+
+Problem: msgpack is fast and compact but knows nine types, and it silently turns a bytearray into bytes, a
+tuple into a list and a subclass into its base. What arrives must equal what was sent, type included.
+
+Model: `pack` returns a document, or None if the value must be pickled. A document is either plain msgpack,
+if the value is made of `_PLAIN` types only, or tagged msgpack, `[TAGGED, document]`, if it also holds what
+`_WRITERS` knows: tuples, sets, complex, dates, tensors, NumPy scalars. In a tagged document a
+container is a list whose first item is a mark, so that it is written in one pass at any depth; the rest are
+extension types. A tensor is a marked list: its number in the table of tensors, and its description.
+
+Before packing, `_scan` looks at the exact types in the value, level by level with `gc.get_referents`,
+which runs at C speed (a tenth of a recursive function in Python). Left to pickle are bytearrays and
+memoryviews, which msgpack packs before it would ask us, and whatever is not known by exact type, is nested
+deeper than msgpack allows, contains itself, or has a string that is not valid Unicode. A list met twice in
+a packed value arrives as two equal lists, as from any data format.
+
+Threads: any. A writer is out of the free list while in use, because a finaliser may run and pack something
+in the middle of a call. `_WRITERS` only grows.
+
+Guarantee: an empty dict aside, no document begins with the byte that pickles begin with.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import date, datetime, time, timedelta, timezone
+from gc import get_referents
+
+from msgpack import ExtType, Packer, unpackb  # type: ignore[import-untyped]
+
+from multipy_actors import tensors
+from multipy_actors.tensors import Incoming, Outgoing
+
+TYPE_CHECKING = False  # importing typing would take longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["pack", "unpack"]
+
+_TUPLE, _SET, _FROZENSET, _TENSOR = 1, 2, 3, 4
+_INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR = range(16, 24)
+_TAG = 127
+_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _TAG)}
+_TAGGED = b"\x92\xc7\x00\x7f"  # how msgpack writes the beginning of [_MARKS[_TAG], document]
+
+_ATOMS = frozenset((type(None), bool, int, float, str, bytes))
+_PLAIN = _ATOMS | {list, dict}
+_CONTAINERS = frozenset((list, dict, tuple, set, frozenset))
+_STRUCTURE = _ATOMS | _CONTAINERS
+_MAX_DEPTH = 150  # of containers; msgpack packs 511 levels
+_MANY = 64  # containers on one level, from which on it is worth looking for repeated ones
+_LARGE = 1 << 20  # bytes; a packer's buffer of this size is not worth keeping
+
+
+class _Unfit(Exception):
+    """The value must be pickled."""
+
+
+# Writing ---------------------------------------------------------------------------------------------------
+
+
+def pack(value: Any, outgoing: Outgoing) -> bytes | None:
+    """Return `value` as a document, its tensors added to `outgoing`, or None if it is no pure data."""
+    tagged = False if type(value) in _ATOMS else _scan(value)
+    if tagged is None:
+        return None
+    try:
+        writer = _idle_writers.pop()
+    except IndexError:
+        writer = _Writer()
+    writer.outgoing = outgoing
+    try:
+        data = writer.pack([_MARKS[_TAG], value] if tagged else value)
+    except Exception:
+        return None  # what msgpack cannot do, pickle can, or tells why not; this writer's buffer is a ruin
+    if len(data) < _LARGE:
+        writer.outgoing = _NONE
+        _idle_writers.append(writer)
+    return data
+
+
+def _scan(value: Any) -> bool | None:
+    """Say whether `value` needs a tagged document, or None if something in it is for pickle."""
+    kind = type(value)
+    tagged = kind is tuple
+    level = value if tagged or kind is list else [value]  # the first level of a call's arguments for free
+    for _ in range(_MAX_DEPTH):
+        found = set(map(type, level))
+        if not found <= _PLAIN:
+            for kind in found:
+                if kind not in _WRITERS and not _is_known(kind):
+                    return None
+            tagged = True
+        if found.isdisjoint(_CONTAINERS):
+            return tagged
+        # Atoms refer to nothing and may stay on the level, but a tensor refers to what is not data.
+        if len(level) > _MANY or not found <= _STRUCTURE:
+            level = [item for item in level if type(item) in _CONTAINERS]
+            # A value that refers to its parts more than once could have exponentially many.
+            if len(level) > _MANY and len(set(map(id, level))) < len(level):
+                return None
+        level = get_referents(*level)
+    return None
+
+
+def _is_known(kind: type) -> bool:
+    if kind in _WRITERS:
+        return True
+    if tensors.kind_of(kind) is not None:
+        _WRITERS[kind] = _write_tensor
+    elif tensors.is_numpy_scalar(kind):
+        _WRITERS[kind] = _write_scalar
+    else:
+        return False
+    return True
+
+
+_NONE = Outgoing(False)
+
+
+class _Writer:
+    """A packer, and the table of tensors that it fills at the moment."""
+
+    __slots__ = ("outgoing", "pack")
+
+    def __init__(self) -> None:
+        self.outgoing = _NONE
+        self.pack: Callable[[Any], bytes] = Packer(strict_types=True, default=self._default).pack
+
+    def _default(self, obj: Any) -> Any:
+        write = _WRITERS.get(type(obj))
+        if write is None:
+            raise _Unfit(type(obj))  # another thread has just put it there
+        return write(obj, self.outgoing)
+
+
+_idle_writers: list[_Writer] = []
+
+
+def _container(code: int) -> Callable[[Any, Outgoing], Any]:
+    mark = _MARKS[code]
+    return lambda obj, _: [mark, *obj]
+
+
+def _write_tensor(obj: Any, outgoing: Outgoing) -> Any:
+    if tensors.attributes(obj):
+        raise _Unfit("attributes may be anything")
+    index, description = outgoing.add(obj)
+    return [_MARKS[_TENSOR], index, *description]
+
+
+def _write_int(obj: int, _: Outgoing) -> Any:
+    # msgpack asks for help with what it has no room for: integers of more than 64 bits.
+    return ExtType(_INT, obj.to_bytes(obj.bit_length() // 8 + 1, "little", signed=True))
+
+
+def _dated(code: int) -> Callable[[Any, Outgoing], Any]:
+    def write(obj: Any, _: Outgoing) -> Any:
+        state = obj.__reduce_ex__(4)[1]
+        if len(state) == 1:
+            return ExtType(code, state[0])
+        if code == _DATETIME and state[1] is timezone.utc:
+            return ExtType(_DATETIME_UTC, state[0])
+        raise _Unfit("a time zone may be anything")
+
+    return write
+
+
+def _write_scalar(obj: Any, _: Outgoing) -> Any:
+    return ExtType(_SCALAR, tensors.flatten_scalar(obj))
+
+
+_WRITERS: dict[type, Callable[[Any, Outgoing], Any]] = dict.fromkeys(_PLAIN, lambda obj, _: obj)
+_WRITERS |= {
+    int: _write_int,
+    tuple: _container(_TUPLE),
+    set: _container(_SET),
+    frozenset: _container(_FROZENSET),
+    complex: lambda obj, _: ExtType(_COMPLEX, struct.pack("<dd", obj.real, obj.imag)),
+    date: _dated(_DATE),
+    time: _dated(_TIME),
+    datetime: _dated(_DATETIME),
+    timedelta: lambda obj, _: ExtType(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds)),
+}
+
+
+# Reading ---------------------------------------------------------------------------------------------------
+
+
+def unpack(data: bytes, incoming: Incoming) -> Any:
+    """Rebuild the value of a document."""
+    if data[:4] != _TAGGED:
+        return unpackb(data, strict_map_key=False, ext_hook=_read_extension)
+
+    def read_list(items: list[Any]) -> Any:
+        if not items or type(items[0]) is not _Mark:
+            return items
+        make = items[0].make
+        if make is None:
+            return incoming.take(items[1], tuple(items[2:]))
+        del items[0]
+        return make(items)
+
+    return unpackb(data, strict_map_key=False, ext_hook=_read_extension, list_hook=read_list)[1]
+
+
+class _Mark:
+    """The first item of a list that stands for something else, made by `make`; by None if a tensor."""
+
+    __slots__ = ("make",)
+
+    def __init__(self, make: Callable[[list[Any]], Any] | None) -> None:
+        self.make = make
+
+
+def _read_extension(code: int, data: bytes) -> Any:
+    mark = _READ_MARK.get(code)
+    return mark if mark is not None else _READ[code](data)
+
+
+_READ_MARK = {
+    _TUPLE: _Mark(tuple),
+    _SET: _Mark(set),
+    _FROZENSET: _Mark(frozenset),
+    _TENSOR: _Mark(None),
+}
+_READ: dict[int, Callable[[bytes], Any]] = {
+    _INT: lambda data: int.from_bytes(data, "little", signed=True),
+    _COMPLEX: lambda data: complex(*struct.unpack("<dd", data)),
+    # The types rebuild themselves from their pickled state, which typeshed does not tell.
+    _DATE: date,  # type: ignore[dict-item]
+    _TIME: time,  # type: ignore[dict-item]
+    _DATETIME: datetime,  # type: ignore[dict-item]
+    _DATETIME_UTC: lambda data: datetime(data, timezone.utc),  # type: ignore[call-arg, arg-type]
+    _DELTA: lambda data: timedelta(*struct.unpack("<iii", data)),
+    _SCALAR: tensors.rebuild_scalar,
+    _TAG: lambda _: None,  # only says that the document is tagged
+}

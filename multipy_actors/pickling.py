@@ -1,0 +1,144 @@
+"""Everything that is not pure data, as a pickle: functions, classes, objects, models, cyclic values.
+
+Model: pickle protocol 5 as cloudpickle writes it. Importable functions and classes go by reference; those
+of `__main__` and local ones by value, and the receiver makes one class of all the copies it gets. Identity
+and cycles within one pickle are kept. Wherever pickle meets a tensor or an array, `_reduce` puts its number
+in the table of tensors instead, so that it is shared; what DLPack refuses keeps its own way of being
+pickled. A memoryview arrives as one over a copy of its contents (cloudpickle alone would make it bytes).
+
+`copied(x)` is a pickle inside the pickle, written with copies of the tensors in it.
+
+Threads: any. A pickle names only global functions, so `_take` finds its table of tensors in a thread-local
+variable, which `loads` sets and restores: unpickling may run code that unpickles something else.
+
+Security: both ends are one process and one user, so unpickling grants nothing that the sender did not have.
+
+Start-up: cloudpickle is imported when something is first pickled; unpickling needs pickle only.
+"""
+
+from __future__ import annotations
+
+from _thread import _local  # threading.local, without all of threading
+from io import BytesIO
+
+from multipy_actors import tensors
+from multipy_actors.tensors import Incoming, Outgoing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["copied", "dumps", "loads"]
+
+
+class _Copied:
+    """What `copied` returns."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+
+def copied(value: T) -> T:
+    """Mark `value`, an argument or result or a part of one, so that the tensors and arrays in it are sent
+    as copies.
+
+    The receiver gets the value, not the mark, and shares no memory with the sender. Copies are dense: an
+    expanded or sliced tensor arrives without its gaps.
+    """
+    return _Copied(value)  # type: ignore[return-value]
+
+
+def dumps(value: Any, outgoing: Outgoing) -> bytes:
+    """Pickle `value`, its tensors added to `outgoing`. Raises whatever the value's own code raises."""
+    global _pickler_class
+    if _pickler_class is None:
+        _pickler_class = _make_pickler_class()
+    file = BytesIO()
+    pickler = _pickler_class(file, protocol=5)
+    pickler.outgoing = outgoing
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def loads(data: bytes, incoming: Incoming) -> Any:
+    """Rebuild what `dumps` pickled."""
+    from pickle import loads
+
+    outer = getattr(_current, "incoming", None)
+    _current.incoming = incoming
+    try:
+        return loads(data)
+    finally:
+        _current.incoming = outer
+
+
+_current = _local()
+_pickler_class: Any = None
+
+
+def _make_pickler_class() -> Any:
+    import cloudpickle  # type: ignore[import-untyped]
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        outgoing: Outgoing
+
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = _reduce(obj, self.outgoing)
+            return super().reducer_override(obj) if reduced is None else reduced
+
+    return Pickler
+
+
+def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
+    kind = type(obj)
+    if kind is _Copied:
+        inner = Outgoing(True)
+        inner.shared = outgoing.shared
+        return _load_inner, (dumps(obj.value, inner),)
+    if kind is memoryview:
+        return _rebuild_view, _flatten_view(obj)
+    if tensors.is_numpy_scalar(kind):
+        return tensors.rebuild_scalar, (tensors.flatten_scalar(obj),)
+    if tensors.kind_of(kind) is None:
+        return None
+    try:
+        place = outgoing.add(obj)
+    except tensors.Refused:
+        return None
+    attributes = tensors.attributes(obj)
+    if attributes:
+        return _take, place, attributes, None, None, _set_attributes
+    return _take, place
+
+
+def _take(index: int, description: tensors.Description) -> Any:
+    incoming: Incoming = _current.incoming
+    return incoming.take(index, description)
+
+
+def _set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
+    obj.__dict__.update(attributes)
+
+
+def _load_inner(data: bytes) -> Any:
+    return loads(data, _current.incoming)
+
+
+def _flatten_view(view: memoryview) -> tuple[bool, str, tuple[int, ...], bytes]:
+    """Return read-only or not, format, shape and contents, for `_rebuild_view`. Raises TypeError."""
+    code = view.format.lstrip("@")
+    if len(code) != 1 or code not in "cbB?hHiIlLqQnNfd" or (view.ndim > 1 and view.nbytes == 0):
+        raise TypeError(f"a memoryview of format {view.format!r} and shape {view.shape} cannot be rebuilt")
+    return view.readonly, code, view.shape or (), view.tobytes()
+
+
+def _rebuild_view(readonly: bool, code: str, shape: tuple[int, ...], data: bytes) -> memoryview:
+    """Return a memoryview over memory of its own that holds `data`."""
+    view: Any = memoryview(data if readonly else bytearray(data))
+    # cast() takes no zeros in a shape.
+    rebuilt: memoryview = view.cast(code) if shape == (0,) else view.cast(code, shape)
+    return rebuilt

@@ -1,0 +1,347 @@
+"""A pool of private interpreters, as a `concurrent.futures.Executor`.
+
+Model: a Pool owns a `_native.Pool` (the interpreters, their queues and threads) and the mailboxes it posts
+to: one that all interpreters serve, and one per interpreter. A call goes to whichever interpreter is free
+first. Handles of actors (see handles) open mailboxes of their own on the same pool.
+
+Life: the constructor boots all interpreters in parallel and configures each (search paths, preload,
+initializer); `shutdown` closes the queues, and each interpreter then finishes what is queued, runs its atexit
+handlers and is finalised on its own thread. A pool that is dropped or forgotten warns and is closed without
+waiting: what is queued is cancelled, what runs is interrupted, and what cannot be interrupted is left behind.
+
+Threads and locks: all methods may be called from any thread; the native pool has its own lock, and the few
+fields here change only under `_lock`. In a forked child, which has none of the threads, pools are closed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import os
+import sys
+import threading
+import warnings
+import weakref
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multipy_actors import _native, futures, values
+from multipy_actors.errors import InterpreterStartError, PoolClosedError
+from multipy_actors.futures import Future
+from multipy_actors.interpreter import Environment, Interpreter, boot_settings, find_libpython
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from types import TracebackType
+
+T = TypeVar("T")
+
+__all__ = ["Pool", "default_pool", "init", "shutdown"]
+
+# How long code that cannot be interrupted may hold up the end of a failed `with` block or of the process.
+_GRACE_SECONDS = 2.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+_pool_numbers = itertools.count(1)
+_live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+class Pool(Executor):
+    """Private interpreters that run calls in parallel, each with its own GIL and its own modules.
+
+    Use it as any executor, `with Pool(4) as pool: pool.submit(fn, 1).result()`, or put actors into it with
+    `options(pool=pool)`.
+    """
+
+    def __init__(
+        self,
+        interpreters: int | None = None,
+        *,
+        env: Environment | None = None,
+        intra_op_threads: int | str = "auto",
+        preload: Sequence[str] = (),
+        initializer: Callable[..., object] | None = None,
+        initargs: Sequence[Any] = (),
+        name: str | None = None,
+        private: Sequence[str] = (),
+        shared: Sequence[str] = (),
+    ) -> None:
+        """Boot `interpreters` private interpreters (default: one per usable CPU).
+
+        `env` says where they import from. `intra_op_threads` is how many threads torch, OpenMP and BLAS use in
+        each ("auto": CPUs divided by interpreters); variables set in the environment already win. `preload`
+        names modules to import in each, `initializer(*initargs)` is then called in each. `private` and
+        `shared` are file name patterns of libraries that must, or must not, be loaded once per interpreter.
+
+        Raises InterpreterStartError if an interpreter does not come up, and what the initializer raises.
+        """
+        count = usable_cpus() if interpreters is None else interpreters
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise TypeError(f"interpreters must be an int, not {type(interpreters).__name__}")
+        if count < 1:
+            raise ValueError(f"interpreters must be at least 1, not {count}")
+        self._closed = False
+        self._lock = threading.Lock()
+        self._name = name or f"pool-{next(_pool_numbers)}"
+        self._owner_pid = os.getpid()
+        search_paths = (env or Environment()).search_paths(sys.path)
+        self._native = _native.Pool(
+            names=[f"{self._name}-{index}" for index in range(count)],
+            libpython=os.fsencode(find_libpython()),
+            extension=os.fsencode(_native.__file__),
+            settings=boot_settings(search_paths),
+            environment=_thread_variables(intra_op_threads, count),
+            private_patterns=list(private),
+            shared_patterns=list(shared),
+        )
+        self._actor_counts = [0] * count
+        _live_pools.add(self)
+        futures.start_notifier()
+        try:
+            self._native.start()
+            self._native.wait_started()
+            self._any = self._native.open_mailbox(list(range(count)))
+            self._own = [self._native.open_mailbox([index]) for index in range(count)]
+            self.interpreters: Sequence[Interpreter] = tuple(Interpreter(self, i) for i in range(count))
+            configuration = {
+                "search_paths": search_paths,
+                "preload": list(preload),
+                "initializer": initializer,
+                "initargs": tuple(initargs),
+            }
+            futures.get([self._post(own, ("configure",), (), configuration) for own in self._own])
+        except BaseException:
+            self._close_now()
+            raise
+
+    # Calls -------------------------------------------------------------------------------------------------
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run `fn(*args, **kwargs)` in the interpreter that is free first.
+
+        Functions of importable modules travel by name, others by value. Raises SerializationError, naming
+        the argument, if one cannot be sent, and PoolClosedError after `shutdown`.
+        """
+        return self._post(self._mailbox(None), ("call", fn), args, kwargs)
+
+    def map(  # type: ignore[override]
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Return the values of `fn` over the zipped iterables, in their order.
+
+        `chunksize` items travel per call. With `buffersize`, at most so many calls are ahead of the consumer
+        and the iterables are read lazily. `timeout` bounds the wait for each value from now on, in seconds.
+        """
+        if chunksize < 1:
+            raise ValueError(f"chunksize must be at least 1, not {chunksize}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be at least 1, not {buffersize}")
+        mailbox = self._mailbox(None)
+        deadline = None if timeout is None else timeout + _now()
+        items = zip(*iterables, strict=False)
+        chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
+        calls = (self._post(mailbox, ("map", fn), tuple(chunk), {}) for chunk in chunks)
+        ahead: list[Future[list[T]]] = list(itertools.islice(calls, buffersize))
+
+        def results() -> Iterator[T]:
+            try:
+                ahead.reverse()
+                while ahead:
+                    future = ahead.pop()
+                    if buffersize is not None and (following := next(calls, None)) is not None:
+                        ahead.insert(0, following)
+                    yield from future.result(None if deadline is None else deadline - _now())
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+        return results()
+
+    def broadcast(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[Future[T]]:
+        """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
+        self._mailbox(None)
+        data, tensors = values.encode_call(("call", fn), args, kwargs)
+        return [Future(self._native.post(own, data, tensors)) for own in self._own]
+
+    def _submit_to(
+        self, index: int, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[T]:
+        return self._post(self._mailbox(index), ("call", fn), args, kwargs)
+
+    def _mailbox(self, index: int | None) -> int:
+        if self._closed:
+            raise PoolClosedError(f"{self!r}: cannot submit to it any more")
+        return self._any if index is None else self._own[index]
+
+    def _post(
+        self, mailbox: int, operation: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Future[Any]:
+        return Future(self._native.post(mailbox, *values.encode_call(operation, args, kwargs)))
+
+    # Placing actors ----------------------------------------------------------------------------------------
+
+    def _place(self, replicas: int) -> list[int]:
+        """Choose the `replicas` interpreters with the fewest actors; they count as having one more."""
+        with self._lock:
+            counts = self._actor_counts
+            chosen = sorted(sorted(range(len(counts)), key=counts.__getitem__)[:replicas])
+            for index in chosen:
+                counts[index] += 1
+        return chosen
+
+    def _displace(self, interpreters: Iterable[int]) -> None:
+        with self._lock:
+            for index in interpreters:
+                self._actor_counts[index] -= 1
+
+    # Looking at it -----------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return the number of interpreters."""
+        return len(self._native)
+
+    def __bool__(self) -> bool:
+        """A pool is true, however many interpreters it has."""
+        return True
+
+    def __repr__(self) -> str:
+        """Name the pool, its size and whether it is closed."""
+        state = ", closed" if self._closed else ""
+        return f"<multipy.Pool {self._name!r} of {len(self)} interpreters{state}>"
+
+    # Closing -----------------------------------------------------------------------------------------------
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Close the pool: run (or, with `cancel_futures`, cancel) what is queued, then end the interpreters.
+
+        With `wait`, returns when all have ended; else at once. Ctrl-C interrupts the wait.
+        """
+        self._closed = True
+        _live_pools.discard(self) if wait else None
+        if self._owner_pid != os.getpid():
+            return
+        if cancel_futures:
+            self._native.cancel_pending()
+        self._native.close()
+        if wait:
+            try:
+                self._native.join()
+            except BaseException:
+                _live_pools.add(self)  # the end of the process sees to the rest
+                raise
+
+    def _close_now(self) -> None:
+        """Close without waiting for user code: cancel, interrupt, and leave behind what goes on all the same."""
+        self._closed = True
+        _live_pools.discard(self)
+        if self._owner_pid != os.getpid():
+            return
+        self._native.cancel_pending()
+        self._native.close()
+        self._native.interrupt_running()
+        if not self._native.join(_GRACE_SECONDS):
+            warnings.warn(
+                f"{self!r}: code in it that cannot be interrupted is left running", ResourceWarning, stacklevel=2
+            )
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        """Drain and close; after an exception (Ctrl-C, say) cancel, interrupt and close."""
+        if exc_type is None:
+            self.shutdown(wait=True)
+        else:
+            self._close_now()
+
+    def __del__(self) -> None:
+        """Warn of a pool that was dropped without `shutdown`, and close it without waiting."""
+        if not getattr(self, "_closed", True) and self._owner_pid == os.getpid():
+            warnings.warn(f"{self!r} was never shut down", ResourceWarning, source=self, stacklevel=2)
+            self._closed = True
+            self._native.cancel_pending()
+            self._native.close()
+            self._native.interrupt_running()
+
+
+def _now() -> float:
+    import time
+
+    return time.monotonic()
+
+
+def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes, bytes]]:
+    """Return the variables that tell torch, OpenMP and BLAS of an interpreter how many threads to use."""
+    if threads == "auto":
+        threads = max(1, usable_cpus() // interpreters)
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f'intra_op_threads must be a positive int or "auto", not {threads!r}')
+    return [(name.encode(), str(threads).encode()) for name in _THREAD_VARIABLES]
+
+
+# The default pool ------------------------------------------------------------------------------------------
+
+_default: Pool | None = None
+_default_lock = threading.Lock()
+
+
+def init(**pool_options: Any) -> Pool:
+    """Make the default pool, with `Pool`'s options. RuntimeError if there is one already."""
+    global _default
+    with _default_lock:
+        if _default is not None and not _default._closed:
+            raise RuntimeError("multipy is initialised already; call multipy.shutdown() first")
+        _default = Pool(**pool_options)
+        return _default
+
+
+def default_pool() -> Pool:
+    """Return the default pool; it is made, with the default options, when first asked for."""
+    global _default
+    with _default_lock:
+        if _default is None or _default._closed:
+            _default = Pool()
+        return _default
+
+
+def shutdown(wait: bool = True, *, cancel_futures: bool = False) -> None:
+    """Close the default pool, if there is one."""
+    global _default
+    with _default_lock:
+        pool, _default = _default, None
+    if pool is not None:
+        pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _close_forgotten() -> None:
+    """At exit: whoever still has interpreters loses them, quickly; the default pool without a warning."""
+    for pool in list(_live_pools):
+        if pool is not _default and not pool._closed:
+            warnings.warn(f"{pool!r} was never shut down", ResourceWarning, source=pool, stacklevel=2)
+        pool._close_now()
+
+
+def _after_fork_in_child() -> None:
+    global _default, _default_lock
+    for pool in list(_live_pools):
+        pool._closed = True
+    _live_pools.clear()
+    _default = None
+    _default_lock = threading.Lock()
+    futures.forget_after_fork()
+
+
+atexit.register(_close_forgotten)
+os.register_at_fork(after_in_child=_after_fork_in_child)

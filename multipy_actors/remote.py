@@ -1,0 +1,149 @@
+"""The decorator `@multipy.remote`, for classes and functions.
+
+Model: a decorated class stays itself; it gains `remote`, which makes an actor, and `options`, which chooses
+where. A decorated function stays itself; it gains `submit` and `options`. Subclasses of a decorated class
+inherit both and make actors of their own class.
+
+Everything here is stateless and may be used from any thread. What is decorated may be defined in `__main__`:
+it travels by value; if it is defined in an importable module it travels by name, so the interpreters import
+that module.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multipy_actors.handles import ReplicatedObj, create_replicas
+from multipy_actors.interpreter import Interpreter
+from multipy_actors.pool import Pool, default_pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multipy_actors.futures import Future
+
+T = TypeVar("T")
+
+__all__ = ["remote"]
+
+_CLASS_OPTIONS = ("pool", "replicas", "interpreter")
+_FUNCTION_OPTIONS = ("pool", "interpreter")
+
+
+class _ActorClass:
+    """What `cls.options(...)` returns: `remote` makes an actor as the options say."""
+
+    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+        self._cls = cls
+        self._options = options
+
+    def remote(self, /, *args: Any, **kwargs: Any) -> ReplicatedObj[Any]:
+        """Make the actor; returns at once. What `__init__` raises, the actor's calls raise."""
+        _check_arguments(self._cls, args, kwargs)
+        options = {"pool": None, "replicas": 1, "interpreter": None, **self._options}
+        return create_replicas(self._cls, args, kwargs, **options)
+
+    def options(self, **options: Any) -> _ActorClass:
+        """Choose more options; later ones win."""
+        _check_options(options, _CLASS_OPTIONS)
+        return _ActorClass(self._cls, {**self._options, **options})
+
+    def __repr__(self) -> str:
+        """Name the class and the options."""
+        return f"<actor class {self._cls.__qualname__} with {self._options}>"
+
+
+class _ForClass:
+    """An attribute of a decorated class that is about whichever subclass it is read from."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        return getattr(_ActorClass(owner, {}), self._name)
+
+
+class _RemoteFunction:
+    """The `submit` and `options` of a decorated function."""
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        self._function = function
+        self._options = options
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run the function in an interpreter; its value is the future's."""
+        interpreter = self._options.get("interpreter")
+        pool = self._options.get("pool")
+        if isinstance(interpreter, Interpreter):
+            return interpreter.submit(self._function, *args, **kwargs)
+        pool = pool or default_pool()
+        if interpreter is None:
+            return pool.submit(self._function, *args, **kwargs)
+        return pool.interpreters[interpreter].submit(self._function, *args, **kwargs)
+
+    def options(self, **options: Any) -> _RemoteFunction:
+        """Choose where it runs; later options win."""
+        _check_options(options, _FUNCTION_OPTIONS)
+        return _RemoteFunction(self._function, {**self._options, **options})
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the function here."""
+        return self._function(*args, **kwargs)
+
+
+class _FunctionAttribute:
+    """`submit` or `options` of a decorated function; unlike a bound method it can travel with the function."""
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function = function
+        self._name = name
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        return getattr(_RemoteFunction(self._function, {}), self._name)(*args, **kwargs)
+
+
+def remote(target: T) -> T:
+    """Make actors of a class, or remote calls of a function; the class or function stays what it is.
+
+    A class gains `.remote(...)` and `.options(pool=, replicas=, interpreter=).remote(...)`, a function gains
+    `.submit(...)` and `.options(pool=, interpreter=).submit(...)`.
+    """
+    names = ("remote", "options") if isinstance(target, type) else ("submit", "options")
+    if not isinstance(target, type) and not inspect.isfunction(target):
+        raise TypeError(f"@multipy.remote takes a class or a function, not {type(target).__name__}")
+    for name in names:
+        present = inspect.getattr_static(target, name, None)
+        if present is not None and not isinstance(present, (_ForClass, _FunctionAttribute)):
+            raise TypeError(f"{target.__qualname__} has an attribute {name!r} already, which @multipy.remote adds")
+        attribute = _ForClass(name) if isinstance(target, type) else _FunctionAttribute(target, name)
+        setattr(target, name, attribute)
+    return target
+
+
+def _check_options(options: dict[str, Any], known: tuple[str, ...]) -> None:
+    for name in options:
+        if name not in known:
+            raise TypeError(f"unknown option {name!r}; known are {', '.join(known)}")
+    pool = options.get("pool")
+    if pool is not None and not isinstance(pool, Pool):
+        raise TypeError(f"option 'pool' must be a multipy.Pool, not {type(pool).__name__}")
+
+
+@functools.lru_cache(maxsize=256)
+def _signature_of(cls: type) -> inspect.Signature | None:
+    try:
+        return inspect.signature(cls)
+    except (TypeError, ValueError):
+        return None
+
+
+def _check_arguments(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Let wrong arguments of `__init__` fail here, where the user's code is, not in the interpreter."""
+    signature = _signature_of(cls)
+    if signature is not None:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{cls.__qualname__}: {error}") from None

@@ -1,0 +1,291 @@
+"""Hands torch tensors and NumPy arrays to another interpreter without copying their memory.
+
+Problem: a tensor object belongs to one interpreter, but its memory belongs to the process. DLPack describes
+the memory (address, shape, strides, dtype, device, and how to give it back) without naming any library's
+C++ types, so each side may run a torch or NumPy of its own.
+
+Model: `share(obj, copy)` exports the memory as a `SharedTensor` (owned by the C++ core; the last holder, in
+whichever interpreter, gives the memory back) and a *description*: a tuple of plain data with all that
+DLPack does not say. `receive(shared, description)` builds an object of the same type around the same
+memory, any number of times. `Outgoing` and `Incoming` number the tensors of one value, so that what was one
+object arrives as one. `Refused` says that this very object cannot be shared so; the caller then pickles it,
+which copies.
+
+What is kept: dtype, shape, strides, device, read-only (NumPy), `requires_grad` as a flag of a detached
+leaf, `nn.Parameter` as the type. Attributes that somebody set on a tensor are the caller's business: see
+`attributes`. dtypes foreign to DLPack travel as bytes: float8 and the like (torch), big-endian, datetime64,
+strings, structures, long double (NumPy).
+
+What is refused, hence pickled by its own rules: sparse, quantised, nested and meta tensors, tensor
+subclasses, arrays of objects, subclasses of ndarray (a memmap arrives as a memmap, but of copied data), and
+any array under NumPy < 2.1, whose DLPack can neither send nor receive the read-only flag.
+
+Threads: no state but a table that only grows, so any thread may call. torch and numpy are imported only
+when a value of theirs arrives: `kind_of` recognises their types by name.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from multipy_actors._native import SharedTensor
+
+TYPE_CHECKING = False  # importing typing would take longer than all of this
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    import numpy
+    import torch
+
+    Description = tuple[Any, ...]
+
+__all__ = [
+    "Incoming",
+    "Outgoing",
+    "Refused",
+    "attributes",
+    "flatten_scalar",
+    "is_numpy_scalar",
+    "kind_of",
+    "rebuild_scalar",
+    "receive",
+    "share",
+]
+
+# The first item of a description.
+_TENSOR, _PARAMETER, _ARRAY = 0, 1, 2
+
+_NAMES = {
+    ("torch", "Tensor"): _TENSOR,
+    ("torch.nn.parameter", "Parameter"): _PARAMETER,
+    ("numpy", "ndarray"): _ARRAY,
+}
+_kinds: dict[type, int] = {}  # the types of _NAMES, as far as met
+
+
+class Refused(Exception):
+    """This object cannot be shared by DLPack."""
+
+
+def kind_of(cls: type) -> int | None:
+    """Return a number if `share` is worth trying for instances of exactly `cls`, else None."""
+    kind = _kinds.get(cls)
+    if kind is None:
+        # A class may shadow __module__ with anything, even something unhashable.
+        module = cls.__module__
+        if type(module) is str and (module, cls.__name__) in _NAMES:
+            home: Any = sys.modules.get(module)
+            if getattr(home, cls.__name__, None) is cls:
+                kind = _kinds[cls] = _NAMES[module, cls.__name__]
+    return kind
+
+
+def is_numpy_scalar(cls: type) -> bool:
+    """Say whether `cls` is a NumPy scalar type whose instances are a dtype and fixed-size bytes."""
+    if cls.__module__ != "numpy":
+        return False
+    numpy: Any = sys.modules.get("numpy")
+    kinds = (numpy.number, numpy.bool_, numpy.datetime64, numpy.timedelta64)
+    return issubclass(cls, kinds) and getattr(numpy, cls.__name__, None) is cls
+
+
+def attributes(obj: Any) -> dict[str, Any] | None:
+    """Return what was set on `obj`, a tensor, as attributes; None where there is nothing, or cannot be."""
+    return getattr(obj, "__dict__", None) or None
+
+
+def share(obj: Any, copy: bool) -> tuple[SharedTensor, Description]:
+    """Export `obj`, of a type that `kind_of` knows; with `copy`, export a copy of it. May raise Refused."""
+    kind = kind_of(type(obj))
+    if kind is None:
+        raise Refused(type(obj))
+    return _share_array(obj, copy) if kind == _ARRAY else _share_tensor(obj, kind, copy)
+
+
+def receive(shared: SharedTensor, description: Description) -> Any:
+    """Build the object that `description` tells of around the memory of `shared`."""
+    if description[0] == _ARRAY:
+        return _receive_array(shared, *description[1:])
+    return _receive_tensor(shared, *description)
+
+
+class Outgoing:
+    """The tensors of one encoded value, each once; with `copy`, copies of them."""
+
+    __slots__ = ("copy", "seen", "shared")
+
+    def __init__(self, copy: bool) -> None:
+        self.copy = copy
+        self.shared: list[SharedTensor] = []
+        self.seen: dict[int, tuple[Any, tuple[int, Description]]] = {}
+
+    def add(self, obj: Any) -> tuple[int, Description]:
+        """Return the index and the description of a tensor. May raise Refused."""
+        known = self.seen.get(id(obj))
+        if known is not None:
+            return known[1]
+        shared, description = share(obj, self.copy)
+        place = len(self.shared), description
+        self.shared.append(shared)
+        self.seen[id(obj)] = obj, place  # holding obj keeps its id from being used again
+        return place
+
+
+class Incoming:
+    """The tensors of one value that is being decoded, and the objects made of them so far."""
+
+    __slots__ = ("objects", "shared")
+
+    def __init__(self, shared: Sequence[SharedTensor]) -> None:
+        self.shared = shared
+        self.objects: dict[int, Any] = {}
+
+    def take(self, index: int, description: Description) -> Any:
+        """Return the object for the tensor at `index`, the same one each time."""
+        if index not in self.objects:
+            self.objects[index] = receive(self.shared[index], description)
+        return self.objects[index]
+
+
+# torch -----------------------------------------------------------------------------------------------------
+
+
+def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTensor, Description]:
+    import torch
+
+    if tensor.layout is not torch.strided or tensor.is_quantized:
+        raise Refused("sparse or quantised")
+    # The alias has no Python object once we return, so that giving the memory back needs no interpreter.
+    alias = tensor.detach()
+    if alias.is_conj():
+        alias = alias.resolve_conj()
+    if alias.is_neg():
+        alias = alias.resolve_neg()
+    if copy and alias.data_ptr() == tensor.data_ptr():
+        alias = alias.clone()
+    dtype = None
+    try:
+        capsule = _export_tensor(alias)
+    except Exception:
+        # A dtype that DLPack does not know, or no memory to speak of (meta, fake, functional tensors).
+        dtype = str(tensor.dtype).rpartition(".")[2]
+        try:
+            alias = alias.view(torch.uint8)
+            capsule = _export_tensor(alias)
+        except Exception as error:
+            raise Refused(str(error)) from error
+    # Some torch versions set the strides of dimensions of length 0 and 1 to 1.
+    strides = tuple(alias.stride()) if 1 in alias.shape or 0 in alias.shape else None
+    return SharedTensor(capsule), (kind, tensor.requires_grad, dtype, strides)
+
+
+def _export_tensor(alias: torch.Tensor) -> Any:
+    import torch
+
+    if alias.is_cpu:
+        dlpack: Any = torch.utils.dlpack
+        return dlpack.to_dlpack(alias)
+    # The protocol's method makes the legacy default stream wait for what the current stream still computes.
+    return alias.__dlpack__(stream=None)
+
+
+def _receive_tensor(
+    shared: SharedTensor, kind: int, requires_grad: bool, dtype: str | None, strides: Any
+) -> torch.Tensor:
+    import torch
+
+    dlpack: Any = torch.utils.dlpack
+    tensor: torch.Tensor = dlpack.from_dlpack(shared)
+    if strides is not None and tensor.stride() != tuple(strides):
+        tensor = tensor.as_strided(tensor.shape, strides)
+    if dtype is not None:
+        tensor = tensor.view(getattr(torch, dtype))
+    if kind == _PARAMETER:
+        return torch.nn.Parameter(tensor, requires_grad)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
+# NumPy -----------------------------------------------------------------------------------------------------
+
+
+def _share_array(array: numpy.ndarray[Any, Any], copy: bool) -> tuple[SharedTensor, Description]:
+    dtype = array.dtype
+    if dtype.hasobject or _numpy_is_old():
+        raise Refused("holds objects")
+    if copy:
+        array = array.copy(order="K")
+    # DLPack calls both C types by their size and would return the one for the other.
+    told = dtype.char if dtype.char in "qQ" else None
+    try:
+        capsule = array.__dlpack__(max_version=(1, 0))
+    except Exception:
+        import pickle
+
+        if dtype.itemsize == 0:
+            raise Refused("items of no size") from None
+        told = pickle.dumps(dtype, 5)
+        flat = _reinterpret(array, "|u1", (*array.shape, dtype.itemsize), (*array.strides, 1))
+        capsule = flat.__dlpack__(max_version=(1, 0))
+    strides = array.strides if 1 in array.shape or 0 in array.shape else None
+    return SharedTensor(capsule), (_ARRAY, told, strides)
+
+
+def _receive_array(shared: SharedTensor, told: str | bytes | None, strides: Any) -> Any:
+    import numpy
+
+    array: Any = numpy.from_dlpack(shared)
+    if isinstance(told, bytes):
+        import pickle
+
+        dtype = pickle.loads(told)
+        shape = array.shape[:-1]
+        given = tuple(strides) if strides is not None else array.strides[:-1]
+        return _reinterpret(array, f"|V{dtype.itemsize}", shape, given).view(dtype)
+    if strides is not None and array.strides != tuple(strides):
+        array = _reinterpret(array, array.dtype.str, array.shape, tuple(strides))
+    return array if told is None else array.view(told)
+
+
+class _Memory:
+    """Another reading of an array's memory, in NumPy's array interface; keeps the array alive."""
+
+    def __init__(self, owner: Any, interface: dict[str, Any]) -> None:
+        self.owner = owner
+        self.__array_interface__ = interface
+
+
+def _reinterpret(array: Any, typestr: str, shape: tuple[int, ...], strides: tuple[int, ...]) -> Any:
+    import numpy
+
+    interface = {
+        "version": 3,
+        "typestr": typestr,
+        "shape": shape,
+        "strides": strides,
+        "data": (array.__array_interface__["data"][0], not array.flags.writeable),
+    }
+    return numpy.asarray(_Memory(array, interface))
+
+
+def flatten_scalar(scalar: Any) -> bytes:
+    """Return a NumPy scalar's dtype and contents, for `rebuild_scalar`."""
+    dtype = scalar.dtype
+    # C types of equal size differ by their char only (NumPy's own pickles mix them up); units of time are
+    # told by the string only.
+    name = dtype.str if dtype.kind in "mM" else dtype.char
+    return name.encode() + b"\0" + scalar.tobytes()  # type: ignore[no-any-return]
+
+
+def rebuild_scalar(data: bytes) -> Any:
+    """Return the NumPy scalar, in its very type."""
+    import numpy
+
+    name, _, raw = data.partition(b"\0")
+    return numpy.frombuffer(raw, name.decode())[0]
+
+
+def _numpy_is_old() -> bool:
+    numpy = sys.modules["numpy"]
+    major, minor = numpy.__version__.split(".")[:2]
+    return (int(major), int(minor)) < (2, 1)

@@ -1,0 +1,194 @@
+"""Turns a value into bytes and shared tensors, and back into an equal value of the same type elsewhere.
+
+Problem: interpreters of one process have separate objects but common memory. Data should cross quickly and
+arrive as exactly what was sent; tensors should not be copied; and whatever Python programmers pass to
+functions should be accepted: closures, models, classes of `__main__`. When something cannot cross, the
+error should name it.
+
+Model: `encode` returns `(data, tensors)`. `data` is msgpack if the value is pure data (see packing), else a
+pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
+tensors); `decode` may be called any number of times, in any interpreter, and each call makes new objects
+around the same memory. The dependence goes values → packing, pickling → tensors → `_native`.
+
+An exception is a pickle within a document of texts: type name, message, traceback. The sender tries the
+pickle before it relies on it, and the receiver falls back on the texts, so decoding an exception always
+yields one.
+
+Threads: any; no state here.
+
+Guarantees: `decode(*encode(x))` equals x and has its type, to any depth; failures are SerializationError.
+Not guaranteed: that two msgpack-encoded places keep referring to one list or dict, as two pickled places
+do.
+"""
+
+from __future__ import annotations
+
+from multipy_actors import packing, pickling
+from multipy_actors.errors import RemoteError, RemoteTraceback, SerializationError
+from multipy_actors.pickling import copied
+from multipy_actors.tensors import Incoming, Outgoing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from multipy_actors._native import SharedTensor
+
+__all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
+
+_PICKLE = 0x80  # how pickles begin; to msgpack this is an empty dict, which is one byte long
+
+
+def encode(value: object, what: str = "value") -> tuple[bytes, list[SharedTensor]]:
+    """Encode `value`; `what` is how an error calls it.
+
+    Raises SerializationError, whose message names the path inside the value, if something in it cannot be
+    sent.
+    """
+    try:
+        return _encode(value)
+    except Exception as error:
+        raise _explained(error, [(what, value)]) from error
+
+
+def encode_call(
+    target: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[bytes, list[SharedTensor]]:
+    """Encode `(target, args, kwargs)`; an error names the argument: `argument 1[0].lock`."""
+    try:
+        return _encode((target, args, kwargs))
+    except Exception as error:
+        parts = [("function", target)]
+        parts += [(f"argument {index}", arg) for index, arg in enumerate(args)]
+        parts += [(f"argument {name!r}", arg) for name, arg in kwargs.items()]
+        raise _explained(error, parts) from error
+
+
+def decode(data: bytes, tensors: Sequence[SharedTensor] = ()) -> Any:
+    """Rebuild the value that `encode` returned `data` and `tensors` for.
+
+    Raises SerializationError if this interpreter cannot: a module is missing here, say.
+    """
+    incoming = Incoming(tensors)
+    try:
+        if data[0] == _PICKLE and len(data) > 1:
+            return pickling.loads(data, incoming)
+        return packing.unpack(data, incoming)
+    except Exception as error:
+        raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
+
+
+def _encode(value: object) -> tuple[bytes, list[SharedTensor]]:
+    outgoing = Outgoing(False)
+    data = packing.pack(value, outgoing)
+    if data is None:
+        outgoing = Outgoing(False)  # packing may have left some
+        data = pickling.dumps(value, outgoing)
+    return data, outgoing.shared
+
+
+def _explained(error: Exception, roots: Sequence[tuple[str, Any]]) -> SerializationError:
+    from multipy_actors.culprit import find_culprit
+
+    path, culprit = roots[0]
+    for name, value in () if _is_too_deep(error) else roots:
+        try:
+            _encode(value)
+        except Exception as failure:
+            path, culprit, error = find_culprit(value, name, failure, _encode)
+            break
+    reason = "it is nested too deeply" if _is_too_deep(error) else str(error) or type(error).__name__
+    return SerializationError(f"{path}: cannot serialize {_name_of(type(culprit))}: {reason}")
+
+
+def _is_too_deep(error: BaseException) -> bool:
+    # cloudpickle wraps the RecursionError of pickle.
+    return isinstance(error, RecursionError) or isinstance(error.__cause__, RecursionError)
+
+
+def _name_of(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+# Exceptions ------------------------------------------------------------------------------------------------
+
+
+def encode_exception(error: BaseException) -> tuple[bytes, list[SharedTensor]]:
+    """Encode `error` with its traceback as text; always possible.
+
+    The text holds causes, contexts and notes, and leaves out the frames of this package that led to the
+    user's.
+    """
+    traceback = _traceback_of(error)
+    try:
+        text = str(error)
+    except Exception:
+        text = "<its message cannot be told>"
+    travelling, tensors = _travelling(error)
+    texts = (_name_of(type(error)), text, traceback)
+    # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
+    data, _ = _encode((travelling, *texts))
+    return data, tensors
+
+
+def decode_exception(data: bytes, tensors: Sequence[SharedTensor] = ()) -> BaseException:
+    """Rebuild an exception, in its own type if possible, else as RemoteError.
+
+    Its `__cause__` is a RemoteTraceback.
+    """
+    pickled, type_name, text, traceback = decode(data)
+    error: BaseException | None = None
+    if pickled is not None:
+        error = _rebuilt(pickled, tensors)
+    if error is None:
+        error = RemoteError(type_name, text, traceback)
+    error.__cause__ = RemoteTraceback(traceback)
+    return error
+
+
+def _travelling(error: BaseException) -> tuple[bytes | None, list[SharedTensor]]:
+    """Return the exception pickled, or None if it would not arrive as what it is."""
+    outgoing = Outgoing(False)
+    try:
+        notes = getattr(error, "__notes__", None)
+        pickled = pickling.dumps((error, notes), outgoing)
+        if _resembles(error, _rebuilt(pickled, outgoing.shared)):
+            return pickled, outgoing.shared
+    except Exception:  # the user's own code runs here; whatever it does, the texts remain
+        pass
+    return None, []
+
+
+def _rebuilt(pickled: bytes, tensors: Sequence[SharedTensor]) -> BaseException | None:
+    try:
+        error, notes = pickling.loads(pickled, Incoming(tensors))
+        if not isinstance(error, BaseException):
+            return None
+        if notes is not None and getattr(error, "__notes__", None) != notes:
+            error.__notes__ = notes  # an exception's own __reduce__ may have dropped them
+        return error
+    except Exception:
+        return None
+
+
+def _resembles(sent: BaseException, received: BaseException | None) -> bool:
+    """Say whether the constructor has made of `sent.args` the same `args` again."""
+    if type(received) is not type(sent) or len(received.args) != len(sent.args):
+        return False
+    for old, new in zip(sent.args, received.args, strict=True):
+        if type(old) is not type(new) or (isinstance(old, (str, bytes, int)) and old != new):
+            return False
+    return True
+
+
+def _traceback_of(error: BaseException) -> str:
+    from traceback import TracebackException
+
+    frames = error.__traceback__
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("multipy_actors."):
+        frames = frames.tb_next
+    try:
+        return "".join(TracebackException(type(error), error, frames).format())
+    except Exception:
+        return f"{_name_of(type(error))}: <its traceback cannot be told>\n"

@@ -1,0 +1,64 @@
+// Call: one request and its outcome. Made by Pool.post, completed by a worker.
+#include "bindings/bind.h"
+#include "task/call.h"
+#include "task/completion_queue.h"
+
+namespace multipy::bindings {
+
+void bind_call(nb::module_& module) {
+  nb::enum_<CallState>(module, "CallState", "How far a call is; the last three are final.")
+      .value("PENDING", CallState::pending)
+      .value("RUNNING", CallState::running)
+      .value("SUCCEEDED", CallState::succeeded)
+      .value("FAILED", CallState::failed)
+      .value("CANCELLED", CallState::cancelled);
+
+  nb::class_<Call>(module, "Call", "One request to an interpreter and, once done, its outcome.")
+      .def_prop_ro("state", &Call::state)
+      .def_prop_ro("key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
+                   "Identifies the call while it is alive.")
+      .def_prop_ro("interpreter", &Call::worker, "Index of the interpreter that took it; -1: none yet.")
+      .def("done", &Call::done)
+      .def(
+          "wait",
+          [](Call& self, std::optional<double> timeout) {
+            if (self.done()) return true;
+            return wait_interruptibly(timeout, [&](Deadline deadline) { return self.wait(deadline); });
+          },
+          nb::arg("timeout") = nb::none(), "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
+      .def("cancel", &Call::cancel, "Takes it back if it has not started.")
+      .def("result", [](const Call& self) { return payload_parts(self.result()); },
+           nb::sig("def result(self) -> tuple[bytes, list[SharedTensor]]"),
+           "The encoded value or exception, by `state`. Only once done.")
+      .def("watch", [](Call& self, std::shared_ptr<CompletionQueue> queue) { self.watch(std::move(queue)); },
+           nb::arg("queue"), "Pushes the call to `queue` when it is done.")
+      // For the worker.
+      .def("start", &Call::start, "pending to running; false: it was cancelled.")
+      .def("take_request",
+           [](Call& self) {
+             const Payload request = self.take_request();
+             return payload_parts(request);
+           },
+           nb::sig("def take_request(self) -> tuple[bytes, list[SharedTensor]]"), "Moves the encoded request out, once.")
+      .def("succeed", [](Call& self, const nb::bytes& data, const Tensors& tensors) { return self.succeed(make_payload(data, tensors)); },
+           nb::arg("data"), nb::arg("tensors"))
+      .def("fail", [](Call& self, const nb::bytes& data, const Tensors& tensors) { return self.fail(make_payload(data, tensors)); },
+           nb::arg("data"), nb::arg("tensors"));
+}
+
+void bind_completion_queue(nb::module_& module) {
+  nb::class_<CompletionQueue>(module, "CompletionQueue", "Calls that are done, for the one thread that tells whoever watches them.")
+      .def(nb::new_([] { return std::make_shared<CompletionQueue>(); }))
+      .def(
+          "pop",
+          [](CompletionQueue& self) {
+            nb::gil_scoped_release released;
+            return self.pop();
+          },
+          nb::sig("def pop(self) -> Call | None"), "The next call; None: woken, or closed.")
+      .def("wake", &CompletionQueue::wake)
+      .def("close", &CompletionQueue::close)
+      .def("closed", &CompletionQueue::closed);
+}
+
+}  // namespace multipy::bindings

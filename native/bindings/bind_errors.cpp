@@ -1,0 +1,49 @@
+// The core's errors as multipy_actors.errors has them.
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "elf/namespace.h"
+
+namespace multipy::bindings {
+
+namespace {
+
+nb::object error_class(const char* name) { return nb::module_::import_("multipy_actors.errors").attr(name); }
+
+void raise(const char* name, const std::exception& error) {
+  PyErr_SetString(error_class(name).ptr(), error.what());
+}
+
+void raise_image_error(const ImageError& error) {
+  const nb::object type = error_class("ImageError");
+  const nb::object value = type(error.what(), nb::arg("file") = error.file(), nb::arg("symbol") = error.symbol());
+  PyErr_SetObject(type.ptr(), value.ptr());
+}
+
+}  // namespace
+
+void bind_errors(nb::module_& module) {
+  nb::register_exception_translator([](const std::exception_ptr& pointer, void*) {
+    try {
+      std::rethrow_exception(pointer);
+    } catch (const ImageError& error) {
+      raise_image_error(error);
+    } catch (const StartError& error) {
+      raise("InterpreterStartError", error);
+    } catch (const ClosedError& error) {
+      raise("PoolClosedError", error);
+    } catch (const Error& error) {
+      raise("MultipyError", error);
+    }
+  });
+  module.def(
+      "take_load_failure",
+      [](const std::string& text) -> nb::object {
+        elf::LoadFailure failure;
+        if (!elf::take_failure(text, failure)) return nb::none();
+        return nb::make_tuple(failure.file, failure.symbol);
+      },
+      nb::arg("text"), nb::sig("def take_load_failure(text: str) -> tuple[str, str] | None"),
+      "The file and symbol of the library that last failed to load on this thread, if it failed with `text`.");
+}
+
+}  // namespace multipy::bindings

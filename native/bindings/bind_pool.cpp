@@ -1,0 +1,102 @@
+// Pool: booting interpreters, posting calls to them, closing them.
+#include <nanobind/stl/pair.h>
+
+#include "bindings/bind.h"
+#include "pool/pool.h"
+#include "task/call.h"
+
+namespace multipy::bindings {
+
+namespace {
+
+std::shared_ptr<Pool> make_pool(const std::vector<std::string>& names, const nb::bytes& libpython, const nb::bytes& extension,
+                                const std::vector<std::pair<nb::bytes, nb::bytes>>& settings,
+                                const std::vector<std::pair<nb::bytes, nb::bytes>>& environment,
+                                const std::vector<std::string>& private_patterns,
+                                const std::vector<std::string>& shared_patterns) {
+  const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
+  InterpreterOptions options;
+  options.libpython = text(libpython);
+  options.extension = text(extension);
+  for (const auto& [name, value] : settings) options.settings.emplace_back(text(name), text(value));
+  options.policy = elf::Policy::standard();
+  for (const auto& pattern : private_patterns) options.policy.private_patterns.push_back(pattern);
+  for (const auto& pattern : shared_patterns) options.policy.shared_patterns.push_back(pattern);
+  std::vector<InterpreterOptions> all;
+  for (const auto& name : names) {
+    all.push_back(options);
+    all.back().name = name;
+  }
+  auto pool = std::make_shared<Pool>(all);
+  for (std::size_t i = 0; i < pool->size(); ++i) {
+    for (const auto& [name, value] : environment) {
+      pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), false);
+    }
+  }
+  return pool;
+}
+
+nb::dict statistics(Pool& pool, std::size_t index) {
+  const auto figures = pool.dispatcher().statistics(index);
+  nb::dict out;
+  out["done"] = figures.done;
+  out["failed"] = figures.failed;
+  out["queued"] = figures.queued + figures.queued_shared;
+  out["busy_seconds"] = static_cast<double>(figures.busy_ns) * 1e-9;
+  return out;
+}
+
+nb::list images(Pool& pool, std::size_t index) {
+  nb::list out;
+  for (const auto& info : pool.interpreter(index).images().images()) {
+    out.append(nb::make_tuple(info.path, info.reason, info.base, info.size));
+  }
+  return out;
+}
+
+}  // namespace
+
+void bind_pool(nb::module_& module) {
+  nb::class_<Pool>(module, "Pool", "Private interpreters and the queues that feed them.")
+      .def(nb::new_(&make_pool), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"), nb::arg("settings"),
+           nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"))
+      .def("__len__", &Pool::size)
+      .def("start", &Pool::start, nb::call_guard<nb::gil_scoped_release>(), "Boots all interpreters in parallel.")
+      .def(
+          "wait_started",
+          [](Pool& self, std::optional<double> timeout) {
+            return wait_interruptibly(timeout, [&](Deadline deadline) { return self.wait_started(deadline); });
+          },
+          nb::arg("timeout") = nb::none(), "Waits until all are up; raises InterpreterStartError if one is not. False: timed out.")
+      .def("open_mailbox", [](Pool& self, std::vector<std::size_t> interpreters) { return self.dispatcher().open_mailbox(std::move(interpreters)); },
+           nb::arg("interpreters"), "A queue that these interpreters serve, oldest call first.")
+      .def("close_mailbox",
+           [](Pool& self, Dispatcher::MailboxId mailbox) {
+             const auto calls = self.dispatcher().close_mailbox(mailbox);
+             for (const auto& call : calls) call->abandon({});
+             return calls.size();
+           },
+           nb::arg("mailbox"), "No more calls to it; fails those still queued and returns how many.")
+      .def("post",
+           [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Tensors& tensors) {
+             auto call = std::make_shared<Call>(make_payload(data, tensors));
+             self.dispatcher().post(mailbox, call);
+             return call;
+           },
+           nb::arg("mailbox"), nb::arg("data"), nb::arg("tensors"), "Queues a request. Raises PoolClosedError after close().")
+      .def("cancel_pending", [](Pool& self) { return self.dispatcher().cancel_pending().size(); }, "Cancels all that is queued.")
+      .def("interrupt_running", &Pool::interrupt_running, nb::call_guard<nb::gil_scoped_release>(),
+           "Raises Interrupted in the calls that run now, at their next bytecode.")
+      .def("close", &Pool::close, "No more calls; what is queued still runs, then the interpreters end.")
+      .def(
+          "join",
+          [](Pool& self, std::optional<double> timeout) {
+            return wait_interruptibly(timeout, [&](Deadline deadline) { return self.join(deadline); });
+          },
+          nb::arg("timeout") = nb::none(), "Waits until all interpreters have ended. False: timed out.")
+      .def("statistics", &statistics, nb::arg("interpreter"), nb::sig("def statistics(self, interpreter: int) -> dict[str, float]"))
+      .def("images", &images, nb::arg("interpreter"), nb::sig("def images(self, interpreter: int) -> list[tuple[str, str, int, int]]"),
+           "(path, why it is private, address, bytes of address space) of each private image.");
+}
+
+}  // namespace multipy::bindings

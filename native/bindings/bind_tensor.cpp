@@ -1,0 +1,75 @@
+// SharedTensor: a tensor on its way between interpreters, in and out as DLPack capsules.
+#include "bindings/bind.h"
+#include "bindings/worker.h"
+#include "exchange/dlpack.h"
+#include "exchange/tensor.h"
+
+namespace multipy::bindings {
+
+namespace {
+
+constexpr const char* kPlain = "dltensor";
+constexpr const char* kVersioned = "dltensor_versioned";
+
+std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule) {
+  // A consumed capsule is renamed, so that its destructor leaves the tensor to us.
+  if (auto* plain = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kPlain))) {
+    auto tensor = SharedTensor::adopt(plain, returns());
+    PyCapsule_SetName(capsule.ptr(), "used_dltensor");
+    return tensor;
+  }
+  PyErr_Clear();
+  if (auto* versioned = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersioned))) {
+    auto tensor = SharedTensor::adopt(versioned, returns());
+    PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
+    return tensor;
+  }
+  PyErr_Clear();
+  throw nb::type_error("expected an unused DLPack capsule");
+}
+
+template <typename Managed>
+void delete_unused(PyObject* capsule, const char* name) {
+  if (PyCapsule_IsValid(capsule, name) == 0) return;
+  auto* managed = static_cast<Managed*>(PyCapsule_GetPointer(capsule, name));
+  if (managed != nullptr && managed->deleter != nullptr) managed->deleter(managed);
+}
+
+nb::object to_capsule(SharedTensor& tensor, const nb::object& max_version) {
+  const bool versioned = !max_version.is_none() && nb::cast<long>(max_version[0]) >= 1;
+  PyObject* capsule = nullptr;
+  if (versioned) {
+    capsule = PyCapsule_New(tensor.view_versioned(), kVersioned,
+                            [](PyObject* self) { delete_unused<DLManagedTensorVersioned>(self, kVersioned); });
+  } else {
+    if (tensor.read_only()) throw nb::buffer_error("a read-only tensor needs DLPack 1.0 (max_version)");
+    capsule = PyCapsule_New(tensor.view(), kPlain, [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
+  }
+  if (capsule == nullptr) throw nb::python_error();
+  return nb::steal(capsule);
+}
+
+}  // namespace
+
+void bind_tensor(nb::module_& module) {
+  nb::class_<SharedTensor>(module, "SharedTensor",
+                           "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
+                           "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
+                           "interpreter, when the last receiver is done.")
+      .def(nb::new_(&adopt), nb::arg("capsule"), "Takes over a DLPack capsule.")
+      .def(
+          "__dlpack__",
+          [](SharedTensor& self, const nb::object&, const nb::object& max_version, const nb::object&, const nb::object&) {
+            return to_capsule(self, max_version);
+          },
+          nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("max_version") = nb::none(),
+          nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(), "A new capsule over the same memory.")
+      .def("__dlpack_device__",
+           [](const SharedTensor& self) {
+             return nb::make_tuple(static_cast<int>(self.tensor().device.device_type), self.tensor().device.device_id);
+           })
+      .def_prop_ro("read_only", &SharedTensor::read_only)
+      .def_prop_ro("nbytes", &SharedTensor::nbytes);
+}
+
+}  // namespace multipy::bindings

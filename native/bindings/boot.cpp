@@ -1,0 +1,221 @@
+// The inside of an interpreter's thread: initialise Python as the host's is, run the worker loop, finalise.
+//
+// Runs in the interpreter's own image of this extension, so every Py… name here is the private libpython's. The
+// settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
+#include <Python.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "bindings/worker.h"
+#include "interpreter/abi.h"
+
+namespace {
+
+using multipy::bindings::set_worker;
+
+std::string describe(const PyStatus& status) {
+  std::string text = status.func == nullptr ? "" : std::string(status.func) + ": ";
+  return text + (status.err_msg == nullptr ? "unknown error" : status.err_msg);
+}
+
+PyStatus pre_initialise(const multipy_boot& boot) {
+  PyPreConfig config;
+  PyPreConfig_InitPythonConfig(&config);
+  config.parse_argv = 0;
+  config.configure_locale = 0;
+  config.coerce_c_locale = 0;
+  for (size_t i = 0; i < boot.setting_count; ++i) {
+    const std::string_view name = boot.settings[i].name;
+    const int value = std::atoi(boot.settings[i].value);
+    if (name == "utf8_mode") config.utf8_mode = value;
+    if (name == "dev_mode") config.dev_mode = value;
+    if (name == "isolated") config.isolated = value;
+    if (name == "use_environment") config.use_environment = value;
+  }
+  return Py_PreInitialize(&config);
+}
+
+struct NumberField {
+  std::string_view name;
+  int PyConfig::*field;
+};
+constexpr NumberField kNumbers[] = {
+    {"bytes_warning", &PyConfig::bytes_warning},
+    {"dev_mode", &PyConfig::dev_mode},
+    {"inspect", &PyConfig::inspect},
+    {"isolated", &PyConfig::isolated},
+    {"optimization_level", &PyConfig::optimization_level},
+    {"site_import", &PyConfig::site_import},
+    {"use_environment", &PyConfig::use_environment},
+    {"user_site_directory", &PyConfig::user_site_directory},
+    {"write_bytecode", &PyConfig::write_bytecode},
+    {"import_time", &PyConfig::import_time},
+    {"verbose", &PyConfig::verbose},
+};
+
+struct TextField {
+  std::string_view name;
+  wchar_t* PyConfig::*field;
+};
+constexpr TextField kTexts[] = {
+    {"base_exec_prefix", &PyConfig::base_exec_prefix},
+    {"base_executable", &PyConfig::base_executable},
+    {"base_prefix", &PyConfig::base_prefix},
+    {"exec_prefix", &PyConfig::exec_prefix},
+    {"executable", &PyConfig::executable},
+    {"filesystem_encoding", &PyConfig::filesystem_encoding},
+    {"filesystem_errors", &PyConfig::filesystem_errors},
+    {"platlibdir", &PyConfig::platlibdir},
+    {"prefix", &PyConfig::prefix},
+    {"program_name", &PyConfig::program_name},
+    {"pycache_prefix", &PyConfig::pycache_prefix},
+    {"stdio_encoding", &PyConfig::stdio_encoding},
+    {"stdio_errors", &PyConfig::stdio_errors},
+    {"stdlib_dir", &PyConfig::stdlib_dir},
+};
+
+struct ListField {
+  std::string_view name;
+  PyWideStringList PyConfig::*field;
+};
+constexpr ListField kLists[] = {
+    {"argv", &PyConfig::argv},
+    {"module_search_paths", &PyConfig::module_search_paths},
+    {"orig_argv", &PyConfig::orig_argv},
+    {"warnoptions", &PyConfig::warnoptions},
+    {"xoptions", &PyConfig::xoptions},
+};
+
+PyStatus append(PyWideStringList& list, const char* value) {
+  wchar_t* text = Py_DecodeLocale(value, nullptr);
+  if (text == nullptr) return PyStatus_NoMemory();
+  const PyStatus status = PyWideStringList_Append(&list, text);
+  PyMem_RawFree(text);
+  return status;
+}
+
+PyStatus apply(PyConfig& config, const multipy_setting& setting) {
+  const std::string_view name = setting.name;
+  for (const auto& entry : kNumbers) {
+    if (entry.name == name) config.*entry.field = std::atoi(setting.value);
+  }
+  for (const auto& entry : kTexts) {
+    if (entry.name == name) return PyConfig_SetBytesString(&config, &(config.*entry.field), setting.value);
+  }
+  for (const auto& entry : kLists) {
+    if (entry.name == name) return append(config.*entry.field, setting.value);
+  }
+  if (name == "hash_seed") {
+    config.use_hash_seed = 1;
+    config.hash_seed = std::strtoul(setting.value, nullptr, 10);
+  }
+#if PY_VERSION_HEX >= 0x030B0000
+  if (name == "safe_path") config.safe_path = std::atoi(setting.value);
+#endif
+  return PyStatus_Ok();
+}
+
+PyStatus initialise(const multipy_boot& boot) {
+  PyStatus status = pre_initialise(boot);
+  if (PyStatus_Exception(status)) return status;
+  PyConfig config;
+  PyConfig_InitPythonConfig(&config);
+  config.install_signal_handlers = 0;
+  config.parse_argv = 0;
+  config.module_search_paths_set = 1;
+  config.configure_c_stdio = 0;
+  config.pathconfig_warnings = 0;
+  config.faulthandler = 0;
+  for (size_t i = 0; i < boot.setting_count && !PyStatus_Exception(status); ++i) status = apply(config, boot.settings[i]);
+  if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
+  PyConfig_Clear(&config);
+  return status;
+}
+
+/// The pending exception as text, with its traceback where that can be had.
+std::string take_exception() {
+  PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
+  PyErr_Fetch(&type, &value, &traceback);
+  PyErr_NormalizeException(&type, &value, &traceback);
+  std::string text = "unknown error";
+  PyObject* module = PyImport_ImportModule("traceback");
+  PyObject* lines = module == nullptr ? nullptr
+                                      : PyObject_CallMethod(module, "format_exception", "OOO", type, value ? value : Py_None,
+                                                            traceback ? traceback : Py_None);
+  PyObject* empty = PyUnicode_FromString("");
+  PyObject* joined = lines == nullptr || empty == nullptr ? nullptr : PyUnicode_Join(empty, lines);
+  if (joined == nullptr) {
+    PyErr_Clear();
+    joined = PyObject_Str(value ? value : type);
+  }
+  if (const char* utf8 = joined == nullptr ? nullptr : PyUnicode_AsUTF8(joined)) text = utf8;
+  PyErr_Clear();
+  for (PyObject* object : {type, value, traceback, module, lines, empty, joined}) Py_XDECREF(object);
+  return text;
+}
+
+/// Runs `name` of the worker module. False and `error` if it raised.
+bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
+  PyObject* module = PyImport_ImportModule("multipy_actors._worker");
+  PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, name, nullptr);
+  const bool ok = result != nullptr;
+  if (!ok) {
+    error = take_exception();
+  } else if (truth != nullptr) {
+    *truth = PyObject_IsTrue(result) == 1;
+  }
+  Py_XDECREF(result);
+  Py_XDECREF(module);
+  return ok;
+}
+
+/// Runs on the worker thread between two bytecodes. An interrupt that comes after its call's end is too late.
+int raise_interrupted(void* key) {
+  if (multipy::bindings::worker()->running.load() != key) return 0;
+  PyObject* module = PyImport_ImportModule("multipy_actors.errors");
+  PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "Interrupted");
+  if (type != nullptr) PyErr_SetString(type, "the call was interrupted");
+  Py_XDECREF(type);
+  Py_XDECREF(module);
+  return -1;
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_interrupt(void* key) {
+  return Py_AddPendingCall(raise_interrupted, key);
+}
+
+extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_main(const multipy_boot* boot) {
+  if (boot->size != sizeof(multipy_boot) || boot->version != MULTIPY_ABI_VERSION) {
+    boot->started(boot->context, "the extension module and libmultipy_core are of different versions");
+    return 1;
+  }
+  set_worker(static_cast<multipy::Worker*>(boot->worker));
+  const PyStatus status = initialise(*boot);
+  if (PyStatus_Exception(status)) {
+    boot->started(boot->context, describe(status).c_str());
+    return 1;
+  }
+  std::string error;
+  if (!call_worker("prepare", error)) {
+    boot->started(boot->context, error.c_str());
+    Py_FinalizeEx();
+    return 1;
+  }
+  boot->started(boot->context, nullptr);
+  if (!call_worker("run", error)) PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
+  boot->ending(boot->context);
+  bool finalisable = false;
+  if (!call_worker("finish", error, &finalisable)) PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
+  if (!finalisable) {
+    // Threads of the user's code still run in here: it stays as it is, without its main thread.
+    PyEval_SaveThread();
+    return 2;
+  }
+  Py_FinalizeEx();
+  return 0;
+}

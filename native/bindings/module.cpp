@@ -1,0 +1,18 @@
+// The extension module: one instance in the host, one private image in every interpreter.
+#include <nanobind/nanobind.h>
+
+#include "bindings/bind.h"
+
+namespace nb = nanobind;
+
+NB_MODULE(_native, module) {
+  // An interpreter may be left behind with user threads in it; what they hold is not a leak to report.
+  nb::set_leak_warnings(false);
+  module.doc() = "The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.";
+  multipy::bindings::bind_errors(module);
+  multipy::bindings::bind_tensor(module);
+  multipy::bindings::bind_call(module);
+  multipy::bindings::bind_completion_queue(module);
+  multipy::bindings::bind_pool(module);
+  multipy::bindings::bind_worker(module);
+}

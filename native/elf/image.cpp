@@ -1,0 +1,468 @@
+#include "elf/image.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "elf/arch.h"
+
+extern "C" void* __tls_get_addr(void* module_and_offset);
+
+namespace multipy::elf {
+
+namespace {
+
+std::uint64_t page_size() {
+  static const auto size = static_cast<std::uint64_t>(::getpagesize());
+  return size;
+}
+std::uint64_t page_down(std::uint64_t value) { return value & ~(page_size() - 1); }
+std::uint64_t page_up(std::uint64_t value) { return page_down(value + page_size() - 1); }
+
+template <typename T>
+std::string bytes_of(const T& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof value};
+}
+
+/// Static offsets and descriptors of thread-locals can only be computed by glibc, which lays out the blocks.
+bool left_to_glibc(const File& file, const ElfW(Rela) & relocation) {
+  const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
+  if (kind != RelocationKind::tls_static && kind != RelocationKind::tls_descriptor) return false;
+  const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+  return index == 0 || file.symbol(index).defined;
+}
+
+/// The relocations left to glibc, restated without a symbol so that it need not look anything up.
+std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
+  std::vector<ElfW(Rela)> kept;
+  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
+    for (const auto& relocation : table) {
+      if (!left_to_glibc(file, relocation)) continue;
+      ElfW(Rela) restated = relocation;
+      const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+      if (index != 0) restated.r_addend += static_cast<ElfW(Sxword)>(file.symbol(index).value);
+      restated.r_info = ELF64_R_INFO(0, ELF64_R_TYPE(relocation.r_info));
+      kept.push_back(restated);
+    }
+  }
+  return kept;
+}
+
+/// A folder only this user can enter, for the moment in which dlopen needs a name.
+class PrivateFolder {
+ public:
+  explicit PrivateFolder(const std::string& label) {
+    const char* configured = ::secure_getenv("TMPDIR");
+    for (const char* parent : {configured, "/tmp", "/dev/shm", "/var/tmp"}) {
+      if (parent == nullptr || *parent == 0) continue;
+      path_ = std::string(parent) + "/multipy-" + label + "-XXXXXX";
+      if (::mkdtemp(path_.data()) != nullptr) return;
+    }
+    throw Error("no folder for temporary names: TMPDIR, /tmp, /dev/shm and /var/tmp are not writable");
+  }
+  ~PrivateFolder() { ::rmdir(path_.c_str()); }
+  const std::string& path() const noexcept { return path_; }
+
+ private:
+  std::string path_;
+};
+
+UniqueFd create_memfd(const std::string& name) {
+  constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, which kernels before 6.3 refuse
+  int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | kExecutable);
+  if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name.c_str(), MFD_CLOEXEC);
+  return UniqueFd(fd);
+}
+
+/// Opens the skeleton with glibc. The name is unique in the process for ever: glibc compares names before files.
+void* open_skeleton(const File& file) {
+  const std::string base = file.path().substr(file.path().rfind('/') + 1);
+  const UniqueFd memfd = create_memfd(base.substr(0, 200));
+  if (!memfd) throw ImageError(file.path(), std::string("memfd_create: ") + std::strerror(errno));
+  struct stat status {};
+  if (::fstat(file.fd(), &status) != 0 || ::ftruncate(memfd.get(), static_cast<off_t>(page_up(static_cast<std::uint64_t>(status.st_size)))) != 0) {
+    throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
+  }
+  for (const auto& patch : build_skeleton(file)) {
+    if (::pwrite(memfd.get(), patch.bytes.data(), patch.bytes.size(), static_cast<off_t>(patch.offset)) !=
+        static_cast<ssize_t>(patch.bytes.size())) {
+      throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
+    }
+  }
+  static std::atomic<std::uint64_t> serial{0};
+  const PrivateFolder folder(std::to_string(::getpid()) + "-" + std::to_string(++serial));
+  const std::string name = folder.path() + "/" + base;
+  const std::string link = "/proc/self/fd/" + std::to_string(memfd.get());
+  if (::symlink(link.c_str(), name.c_str()) != 0) throw ImageError(file.path(), std::string("symlink: ") + std::strerror(errno));
+  void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  const char* failure = handle == nullptr ? ::dlerror() : nullptr;
+  const std::string reason = failure == nullptr ? "" : failure;
+  ::unlink(name.c_str());
+  if (handle == nullptr) throw ImageError(file.path(), "the dynamic linker refuses it: " + reason);
+  return handle;
+}
+
+struct Arguments {
+  int count = 0;
+  char** values = nullptr;
+  char** environment = nullptr;
+};
+Arguments& process_arguments() {
+  static Arguments arguments;
+  return arguments;
+}
+// glibc passes main's arguments to constructors; those of images expect them too.
+[[gnu::constructor]] void remember_arguments(int count, char** values, char** environment) {
+  process_arguments() = {count, values, environment};
+}
+
+}  // namespace
+
+std::vector<Patch> build_skeleton(const File& file) {
+  std::vector<Patch> patches;
+  patches.push_back({0, bytes_of(file.header())});
+
+  std::string headers;
+  for (ElfW(Phdr) entry : file.program_headers()) {
+    // Notes are not there to read yet, and read-only data must stay writable until we have bound it.
+    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO) entry.p_type = PT_NULL;
+    headers += bytes_of(entry);
+  }
+  patches.push_back({file.header().e_phoff, headers});
+
+  std::string dynamic;
+  const auto add = [&](ElfW(Sxword) tag, std::uint64_t value) {
+    ElfW(Dyn) entry{};
+    entry.d_tag = tag;
+    entry.d_un.d_val = value;
+    dynamic += bytes_of(entry);
+  };
+  for (const ElfW(Sxword) tag : {DT_STRTAB, DT_STRSZ, DT_SYMTAB, DT_SYMENT}) {
+    if (const auto value = file.dynamic_value(tag)) add(tag, *value);
+  }
+  // glibc reads the heads of the hash tables at once; the tables themselves will be there when someone looks up.
+  const auto add_hash = [&](ElfW(Sxword) tag, std::uint64_t head) {
+    const auto address = file.dynamic_value(tag);
+    if (!address) return;
+    add(tag, *address);
+    const auto offset = file.file_offset(*address, head);
+    const auto bytes = file.bytes().sub(offset, head);
+    patches.push_back({offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}});
+  };
+  add_hash(DT_GNU_HASH, 16);
+  add_hash(DT_HASH, 8);
+
+  const auto kept = relocations_for_glibc(file);
+  bool static_tls = (file.dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS) != 0;
+  if (!kept.empty()) {
+    const bool in_rela = file.relocations().size() >= kept.size();
+    if (!in_rela && file.plt_relocations().size() < kept.size()) {
+      throw ImageError(file.path(), "its thread-local relocations do not fit where they were");
+    }
+    const std::uint64_t address = *file.dynamic_value(in_rela ? DT_RELA : DT_JMPREL);
+    std::string table;
+    for (const auto& relocation : kept) {
+      table += bytes_of(relocation);
+      static_tls = static_tls || ELF64_R_TYPE(relocation.r_info) == kTlsStaticType;
+    }
+    add(DT_RELA, address);
+    add(DT_RELASZ, table.size());
+    add(DT_RELAENT, sizeof(ElfW(Rela)));
+    patches.push_back({file.file_offset(address, table.size()), table});
+  }
+  if (static_tls) add(DT_FLAGS, DF_STATIC_TLS);
+  add(DT_NULL, 0);
+  if (dynamic.size() > (file.dynamic().size() + 1) * sizeof(ElfW(Dyn))) throw ImageError(file.path(), "dynamic section too short");
+  patches.push_back({file.dynamic_offset(), dynamic});
+
+  for (const auto& entry : file.program_headers()) {
+    // Threads that exist already get their copy of static thread-locals while glibc loads the skeleton.
+    if (entry.p_type != PT_TLS || entry.p_filesz == 0) continue;
+    const auto bytes = file.bytes().sub(entry.p_offset, entry.p_filesz);
+    patches.push_back({entry.p_offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}});
+  }
+  return patches;
+}
+
+std::unique_ptr<Image> Image::map(std::shared_ptr<const File> file, Namespace& owner) {
+  std::unique_ptr<Image> image(new Image(std::move(file), owner));
+  try {
+    image->handle_ = open_skeleton(*image->file_);
+  } catch (const OutOfBounds& error) {
+    throw ImageError(image->file_->path(), std::string("damaged ELF file: ") + error.what());
+  }
+  link_map* map = static_cast<link_map*>(image->handle_);
+  image->base_ = map->l_addr;
+  if (::dlinfo(image->handle_, RTLD_DI_TLS_MODID, &image->tls_module_) != 0) image->tls_module_ = 0;
+  image->map_original();
+  return image;
+}
+
+Image::~Image() {
+  if (handle_ != nullptr && state_ != State::ready) ::dlclose(handle_);
+}
+
+std::uintptr_t* Image::slot(std::uint64_t address) const {
+  if (!file_->covers(address, sizeof(std::uintptr_t))) throw ImageError(file_->path(), "damaged ELF file: relocation outside the segments");
+  return reinterpret_cast<std::uintptr_t*>(base_ + address);
+}
+
+void Image::map_original() {
+  // What glibc wrote into the skeleton survives the mapping of the original: its adjusted dynamic section and the
+  // relocations it was left.
+  link_map* map = static_cast<link_map*>(handle_);
+  std::size_t entries = 0;
+  while (map->l_ld[entries].d_tag != DT_NULL) ++entries;
+  const std::string dynamic(reinterpret_cast<const char*>(map->l_ld), (entries + 1) * sizeof(ElfW(Dyn)));
+  struct Saved {
+    std::uintptr_t* slot;
+    std::array<std::uintptr_t, 2> words;
+    std::size_t count;
+  };
+  std::vector<Saved> saved;
+  for (const auto& relocation : relocations_for_glibc(*file_)) {
+    const bool descriptor = ELF64_R_TYPE(relocation.r_info) == kTlsDescriptorType;
+    tls_static_ = tls_static_ || !descriptor;
+    const std::size_t count = descriptor ? 2 : 1;
+    if (!file_->covers(relocation.r_offset, count * sizeof(std::uintptr_t))) {
+      throw ImageError(file_->path(), "damaged ELF file: relocation outside the segments");
+    }
+    std::uintptr_t* at = slot(relocation.r_offset);
+    saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
+  }
+
+  for (const auto& segment : file_->segments()) {
+    const std::uint64_t first = page_down(segment.address);
+    const std::uint64_t file_end = segment.address + segment.file_size;
+    if (segment.file_size > 0) {
+      const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
+      const int protection = segment.protection | (zero_tail ? PROT_WRITE : 0);
+      void* wanted = reinterpret_cast<void*>(base_ + first);
+      if (::mmap(wanted, page_up(file_end) - first, protection, MAP_PRIVATE | MAP_FIXED, file_->fd(),
+                 static_cast<off_t>(page_down(segment.offset))) == MAP_FAILED) {
+        throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
+      }
+      if (zero_tail) {
+        const std::uint64_t stop = std::min(page_up(file_end), segment.address + segment.memory_size);
+        std::memset(reinterpret_cast<void*>(base_ + file_end), 0, page_up(stop) - file_end);
+        if (protection != segment.protection) ::mprotect(wanted, page_up(file_end) - first, segment.protection);
+      }
+    }
+  }
+  if (!dynamic.empty()) {
+    const auto address = reinterpret_cast<std::uintptr_t>(map->l_ld);
+    const auto first = page_down(address);
+    const auto length = page_up(address + dynamic.size()) - first;
+    int protection = PROT_READ;
+    for (const auto& segment : file_->segments()) {
+      if (address - base_ >= segment.address && address - base_ < segment.address + segment.memory_size) protection = segment.protection;
+    }
+    if (!(protection & PROT_WRITE)) ::mprotect(reinterpret_cast<void*>(first), length, PROT_READ | PROT_WRITE);
+    std::memcpy(map->l_ld, dynamic.data(), dynamic.size());
+    if (!(protection & PROT_WRITE)) ::mprotect(reinterpret_cast<void*>(first), length, protection);
+  }
+  for (const auto& entry : saved) {
+    for (std::size_t i = 0; i < entry.count; ++i) entry.slot[i] = entry.words[i];
+  }
+}
+
+Target Image::target_of(const Symbol& symbol) const noexcept {
+  Target target;
+  if (symbol.type == STT_TLS) {
+    target.kind = Target::Kind::tls;
+    target.value = symbol.value;
+    target.tls_module = tls_module_;
+    target.tls_static = tls_static_;
+  } else {
+    target.kind = symbol.type == STT_GNU_IFUNC ? Target::Kind::ifunc : Target::Kind::address;
+    target.value = base_ + symbol.value;
+  }
+  return target;
+}
+
+Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
+  if (index == 0) return {Target::Kind::address, false, base_, 0};
+  Lookup& lookup = lookups_.at(index);
+  if (lookup.done) return lookup.target;
+  const Symbol symbol = file_->symbol(index);
+  const bool own = symbol.binding == STB_LOCAL || (symbol.defined && symbol.visibility != STV_DEFAULT);
+  Target target = own ? target_of(symbol) : resolver.resolve(*this, symbol);
+  if (target.kind == Target::Kind::unresolved && symbol.binding != STB_WEAK) {
+    std::string name(symbol.name);
+    if (!symbol.version.empty()) name.append("@").append(symbol.version);
+    throw ImageError(file_->path(), "undefined symbol", name);
+  }
+  lookup = {true, target};
+  return target;
+}
+
+void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
+  const auto type = static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info));
+  const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+  const auto addend = static_cast<std::uint64_t>(relocation.r_addend);
+  const RelocationKind kind = classify(type);
+  switch (kind) {
+    case RelocationKind::none: return;
+    case RelocationKind::relative: *slot(relocation.r_offset) = base_ + addend; return;
+    case RelocationKind::irelative: deferred_.push_back({slot(relocation.r_offset), base_ + addend, 0}); return;
+    case RelocationKind::absolute:
+    case RelocationKind::got_entry: {
+      const Target target = resolve_symbol(index, resolver);
+      if (target.kind == Target::Kind::tls) throw ImageError(file_->path(), "a thread-local is referred to as if it were not");
+      // JUMP_SLOT and GLOB_DAT carry no addend on x86-64; absolute ones do.
+      const std::uint64_t extra = kind == RelocationKind::absolute ? addend : 0;
+      const std::uintptr_t value = index == 0 ? base_ : target.value;
+      if (target.kind == Target::Kind::ifunc) {
+        deferred_.push_back({slot(relocation.r_offset), value, extra});
+      } else {
+        *slot(relocation.r_offset) = target.kind == Target::Kind::unresolved ? 0 : value + extra;
+      }
+      return;
+    }
+    case RelocationKind::tls_module:
+      *slot(relocation.r_offset) = index == 0 ? tls_module_ : resolve_symbol(index, resolver).tls_module;
+      return;
+    case RelocationKind::tls_offset:
+      *slot(relocation.r_offset) = addend + (index == 0 ? 0 : resolve_symbol(index, resolver).value);
+      return;
+    case RelocationKind::tls_static: {
+      if (left_to_glibc(*file_, relocation)) return;
+      const Target target = resolve_symbol(index, resolver);
+      const std::string name(file_->symbol(index).name);
+      if (target.kind != Target::Kind::tls) throw ImageError(file_->path(), "not a thread-local variable", name);
+      if (!target.tls_static) {
+        throw ImageError(file_->path(), "uses initial-exec access to a thread-local that lies outside the static TLS block", name);
+      }
+      struct Index {
+        std::size_t module, offset;
+      } where{target.tls_module, target.value};
+      *slot(relocation.r_offset) = reinterpret_cast<std::uintptr_t>(__tls_get_addr(&where)) + addend -
+                                   reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
+      return;
+    }
+    case RelocationKind::tls_descriptor:
+      if (left_to_glibc(*file_, relocation)) return;
+      throw ImageError(file_->path(), "uses a TLS descriptor for another library's thread-local", std::string(file_->symbol(index).name));
+    case RelocationKind::unsupported: break;
+  }
+  throw ImageError(file_->path(), "unsupported relocation type " + std::to_string(type));
+}
+
+void Image::apply_relr() {
+  std::uint64_t next = 0;
+  for (const ElfW(Relr) entry : file_->relative_relocations()) {
+    if ((entry & 1) == 0) {
+      *slot(entry) += base_;
+      next = entry + sizeof(std::uintptr_t);
+    } else {
+      for (unsigned bit = 1; bit < 64; ++bit) {
+        if ((entry >> bit) & 1) *slot(next + (bit - 1) * sizeof(std::uintptr_t)) += base_;
+      }
+      next += 63 * sizeof(std::uintptr_t);
+    }
+  }
+}
+
+void Image::protect_text(bool writable) {
+  const bool has_text_relocations =
+      file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL);
+  for (const auto& segment : file_->segments()) {
+    if (!has_text_relocations || (segment.protection & PROT_WRITE)) continue;
+    const auto first = page_down(base_ + segment.address);
+    const auto length = page_up(base_ + segment.address + segment.memory_size) - first;
+    ::mprotect(reinterpret_cast<void*>(first), length, segment.protection | (writable ? PROT_WRITE : 0));
+  }
+}
+
+void Image::bind(SymbolResolver& resolver) {
+  try {
+    // Every slot the relocations name must be writable memory: with text relocations that is made so.
+    const bool text = file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL);
+    if (!text) {
+      for (const auto& table : {file_->relocations(), file_->plt_relocations()}) {
+        const Segment* last = nullptr;
+        for (const auto& relocation : table) {
+          const auto at = relocation.r_offset;
+          if (last != nullptr && at >= last->address && at - last->address < last->memory_size) continue;
+          last = nullptr;
+          for (const auto& segment : file_->segments()) {
+            if (at >= segment.address && at - segment.address < segment.memory_size) last = &segment;
+          }
+          if (classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info))) == RelocationKind::none) continue;
+          if (last == nullptr || !(last->protection & PROT_WRITE)) {
+            throw ImageError(file_->path(), "damaged ELF file: relocation of read-only memory");
+          }
+        }
+      }
+      for (const ElfW(Relr) entry : file_->relative_relocations()) {
+        if ((entry & 1) == 0 && !file_->covers(entry, 8)) throw OutOfBounds("relative relocation");
+      }
+    }
+    lookups_.assign(file_->symbol_count(), {});
+    protect_text(true);
+    apply_relr();
+    for (const auto& relocation : file_->relocations()) apply(relocation, resolver);
+    for (const auto& relocation : file_->plt_relocations()) apply(relocation, resolver);
+    lookups_ = {};
+  } catch (const OutOfBounds& error) {
+    throw ImageError(file_->path(), std::string("damaged ELF file: ") + error.what());
+  }
+  state_ = State::bound;
+}
+
+void Image::finish_binding() {
+  for (const auto& entry : deferred_) {
+    const auto resolver = reinterpret_cast<std::uintptr_t (*)()>(entry.resolver);
+    *entry.slot = resolver() + entry.addend;
+  }
+  deferred_ = {};
+  protect_text(false);
+  for (const auto& header : file_->program_headers()) {
+    if (header.p_type != PT_GNU_RELRO || !file_->covers(header.p_vaddr, header.p_memsz)) continue;
+    const auto first = page_down(base_ + header.p_vaddr);
+    const auto last = page_down(base_ + header.p_vaddr + header.p_memsz);
+    if (last > first) ::mprotect(reinterpret_cast<void*>(first), last - first, PROT_READ);
+  }
+}
+
+void Image::run_constructors() {
+  state_ = State::ready;
+  const auto& arguments = process_arguments();
+  using Constructor = void (*)(int, char**, char**);
+  const auto call = [&](std::uintptr_t address) {
+    reinterpret_cast<Constructor>(address)(arguments.count, arguments.values, arguments.environment);
+  };
+  if (const auto init = file_->dynamic_value(DT_INIT)) call(base_ + *init);
+  const auto array = file_->dynamic_value(DT_INIT_ARRAY);
+  const auto size = file_->dynamic_value(DT_INIT_ARRAYSZ).value_or(0);
+  if (!array || !file_->covers(*array, size)) return;
+  for (std::uint64_t i = 0; i < size / sizeof(std::uintptr_t); ++i) {
+    const std::uintptr_t entry = *slot(*array + i * sizeof(std::uintptr_t));
+    if (entry != 0 && entry != ~std::uintptr_t{0}) call(entry);
+  }
+}
+
+void Image::run_destructors() {
+  const auto array = file_->dynamic_value(DT_FINI_ARRAY);
+  const auto size = file_->dynamic_value(DT_FINI_ARRAYSZ).value_or(0);
+  if (array && file_->covers(*array, size)) {
+    for (std::uint64_t i = size / sizeof(std::uintptr_t); i > 0; --i) {
+      const std::uintptr_t entry = *slot(*array + (i - 1) * sizeof(std::uintptr_t));
+      if (entry != 0 && entry != ~std::uintptr_t{0}) reinterpret_cast<void (*)()>(entry)();
+    }
+  }
+  if (const auto fini = file_->dynamic_value(DT_FINI)) reinterpret_cast<void (*)()>(base_ + *fini)();
+}
+
+}  // namespace multipy::elf

@@ -1,0 +1,121 @@
+// One private image of a shared library: a copy of its data beside the shared pages of its text.
+//
+// glibc loads a file once, however often it is opened. To get a second copy we give it a *skeleton*: a sparse memfd
+// of the original's size that holds only what the dynamic linker itself must read (the headers, a pruned dynamic
+// section, the few relocations only glibc can write). dlopen of the skeleton reserves the addresses and registers
+// TLS, unwinding tables and dl_iterate_phdr entry with glibc. Then the original file is mapped over every segment
+// (MAP_PRIVATE, same offsets): text and read-only data stay shared through the page cache by all images, data is
+// copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned dynamic section left
+// out (dependencies, binding, constructors) is done by the Namespace, which knows the interpreter's other images.
+//
+// An image starts `mapped`, becomes `bound` when its relocations are written, `ready` when its constructors ran.
+// Images that never became ready are unmapped again; ready ones stay mapped to the end of the process, because
+// glibc keeps pointers into them (atexit, thread-local destructors) and so may other threads.
+// All calls are made under the owning Namespace's lock.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "elf/file.h"
+
+namespace multipy::elf {
+
+class Namespace;
+
+/// Bytes of the skeleton, at their offset in the file.
+struct Patch {
+  std::uint64_t offset = 0;
+  std::string bytes;
+};
+
+/// What the dynamic linker needs to see of `file`; the rest of the skeleton stays a hole. Throws ImageError.
+std::vector<Patch> build_skeleton(const File& file);
+
+/// Where a symbol was found.
+struct Target {
+  enum class Kind : std::uint8_t { unresolved, address, ifunc, tls };
+  Kind kind = Kind::unresolved;
+  bool tls_static = false;       // the variable lies in the static TLS block
+  std::uintptr_t value = 0;      // address (ifunc: of the resolver), or offset in the TLS module
+  std::size_t tls_module = 0;
+};
+
+/// How an image asks its namespace for what it does not define itself.
+class SymbolResolver {
+ public:
+  virtual ~SymbolResolver() = default;
+  /// Finds `symbol`, referenced by `image`; unresolved if nobody has it.
+  virtual Target resolve(const class Image& image, const Symbol& symbol) = 0;
+};
+
+class Image {
+ public:
+  enum class State { mapped, bound, ready };
+
+  /// Maps `file` into `owner`. Throws ImageError.
+  static std::unique_ptr<Image> map(std::shared_ptr<const File> file, Namespace& owner);
+  ~Image();
+  Image(const Image&) = delete;
+  Image& operator=(const Image&) = delete;
+
+  const File& file() const noexcept { return *file_; }
+  Namespace& owner() const noexcept { return owner_; }
+  void* handle() const noexcept { return handle_; }
+  std::uintptr_t base() const noexcept { return base_; }
+  std::uintptr_t end() const noexcept { return base_ + file_->memory_end(); }
+  std::size_t tls_module() const noexcept { return tls_module_; }
+  bool tls_static() const noexcept { return tls_static_; }
+  State state() const noexcept { return state_; }
+
+  /// Where `symbol`, defined by this image, lies.
+  Target target_of(const Symbol& symbol) const noexcept;
+
+  /// Writes all relocations but those that call code. Throws ImageError naming the first symbol nobody defines.
+  void bind(SymbolResolver& resolver);
+  /// Calls IFUNC resolvers and protects what is read-only from now on; every image of the closure must be bound.
+  void finish_binding();
+  void run_constructors();
+  void run_destructors();
+
+  // Filled in by the Namespace.
+  std::vector<Image*> needs;          // private libraries, in DT_NEEDED order
+  std::vector<void*> shared_needs;    // glibc handles of shared libraries, in DT_NEEDED order
+  const Image* loaded_by = nullptr;   // whose DT_NEEDED brought it: search paths are inherited along this chain
+  std::string reason;                 // why it is private, for people
+  bool global = false;                // opened with RTLD_GLOBAL
+  std::size_t opened = 0;             // dlopen calls not yet dlclosed
+
+ private:
+  Image(std::shared_ptr<const File> file, Namespace& owner) : file_(std::move(file)), owner_(owner) {}
+  void map_original();
+  Target resolve_symbol(std::uint32_t index, SymbolResolver& resolver);
+  void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
+  void apply_relr();
+  void protect_text(bool writable);
+  std::uintptr_t* slot(std::uint64_t address) const;
+
+  std::shared_ptr<const File> file_;
+  Namespace& owner_;
+  void* handle_ = nullptr;
+  std::uintptr_t base_ = 0;
+  std::size_t tls_module_ = 0;
+  bool tls_static_ = false;
+  State state_ = State::mapped;
+
+  struct Lookup {
+    bool done = false;
+    Target target;
+  };
+  std::vector<Lookup> lookups_;  // by symbol index; only while binding
+  struct Deferred {
+    std::uintptr_t* slot;
+    std::uintptr_t resolver;
+    std::uint64_t addend;
+  };
+  std::vector<Deferred> deferred_;
+};
+
+}  // namespace multipy::elf

@@ -1,0 +1,130 @@
+// The private images of one interpreter: what ld.so keeps per process, kept once more per interpreter.
+//
+// A Namespace loads closures: the library asked for and, breadth first, what it needs. Private needs become images of
+// this namespace, shared ones are opened with glibc before any image is mapped. When every new image is mapped all are
+// bound, then constructors run, dependencies first. If anything fails before the constructors, the new images are
+// unmapped and the namespace is as before.
+//
+// Symbols are bound private-first: the namespace's global images (libpython, then what was opened with RTLD_GLOBAL),
+// then the closure of the library that was opened, breadth first; only then the process's shared libraries. The order
+// among private images is ld.so's own, so that vague-linkage statics have one owner; STB_GNU_UNIQUE symbols have one
+// per namespace. A CPython symbol is never taken from the host's Python.
+//
+// One recursive lock per namespace guards loading and lookups (constructors may open more libraries); it is never
+// taken while holding the registry's. Namespaces live to the end of the process, like their images.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/export.h"
+#include "elf/environment.h"
+#include "elf/image.h"
+#include "elf/policy.h"
+#include "elf/search.h"
+
+namespace multipy::elf {
+
+/// What became of one library, for people.
+struct ImageInfo {
+  std::string path;
+  std::string reason;  // why it is private
+  std::uintptr_t base = 0;
+  std::size_t size = 0;
+};
+
+/// The latest library that did not load on a thread, for turning an ImportError into an ImageError.
+struct LoadFailure {
+  std::string text;
+  std::string file;
+  std::string symbol;
+};
+
+class MULTIPY_API Namespace final : public SymbolResolver {
+ public:
+  /// A new namespace; lives for ever. `label` names it in messages.
+  static Namespace& create(std::string label, Policy policy);
+
+  /// Opens `path` and what it needs as private images, whatever the policy says of `path` itself. Throws ImageError.
+  Image& open(const std::string& path, bool global);
+  /// The address of `name` in `image` and its private needs; null if none defines it.
+  void* find(const Image& image, std::string_view name);
+
+  /// Runs what images registered with atexit and their destructors, last first. Call once, when no code of the
+  /// namespace runs any more.
+  void run_destructors();
+
+  std::vector<ImageInfo> images() const;
+  Environment& environment() noexcept { return environment_; }
+  const std::string& label() const noexcept { return label_; }
+
+  // What the seam answers for code of this namespace; `caller` may be null. Failures are kept for dlerror.
+  void* dlopen(const char* name, int flags, const Image* caller);
+  void* dlsym(void* handle, const char* name, const char* version, const Image* caller);
+  int dlclose(void* handle);
+  void at_exit(void (*function)(void*), void* argument, void* dso);
+  void run_at_exit(void* dso);
+
+  Target resolve(const Image& image, const Symbol& symbol) override;
+
+ private:
+  Namespace(std::string label, Policy policy);
+
+  using Batch = std::vector<std::unique_ptr<Image>>;
+  Image& load(const std::string& path, bool global, const Image* loaded_by, const std::string& reason);
+  Image* stage(const std::string& path, const Image* loaded_by, const std::string& reason, Batch& batch);
+  void stage_needs(Image& image, Batch& batch);
+  void construct(Image& image);
+  void adopt(Batch& batch);
+  Image* known(const std::string& name) const;
+  /// Why `path` must be private; empty: it may be shared.
+  std::string why_private(const std::string& path, const Requesters& requesters);
+  Target find_in(const std::vector<Image*>& scope, const SymbolName& name);
+  Target find_shared_symbol(const Image& image, const Symbol& symbol);
+
+  const std::string label_;
+  const Policy policy_;
+  Environment environment_;
+  mutable std::recursive_mutex mutex_;
+  std::vector<std::unique_ptr<Image>> images_;              // in load order
+  std::vector<Image*> constructed_;                         // in order of construction
+  std::map<FileId, Image*> by_file_;
+  std::unordered_map<std::string, Image*> by_name_;         // sonames and base names
+  std::unordered_map<void*, Image*> by_handle_;
+  std::vector<Image*> globals_;
+  std::vector<Image*> binding_scope_;                       // closure being bound
+  std::map<FileId, std::string> why_private_;               // memo
+  std::unordered_map<std::string, Target> unique_symbols_;
+  struct ExitFunction {
+    void (*function)(void*);
+    void* argument;
+    void* dso;
+  };
+  std::vector<ExitFunction> exit_functions_;
+};
+
+/// The image that `address` lies in, of whatever namespace; null: none.
+MULTIPY_API Image* image_at(const void* address);
+
+/// The namespace that code on this thread belongs to when its address does not tell (a callback out of a shared
+/// library, say); set by the interpreter's own thread.
+MULTIPY_API void set_thread_namespace(Namespace* space) noexcept;
+Namespace* thread_namespace() noexcept;
+
+/// The closure of `root`, breadth first, itself first.
+std::vector<Image*> closure_of(Image& root);
+
+/// Takes the failure that dlopen last reported on this thread, if its text is `text`.
+MULTIPY_API bool take_failure(std::string_view text, LoadFailure& out);
+
+/// dlerror's text for this thread; null: none.
+const char* take_error_text() noexcept;
+void set_error_text(std::string text, std::string file = {}, std::string symbol = {});
+
+}  // namespace multipy::elf

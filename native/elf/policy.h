@@ -1,0 +1,27 @@
+// Which libraries get a private image: data, not code paths.
+//
+// A library is private when it references the CPython API, needs a private library, or a private pattern names it; a
+// shared pattern overrules all of these. Patterns are shell patterns, matched against the file's base name, or against
+// the whole path when the pattern contains a slash.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/export.h"
+
+namespace multipy::elf {
+
+enum class Verdict { by_content, always_private, always_shared };
+
+struct MULTIPY_API Policy {
+  std::vector<std::string> private_patterns;
+  std::vector<std::string> shared_patterns;
+
+  /// libc10 keeps one Python per process in a global, so every interpreter needs its own; the rest of torch follows.
+  static Policy standard();
+
+  Verdict decide(const std::string& path) const;
+};
+
+}  // namespace multipy::elf

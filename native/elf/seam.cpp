@@ -1,0 +1,198 @@
+#include "elf/seam.h"
+
+#include <dlfcn.h>
+#include <link.h>
+#include <signal.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <string>
+#include <unordered_map>
+
+#include "elf/namespace.h"
+
+namespace multipy::elf {
+
+namespace {
+
+struct Caller {
+  explicit Caller(const void* return_address) : image(image_at(return_address)) {
+    space = image != nullptr ? &image->owner() : thread_namespace();
+  }
+  const Image* image;
+  Namespace* space;
+};
+#define MULTIPY_CALLER const Caller caller(__builtin_return_address(0))
+
+void* seam_dlopen(const char* name, int flags) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::dlopen(name, flags) : caller.space->dlopen(name, flags, caller.image);
+}
+
+void* seam_dlmopen(Lmid_t, const char* name, int flags) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::dlopen(name, flags) : caller.space->dlopen(name, flags, caller.image);
+}
+
+void* seam_dlsym(void* handle, const char* name) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::dlsym(handle, name) : caller.space->dlsym(handle, name, nullptr, caller.image);
+}
+
+void* seam_dlvsym(void* handle, const char* name, const char* version) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::dlvsym(handle, name, version) : caller.space->dlsym(handle, name, version, caller.image);
+}
+
+int seam_dlclose(void* handle) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::dlclose(handle) : caller.space->dlclose(handle);
+}
+
+char* seam_dlerror() {
+  if (const char* text = take_error_text()) return const_cast<char*>(text);
+  return ::dlerror();
+}
+
+int seam_dladdr(const void* address, Dl_info* info) {
+  const Image* image = image_at(address);
+  if (image == nullptr) return ::dladdr(address, info);
+  info->dli_fname = image->file().path().c_str();
+  info->dli_fbase = reinterpret_cast<void*>(image->base());
+  info->dli_sname = nullptr;
+  info->dli_saddr = nullptr;
+  if (const auto symbol = image->file().nearest(reinterpret_cast<std::uintptr_t>(address) - image->base())) {
+    info->dli_sname = symbol->name.data();
+    info->dli_saddr = reinterpret_cast<void*>(image->base() + symbol->value);
+  }
+  return 1;
+}
+
+/// Shows an interpreter its own images under their original paths, and nobody else's.
+int seam_dl_iterate_phdr(int (*callback)(dl_phdr_info*, std::size_t, void*), void* data) {
+  MULTIPY_CALLER;
+  struct Context {
+    int (*callback)(dl_phdr_info*, std::size_t, void*);
+    void* data;
+    Namespace* space;
+  } context{callback, data, caller.space};
+  const auto forward = [](dl_phdr_info* info, std::size_t size, void* argument) {
+    const auto& request = *static_cast<Context*>(argument);
+    const Image* image = info->dlpi_addr == 0 ? nullptr : image_at(reinterpret_cast<void*>(info->dlpi_addr));
+    if (image == nullptr) return request.callback(info, size, request.data);
+    if (&image->owner() != request.space) return 0;
+    dl_phdr_info own = *info;
+    own.dlpi_name = image->file().path().c_str();
+    return request.callback(&own, size, request.data);
+  };
+  return ::dl_iterate_phdr(forward, &context);
+}
+
+int seam_cxa_atexit(void (*function)(void*), void* argument, void* dso) {
+  const Image* image = image_at(dso);
+  const Caller caller(__builtin_return_address(0));
+  Namespace* space = image != nullptr ? &image->owner() : caller.space;
+  if (space != nullptr) space->at_exit(function, argument, dso);
+  return 0;
+}
+
+void seam_cxa_finalize(void* dso) {
+  if (const Image* image = image_at(dso)) image->owner().run_at_exit(dso);
+}
+
+char* seam_getenv(const char* name) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::getenv(name) : const_cast<char*>(caller.space->environment().get(name));
+}
+
+char* seam_secure_getenv(const char* name) {
+  MULTIPY_CALLER;
+  if (caller.space == nullptr || ::getauxval(AT_SECURE) != 0) return ::secure_getenv(name);
+  return const_cast<char*>(caller.space->environment().get(name));
+}
+
+int seam_setenv(const char* name, const char* value, int overwrite) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::setenv(name, value, overwrite)
+                                 : caller.space->environment().set(name, value, overwrite != 0);
+}
+
+int seam_putenv(char* entry) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::putenv(entry) : caller.space->environment().put(entry);
+}
+
+int seam_unsetenv(const char* name) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::unsetenv(name) : caller.space->environment().unset(name);
+}
+
+int seam_clearenv() {
+  MULTIPY_CALLER;
+  if (caller.space == nullptr) return ::clearenv();
+  caller.space->environment().clear();
+  return 0;
+}
+
+int seam_execv(const char* path, char* const* arguments) {
+  MULTIPY_CALLER;
+  return ::execve(path, arguments, caller.space == nullptr ? environ : caller.space->environment().array());
+}
+
+int seam_execvp(const char* file, char* const* arguments) {
+  MULTIPY_CALLER;
+  return ::execvpe(file, arguments, caller.space == nullptr ? environ : caller.space->environment().array());
+}
+
+pid_t host_process() {
+  static const pid_t pid = ::getpid();
+  return pid;
+}
+[[gnu::constructor]] void remember_process() { host_process(); }
+
+int seam_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
+  // A child between fork and exec sets its own signals, as subprocess does.
+  if (action == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
+  errno = EPERM;
+  return -1;
+}
+
+sighandler_t seam_signal(int number, sighandler_t handler) {
+  if (::getpid() != host_process()) return ::signal(number, handler);
+  errno = EPERM;
+  return SIG_ERR;
+}
+
+}  // namespace
+
+void* seam_symbol(std::string_view name, Environment& environment) {
+  static const auto& table = *new std::unordered_map<std::string_view, void*>{
+      {"dlopen", reinterpret_cast<void*>(seam_dlopen)},
+      {"dlmopen", reinterpret_cast<void*>(seam_dlmopen)},
+      {"dlsym", reinterpret_cast<void*>(seam_dlsym)},
+      {"dlvsym", reinterpret_cast<void*>(seam_dlvsym)},
+      {"dlclose", reinterpret_cast<void*>(seam_dlclose)},
+      {"dlerror", reinterpret_cast<void*>(seam_dlerror)},
+      {"dladdr", reinterpret_cast<void*>(seam_dladdr)},
+      {"dl_iterate_phdr", reinterpret_cast<void*>(seam_dl_iterate_phdr)},
+      {"__cxa_atexit", reinterpret_cast<void*>(seam_cxa_atexit)},
+      {"__cxa_finalize", reinterpret_cast<void*>(seam_cxa_finalize)},
+      {"getenv", reinterpret_cast<void*>(seam_getenv)},
+      {"secure_getenv", reinterpret_cast<void*>(seam_secure_getenv)},
+      {"setenv", reinterpret_cast<void*>(seam_setenv)},
+      {"putenv", reinterpret_cast<void*>(seam_putenv)},
+      {"unsetenv", reinterpret_cast<void*>(seam_unsetenv)},
+      {"clearenv", reinterpret_cast<void*>(seam_clearenv)},
+      {"execv", reinterpret_cast<void*>(seam_execv)},
+      {"execvp", reinterpret_cast<void*>(seam_execvp)},
+      {"sigaction", reinterpret_cast<void*>(seam_sigaction)},
+      {"signal", reinterpret_cast<void*>(seam_signal)},
+  };
+  if (name == "environ" || name == "__environ" || name == "_environ") return environment.variable();
+  const auto found = table.find(name);
+  return found == table.end() ? nullptr : found->second;
+}
+
+}  // namespace multipy::elf

@@ -1,0 +1,146 @@
+#include "elf/search.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <string_view>
+
+#include "base/checked_span.h"
+#include "base/unique_fd.h"
+#include "elf/arch.h"
+
+namespace multipy::elf {
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr std::string_view kLibFolder = "lib/x86_64-linux-gnu";
+constexpr std::string_view kPlatform = "x86_64";
+constexpr std::int32_t kCacheFlags = 0x0303;  // FLAG_X8664_LIB64 | FLAG_ELF_LIBC6
+#endif
+
+std::string folder_of(const std::string& path) {
+  const auto slash = path.rfind('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash);
+}
+
+std::string expand(std::string_view text, const std::string& origin) {
+  struct Token {
+    std::string_view name;
+    std::string_view value;
+  };
+  const std::array<Token, 3> tokens{{{"ORIGIN", origin}, {"LIB", kLibFolder}, {"PLATFORM", kPlatform}}};
+  std::string out;
+  for (std::size_t i = 0; i < text.size();) {
+    bool replaced = false;
+    if (text[i] == '$') {
+      const bool braced = i + 1 < text.size() && text[i + 1] == '{';
+      const std::string_view rest = text.substr(i + (braced ? 2 : 1));
+      for (const auto& token : tokens) {
+        if (!rest.starts_with(token.name)) continue;
+        const std::size_t end = token.name.size();
+        if (braced && (end >= rest.size() || rest[end] != '}')) continue;
+        out += token.value;
+        i += (braced ? 3 : 1) + end;
+        replaced = true;
+        break;
+      }
+    }
+    if (!replaced) out += text[i++];
+  }
+  return out;
+}
+
+bool is_candidate(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  ElfW(Ehdr) header;
+  if (!fd || ::read(fd.get(), &header, sizeof header) != static_cast<ssize_t>(sizeof header)) return false;
+  return std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && header.e_ident[EI_CLASS] == ELFCLASS64 &&
+         header.e_machine == kMachine;
+}
+
+std::optional<std::string> in_folders(std::string_view folders, const std::string& origin, const std::string& name) {
+  while (!folders.empty()) {
+    const auto colon = folders.find(':');
+    const std::string_view folder = folders.substr(0, colon);
+    folders = colon == std::string_view::npos ? std::string_view() : folders.substr(colon + 1);
+    std::string path = folder.empty() ? std::string(".") : expand(folder, origin);
+    path += '/';
+    path += name;
+    if (is_candidate(path)) return path;
+  }
+  return std::nullopt;
+}
+
+/// The libraries of this processor that ldconfig knows, name to path.
+std::map<std::string, std::string, std::less<>> read_cache() {
+  std::map<std::string, std::string, std::less<>> found;
+  std::ifstream stream("/etc/ld.so.cache", std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+  static constexpr std::string_view kMagic = "glibc-ld.so.cache1.1";
+  // The current format may follow the one of libc5; both are aligned to 8 bytes.
+  const auto start = text.find(kMagic);
+  if (start == std::string::npos) return found;
+  struct Entry {
+    std::int32_t flags;
+    std::uint32_t key, value, os_version;
+    std::uint64_t hwcap;
+  };
+  constexpr std::size_t kHeader = 48;
+  try {
+    const CheckedSpan cache(text.data() + start, text.size() - start);
+    const auto count = cache.read<std::uint32_t>(kMagic.size());
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const auto entry = cache.read<Entry>(kHeader + std::uint64_t{i} * sizeof(Entry));
+      if (entry.flags != kCacheFlags || entry.hwcap != 0) continue;
+      found.emplace(cache.c_string(entry.key), cache.c_string(entry.value));
+    }
+  } catch (const OutOfBounds&) {
+    // A damaged cache is as good as none: the default folders remain.
+  }
+  return found;
+}
+
+const std::string& library_path_at_start() {
+  // ld.so reads LD_LIBRARY_PATH once, when the process starts; so does this, when the core is loaded.
+  static const std::string& value = *new std::string([] {
+    const char* text = ::secure_getenv("LD_LIBRARY_PATH");
+    return std::string(text == nullptr ? "" : text);
+  }());
+  return value;
+}
+[[gnu::constructor]] void remember_library_path() { library_path_at_start(); }
+
+}  // namespace
+
+std::optional<std::string> find_library(const std::string& name, const Requesters& requesters) {
+  const std::string origin = requesters.empty() ? "." : folder_of(requesters.front()->path());
+  if (name.find('/') != std::string::npos) {
+    std::string path = expand(name, origin);
+    if (::access(path.c_str(), F_OK) != 0) return std::nullopt;
+    return path;
+  }
+  if (!requesters.empty() && requesters.front()->runpath().empty()) {
+    for (const File* requester : requesters) {
+      if (!requester->runpath().empty()) continue;
+      if (auto path = in_folders(requester->rpath(), folder_of(requester->path()), name)) return path;
+    }
+  }
+  if (auto path = in_folders(library_path_at_start(), origin, name)) return path;
+  if (!requesters.empty()) {
+    if (auto path = in_folders(requesters.front()->runpath(), origin, name)) return path;
+  }
+  static const auto& cache = *new std::map<std::string, std::string, std::less<>>(read_cache());
+  if (const auto found = cache.find(name); found != cache.end() && is_candidate(found->second)) return found->second;
+  return in_folders("/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib", origin, name);
+}
+
+}  // namespace multipy::elf

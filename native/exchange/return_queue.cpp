@@ -1,0 +1,69 @@
+#include "exchange/return_queue.h"
+
+#include <utility>
+
+namespace multipy {
+
+ReturnQueue::ReturnQueue() = default;
+
+ReturnQueue::~ReturnQueue() { drain(); }
+
+void ReturnQueue::set_wake(std::function<void()> wake) {
+  {
+    const std::lock_guard lock(wake_mutex_);
+    wake_ = std::move(wake);
+  }
+  bool pending;
+  {
+    const std::lock_guard lock(mutex_);
+    pending = !pending_.empty();
+  }
+  if (pending) call_owner();
+}
+
+void ReturnQueue::call_owner() {
+  const std::lock_guard lock(wake_mutex_);
+  if (wake_) wake_();
+}
+
+void ReturnQueue::post(Release release, void* argument) {
+  bool first = false;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!closed_) {
+      // A drain under way takes this one along.
+      first = pending_.empty() && !draining_;
+      pending_.push_back({release, argument});
+      release = nullptr;
+    }
+  }
+  if (release != nullptr) release(argument);
+  if (first) call_owner();
+}
+
+std::size_t ReturnQueue::drain() {
+  std::size_t count = 0;
+  std::vector<Pending> batch;
+  while (true) {
+    batch.clear();
+    {
+      const std::lock_guard lock(mutex_);
+      batch.swap(pending_);
+      draining_ = !batch.empty();
+    }
+    if (batch.empty()) return count;
+    for (const Pending& pending : batch) pending.release(pending.argument);
+    count += batch.size();
+  }
+}
+
+void ReturnQueue::close() {
+  set_wake(nullptr);
+  {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+  }
+  drain();
+}
+
+}  // namespace multipy

@@ -1,0 +1,68 @@
+// Releases on their way home to the interpreter that made what is released.
+//
+// Problem: the last user of a shared tensor may let go of it on any thread, but the exporter's deleter may need
+// the exporter's Python (NumPy's does), which only its own thread can enter without risking a deadlock: whoever
+// releases may hold another interpreter's GIL.
+//
+// Model: one queue per interpreter, held by shared_ptr: by the interpreter and by every tensor it exported, so
+// a tensor can come home long after the interpreter has gone. A release is a function and its argument.
+//
+// Threads and locks: post() from any thread; set_wake(), drain() and close() on the owner's. `mutex_` guards the
+// releases and is never held while one runs, so each may post again. `wake_mutex_` guards the callback and is
+// held while that runs, so that its owner can take it away for good; it is taken after `mutex_` is let go, and
+// recursive because a callback may drain, and what it drains may post.
+//
+// Guarantees: each release runs exactly once: on the owner's thread while the queue is open, on the posting
+// thread afterwards. The wake callback is called when a release arrives in an empty queue that is not being
+// drained just then; once set_wake() or close() has returned, the previous callback neither runs nor will.
+//
+// Shutdown: the owner drains, finalises its Python, and closes last. What is posted in between is run by
+// close(), on the owner's thread: a deleter that asks Py_IsInitialized, as NumPy's does, then gives up its
+// object instead of entering a Python that is half gone.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <mutex>
+#include <vector>
+
+#include "base/export.h"
+
+namespace multipy {
+
+class MULTIPY_API ReturnQueue {
+ public:
+  using Release = void (*)(void*);
+
+  ReturnQueue();
+  /// Runs what is pending: the last holder stands in for an owner that never closed.
+  ~ReturnQueue();
+  ReturnQueue(const ReturnQueue&) = delete;
+  ReturnQueue& operator=(const ReturnQueue&) = delete;
+
+  /// How to get the owner's attention. Called at once if releases are pending already. Not from the callback.
+  void set_wake(std::function<void()> wake);
+  void post(Release release, void* argument);
+  /// Runs all pending releases, those they post included; returns how many.
+  std::size_t drain();
+  /// Runs all pending releases; from now on post() runs them itself. Idempotent.
+  void close();
+
+ private:
+  struct Pending {
+    Release release;
+    void* argument;
+  };
+
+  void call_owner();
+
+  std::mutex mutex_;
+  std::vector<Pending> pending_;
+  bool draining_ = false;
+  bool closed_ = false;
+
+  std::recursive_mutex wake_mutex_;
+  std::function<void()> wake_;
+};
+
+}  // namespace multipy

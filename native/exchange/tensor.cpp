@@ -1,0 +1,134 @@
+#include "exchange/tensor.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <utility>
+
+#include "base/error.h"
+
+namespace multipy {
+
+namespace {
+
+template <typename Managed>
+void call_deleter(void* argument) {
+  auto* managed = static_cast<Managed*>(argument);
+  if (managed->deleter != nullptr) managed->deleter(managed);
+}
+
+/// What a receiver holds: its managed tensor, and one reference.
+template <typename Managed>
+struct View {
+  Managed managed;
+  std::shared_ptr<SharedTensor> source;
+};
+
+template <typename Managed>
+Managed* make_view(std::shared_ptr<SharedTensor> source, std::uint64_t flags) {
+  auto view = std::make_unique<View<Managed>>();
+  view->managed.dl_tensor = source->tensor();
+  view->managed.manager_ctx = view.get();
+  view->managed.deleter = [](Managed* self) { delete static_cast<View<Managed>*>(self->manager_ctx); };
+  if constexpr (requires { view->managed.flags; }) {
+    view->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+    view->managed.flags = flags;
+  }
+  view->source = std::move(source);
+  return &view.release()->managed;
+}
+
+void check(const DLTensor& tensor) {
+  if (tensor.ndim < 0) throw Error("DLPack tensor with " + std::to_string(tensor.ndim) + " dimensions");
+  if (tensor.ndim > 0 && tensor.shape == nullptr) throw Error("DLPack tensor without a shape");
+  for (std::int32_t axis = 0; axis < tensor.ndim; ++axis) {
+    if (tensor.shape[axis] < 0) {
+      throw Error("DLPack tensor of length " + std::to_string(tensor.shape[axis]) + " along axis " +
+                  std::to_string(axis));
+    }
+  }
+}
+
+/// Saturates: an expanded tensor may have more elements than memory has bytes.
+std::uint64_t times(std::uint64_t left, std::uint64_t right) {
+  std::uint64_t product;
+  return __builtin_mul_overflow(left, right, &product) ? std::numeric_limits<std::uint64_t>::max() : product;
+}
+
+std::uint64_t size_in_bytes(const DLTensor& tensor, std::uint64_t flags) {
+  const std::int64_t* const shape = tensor.shape;
+  if (std::any_of(shape, shape + tensor.ndim, [](std::int64_t length) { return length == 0; })) return 0;
+  std::uint64_t elements = 1;
+  for (std::int32_t axis = 0; axis < tensor.ndim; ++axis) {
+    elements = times(elements, static_cast<std::uint64_t>(shape[axis]));
+  }
+  const std::uint64_t bits = std::uint64_t{tensor.dtype.bits} * tensor.dtype.lanes;
+  if (bits % 8 == 0 || (flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED)) return times(elements, (bits + 7) / 8);
+  const std::uint64_t total = times(elements, bits);
+  return total / 8 + (total % 8 != 0);
+}
+
+std::vector<std::int64_t> compact_strides(const DLTensor& tensor) {
+  std::vector<std::int64_t> strides(static_cast<std::size_t>(tensor.ndim));
+  std::int64_t step = 1;
+  for (std::size_t axis = strides.size(); axis-- > 0;) {
+    strides[axis] = step;
+    // An axis of length 0 or 1 is never stepped along; its stride only must not spoil the others.
+    if (tensor.shape[axis] > 1 && __builtin_mul_overflow(step, tensor.shape[axis], &step)) {
+      throw Error("DLPack tensor with strides beyond 64 bits");
+    }
+  }
+  return strides;
+}
+
+}  // namespace
+
+std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensor* tensor, std::shared_ptr<ReturnQueue> owner) {
+  return adopt(Exported{tensor->dl_tensor, 0, call_deleter<DLManagedTensor>, tensor}, std::move(owner));
+}
+
+std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensorVersioned* tensor,
+                                                  std::shared_ptr<ReturnQueue> owner) {
+  // Of another major version only version, context and deleter are where we think they are.
+  if (tensor->version.major != DLPACK_MAJOR_VERSION) {
+    throw Error("DLPack major version " + std::to_string(tensor->version.major) + ", expected " +
+                std::to_string(DLPACK_MAJOR_VERSION));
+  }
+  const std::uint64_t shared_flags =
+      tensor->flags & (DLPACK_FLAG_BITMASK_READ_ONLY | DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED);
+  return adopt(Exported{tensor->dl_tensor, shared_flags, call_deleter<DLManagedTensorVersioned>, tensor},
+               std::move(owner));
+}
+
+std::shared_ptr<SharedTensor> SharedTensor::adopt(const Exported& exported, std::shared_ptr<ReturnQueue> owner) {
+  return std::make_shared<SharedTensor>(exported, std::move(owner));
+}
+
+SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner)
+    : tensor_((check(exported.tensor), exported.tensor)),
+      flags_(exported.flags),
+      nbytes_(size_in_bytes(tensor_, flags_)),
+      release_(exported.release),
+      argument_(exported.argument),
+      owner_(std::move(owner)) {
+  if (tensor_.ndim > 0 && tensor_.strides == nullptr) {
+    strides_ = compact_strides(tensor_);
+    tensor_.strides = strides_.data();
+  }
+}
+
+SharedTensor::~SharedTensor() {
+  if (owner_) {
+    owner_->post(release_, argument_);
+  } else {
+    release_(argument_);
+  }
+}
+
+DLManagedTensor* SharedTensor::view() { return make_view<DLManagedTensor>(shared_from_this(), flags_); }
+
+DLManagedTensorVersioned* SharedTensor::view_versioned() {
+  return make_view<DLManagedTensorVersioned>(shared_from_this(), flags_);
+}
+
+}  // namespace multipy

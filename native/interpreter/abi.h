@@ -1,0 +1,49 @@
+/* How the core enters a private image: plain C, so that nothing but pointers and numbers crosses the boundary.
+ *
+ * The extension module `_native` exports `multipy_interpreter_main`. The core finds it in the interpreter's own image
+ * of that module and calls it on the interpreter's thread; it initialises Python, calls `started` once, runs the worker
+ * loop of multipy_actors/_worker.py and finalises Python before it returns. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MULTIPY_ABI_VERSION 1
+#define MULTIPY_INTERPRETER_MAIN "multipy_interpreter_main"
+#define MULTIPY_INTERPRETER_INTERRUPT "multipy_interpreter_interrupt"
+
+/* One field of PyConfig or PyPreConfig by its name; a list's field is repeated once per item. */
+typedef struct multipy_setting {
+  const char* name;
+  const char* value; /* bytes in the file system encoding; numbers in decimal */
+} multipy_setting;
+
+typedef struct multipy_boot {
+  uint32_t size;    /* sizeof(multipy_boot) of who fills it in */
+  uint32_t version; /* MULTIPY_ABI_VERSION */
+  const multipy_setting* settings;
+  size_t setting_count;
+  void* worker; /* multipy::Worker*, for the extension module of this interpreter */
+  void* context;
+  /* Python is up (message == NULL) or is not and why. Called exactly once, before main returns. */
+  void (*started)(void* context, const char* message);
+  /* Python is about to be finalised: no more interrupts. Called once if Python was up. */
+  void (*ending)(void* context);
+} multipy_boot;
+
+/* 0: finalised. 1: it did not start. 2: left unfinalised, because threads of the user's code still run in it. */
+typedef int32_t (*multipy_interpreter_main_t)(const multipy_boot* boot);
+
+/* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in the running call `key` at its
+ * next bytecode, or does nothing if that call is over by then. Nonzero: too many interrupts are pending. */
+typedef int32_t (*multipy_interpreter_interrupt_t)(void* key);
+
+#ifdef __cplusplus
+static_assert(sizeof(multipy_setting) == 2 * sizeof(void*), "the layout both sides were compiled with");
+static_assert(sizeof(multipy_boot) == 8 + 6 * sizeof(void*), "the layout both sides were compiled with");
+}
+#endif

@@ -1,0 +1,106 @@
+#include "interpreter/interpreter.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <climits>
+#include <thread>
+
+#include "base/error.h"
+
+namespace multipy {
+
+Interpreter::Interpreter(InterpreterOptions options)
+    : options_(std::move(options)), images_(elf::Namespace::create(options_.name, options_.policy)) {}
+
+Interpreter::~Interpreter() = default;
+
+void Interpreter::become(State state) {
+  state_.store(static_cast<std::uint32_t>(state), std::memory_order_release);
+  futex_wake(state_, INT_MAX);
+}
+
+void Interpreter::start(void* worker, std::function<void()> ended) {
+  // Blocked before the thread exists, so that not even its first instruction can take a signal meant for the host.
+  // Faults of the thread itself stay deliverable: a debugger or faulthandler of the host must see them.
+  sigset_t blocked;
+  sigset_t before;
+  sigfillset(&blocked);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&blocked, fault);
+  pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  try {
+    std::thread([self = shared_from_this(), worker, ended = std::move(ended)] {
+      ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());
+      self->run(worker);
+      ended();
+      self->become(self->failure_.empty() ? State::ended : State::failed);
+    }).detach();
+  } catch (const std::system_error& error) {
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    throw StartError(options_.name + ": no thread: " + error.what());
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void Interpreter::run(void* worker) {
+  elf::set_thread_namespace(&images_);
+  std::vector<multipy_setting> settings;
+  for (const auto& [name, value] : options_.settings) settings.push_back({name.c_str(), value.c_str()});
+  multipy_boot boot{};
+  boot.size = sizeof boot;
+  boot.version = MULTIPY_ABI_VERSION;
+  boot.settings = settings.data();
+  boot.setting_count = settings.size();
+  boot.worker = worker;
+  boot.context = this;
+  boot.started = [](void* context, const char* message) {
+    auto* self = static_cast<Interpreter*>(context);
+    if (message != nullptr) {
+      self->failure_ = message;
+    } else {
+      self->become(State::running);
+    }
+  };
+  boot.ending = [](void* context) {
+    auto* self = static_cast<Interpreter*>(context);
+    const std::lock_guard lock(self->interrupt_mutex_);
+    self->interrupt_ = nullptr;
+  };
+  try {
+    images_.open(options_.libpython, true);
+    const elf::Image& extension = images_.open(options_.extension, false);
+    void* entry = images_.find(extension, MULTIPY_INTERPRETER_MAIN);
+    if (entry == nullptr) throw ImageError(options_.extension, "undefined symbol", MULTIPY_INTERPRETER_MAIN);
+    {
+      const std::lock_guard lock(interrupt_mutex_);
+      interrupt_ = reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
+    }
+    reinterpret_cast<multipy_interpreter_main_t>(entry)(&boot);
+  } catch (const std::exception& error) {
+    failure_ = error.what();
+  }
+}
+
+void Interpreter::interrupt(void* key) {
+  const std::lock_guard lock(interrupt_mutex_);
+  if (interrupt_ != nullptr && state() == State::running) interrupt_(key);
+}
+
+WaitResult Interpreter::wait_started(Deadline deadline) {
+  while (state() == State::starting) {
+    const auto result = futex_wait(state_, static_cast<std::uint32_t>(State::starting), deadline);
+    if (result != WaitResult::woken) return result;
+  }
+  return WaitResult::woken;
+}
+
+WaitResult Interpreter::join(Deadline deadline) {
+  for (;;) {
+    const auto now = state_.load(std::memory_order_acquire);
+    if (now >= static_cast<std::uint32_t>(State::failed)) return WaitResult::woken;
+    const auto result = futex_wait(state_, now, deadline);
+    if (result != WaitResult::woken) return result;
+  }
+}
+
+}  // namespace multipy

@@ -1,0 +1,66 @@
+// One private Python: a namespace of images, and the thread it lives on from initialisation to finalisation.
+//
+// The thread blocks all signals (they are the host's), opens libpython and the extension module as private images and
+// enters multipy_interpreter_main; everything Python happens in there. The thread is never joined by force: close()
+// asks through the dispatcher, and join() waits as long as it is told to. An interpreter whose code never returns is
+// abandoned; the thread keeps the Interpreter alive, so that nothing it uses goes away under it.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/export.h"
+#include "base/futex.h"
+#include "elf/namespace.h"
+#include "interpreter/abi.h"
+
+namespace multipy {
+
+struct InterpreterOptions {
+  std::string name;                                            // of the thread; at most 15 bytes are shown
+  std::string libpython;                                       // path
+  std::string extension;                                       // path of _native
+  std::vector<std::pair<std::string, std::string>> settings;   // of PyConfig, see abi.h
+  elf::Policy policy;
+};
+
+class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter> {
+ public:
+  enum class State : std::uint32_t { starting, running, failed, ended };
+
+  /// Copies the process's environment for the interpreter: call where nobody changes it meanwhile.
+  explicit Interpreter(InterpreterOptions options);
+  ~Interpreter();
+
+  /// Starts the thread. `worker` is handed to the extension; `ended` runs on the thread when all is over.
+  void start(void* worker, std::function<void()> ended);
+  /// Waits until it is up, failed, or `deadline`.
+  WaitResult wait_started(Deadline deadline);
+  /// Waits until the thread has left Python, or `deadline`.
+  WaitResult join(Deadline deadline);
+
+  /// Raises Interrupted in the running call `key`, at its next bytecode; any thread.
+  void interrupt(void* key);
+
+  State state() const noexcept { return static_cast<State>(state_.load(std::memory_order_acquire)); }
+  /// Why it failed to start; valid in State::failed.
+  const std::string& failure() const noexcept { return failure_; }
+  elf::Namespace& images() const noexcept { return images_; }
+
+ private:
+  void run(void* worker);
+  void become(State state);
+
+  const InterpreterOptions options_;
+  elf::Namespace& images_;
+  std::string failure_;
+  std::mutex interrupt_mutex_;                           // guards interrupt_ against the end of Python
+  multipy_interpreter_interrupt_t interrupt_ = nullptr;  // only while Python is up
+  std::atomic<std::uint32_t> state_{static_cast<std::uint32_t>(State::starting)};
+};
+
+}  // namespace multipy

@@ -1,0 +1,169 @@
+// Queues calls for the interpreters of one pool and hands each to one that is free.
+//
+// Problem: callers post to mailboxes, each served by one interpreter (an actor's replica: strict order) or by
+// several (whichever is free). A worker that serves many of them must get the oldest call first, a call must
+// never wait while somebody who may run it sleeps, and one post must not wake a crowd.
+//
+// Model: mailboxes served by the same set of interpreters share one *lane*, a FIFO. Every post takes a ticket;
+// an interpreter takes the lowest ticket at the front of its lanes, of which it has few however many actors it
+// hosts. Its *seat* holds its lanes, its sleep and its figures. An idle seat that is woken for a lane is no
+// longer idle, and has a *claim* on that lane until it arrives in take().
+//
+// Wake-up rule, restored by summon() after every change: a lane with more calls than claims has no idle seat.
+//   - A post adds one call and wakes at most one idle seat, chosen by placement.h.
+//   - A busy seat may take the call first; the woken one finds nothing and sleeps again.
+//   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
+//     back, and the lane summons another.
+//
+// Threads and locks: take(i) and finished(i, …) on interpreter i's worker thread; all else from any thread. One
+// mutex guards mailboxes, lanes and seats. While it is held nothing is called out to, no call is cancelled, and
+// no reference to a call is dropped (that may run a tensor's release, which may come back as wake()). The
+// figures of a seat are atomics. Sleepers wait on a futex word of their own.
+//
+// Guarantees: a call is delivered at most once; those of one mailbox in the order of their posts (with several
+// servers: in that order to whoever takes them); after close() what is queued is still delivered.
+// A call that ended while queued is skipped, and counts as queued until a worker comes across it.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "base/export.h"
+#include "task/call.h"
+
+namespace multipy {
+
+class MULTIPY_API Dispatcher {
+ public:
+  using MailboxId = std::uint64_t;
+  using Calls = std::vector<std::shared_ptr<Call>>;
+
+  struct Delivery {
+    enum Kind {
+      call_ready,
+      woken,  // wake() was called: look at the return queue, then take() again
+      closed  // nothing will ever come: the worker may end
+    };
+    Kind kind = closed;
+    MailboxId mailbox = 0;
+    std::shared_ptr<Call> call;
+  };
+
+  struct Statistics {
+    std::uint64_t done = 0;           // calls that ran, the failed ones included
+    std::uint64_t failed = 0;         // of these, those that raised
+    std::uint64_t queued = 0;         // calls that only this interpreter can take
+    std::uint64_t queued_shared = 0;  // calls that it or others can take
+    std::uint64_t busy_ns = 0;        // between take() and finished()
+  };
+
+  explicit Dispatcher(std::size_t interpreters);
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  std::size_t interpreters() const noexcept { return count_; }
+
+  // For callers.
+  /// A FIFO served by `interpreters`. Throws Error if there are none or one does not exist, ClosedError after
+  /// close() or if all of them have retired.
+  MailboxId open_mailbox(std::vector<std::size_t> interpreters);
+  /// No more posts to it; returns the calls still queued, pending, for the caller to abandon or cancel.
+  Calls close_mailbox(MailboxId mailbox);
+  /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it.
+  void post(MailboxId mailbox, std::shared_ptr<Call> call);
+  /// Calls waiting in `mailbox`; 0 if there is no such mailbox.
+  std::size_t queued(MailboxId mailbox) const;
+  /// Interpreters that sleep in take(), with nothing on its way to them.
+  std::size_t idle() const;
+  Statistics statistics(std::size_t interpreter) const;
+
+  // For interpreter `interpreter`'s worker thread.
+  /// Sleeps until there is something to do. Housekeeping goes first, then the oldest call.
+  Delivery take(std::size_t interpreter);
+  /// Ends the call that take() delivered last, for the figures.
+  void finished(std::size_t interpreter, bool ok) noexcept;
+
+  // For the pool.
+  /// Makes one take(), the one under way or the next, return `woken`.
+  void wake(std::size_t interpreter);
+  /// No more posts; workers get `closed` once nothing that they serve is left.
+  void close();
+  /// Takes out every queued call and cancels it; returns those that it cancelled.
+  Calls cancel_pending();
+  /// The interpreter has ended: it is handed nothing more. Returns the calls nobody can serve any more,
+  /// pending, for the caller to abandon.
+  Calls retire(std::size_t interpreter);
+
+ private:
+  using Servers = std::vector<std::size_t>;
+  struct Lane;
+
+  // All guarded by mutex_, except where a member says otherwise.
+  struct Mailbox {
+    Lane* lane;
+    MailboxId id;
+    std::size_t queued = 0;
+  };
+
+  struct Queued {
+    std::uint64_t ticket;
+    Mailbox* mailbox;
+    std::shared_ptr<Call> call;
+  };
+
+  struct Lane {
+    const Servers* servers;  // the key under which lanes_ holds this lane
+    std::size_t live;        // servers that have not retired
+    std::size_t mailboxes = 0;
+    std::size_t claims = 0;
+    std::deque<Queued> calls;
+  };
+
+  struct alignas(64) Seat {
+    std::vector<Lane*> lanes;
+    Lane* claim = nullptr;
+    std::uint64_t taken = 0;
+    bool idle = false;
+    bool woken = false;
+    bool retired = false;
+    std::atomic<std::uint32_t> asleep = 0;  // the futex word: set with idle, cleared by whoever rouses the seat
+    Clock::time_point started;              // the worker's own
+    std::atomic<std::uint64_t> done = 0;    // these three: written by the worker, read by anybody
+    std::atomic<std::uint64_t> failed = 0;
+    std::atomic<std::uint64_t> busy_ns = 0;
+  };
+
+  Seat& seat_at(std::size_t interpreter) const;
+
+  // With the mutex held. The seats returned, if any, are to be passed to notify() once it is free.
+  /// Has the best idle server of `lane` come for it, if it has more calls than claims.
+  Seat* summon(Lane& lane);
+  Seat* rouse(Seat& seat);
+  /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
+  /// Those that have ended are moved to `ended`.
+  static Lane* pick(Seat& seat, Delivery& delivery, Calls& ended);
+  void drop_lane(Lane& lane);
+
+  static void notify(Seat* seat) noexcept;
+
+  const std::size_t count_;
+  const std::unique_ptr<Seat[]> seats_;
+
+  mutable std::mutex mutex_;
+  std::unordered_map<MailboxId, Mailbox> mailboxes_;
+  std::map<Servers, Lane> lanes_;
+  std::size_t idle_ = 0;  // seats that are idle
+  std::uint64_t next_ticket_ = 0;
+  MailboxId next_mailbox_ = 1;
+  bool closed_ = false;
+};
+
+}  // namespace multipy

@@ -1,0 +1,136 @@
+#include "task/call.h"
+
+#include <climits>
+#include <utility>
+
+#include "task/completion_queue.h"
+
+namespace multipy {
+
+namespace {
+
+constexpr std::uint32_t state_mask = 0b111;
+constexpr std::uint32_t claimed = 1u << 3;
+constexpr std::uint32_t awaited = 1u << 4;
+constexpr std::uint32_t watched = 1u << 5;
+
+constexpr CallState state_of(std::uint32_t word) { return static_cast<CallState>(word & state_mask); }
+constexpr std::uint32_t bits_of(CallState state) { return static_cast<std::uint32_t>(state); }
+constexpr bool is_final(std::uint32_t word) { return state_of(word) >= CallState::succeeded; }
+/// Nobody has started, cancelled or begun to finish it.
+constexpr bool is_free(std::uint32_t word) { return state_of(word) == CallState::pending && !(word & claimed); }
+
+}  // namespace
+
+Call::Call(Payload request) : word_(bits_of(CallState::pending)), request_(std::move(request)) {}
+
+Call::~Call() = default;
+
+CallState Call::state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
+
+bool Call::start() noexcept {
+  std::uint32_t word = word_.load(std::memory_order_relaxed);
+  while (is_free(word)) {
+    const std::uint32_t running = (word & ~state_mask) | bits_of(CallState::running);
+    if (word_.compare_exchange_weak(word, running, std::memory_order_acq_rel)) return true;
+  }
+  return false;
+}
+
+Payload Call::take_request() noexcept { return std::exchange(request_, {}); }
+
+bool Call::succeed(Payload result) {
+  CallState before;
+  if (!claim(CallState::running, before)) return false;
+  result_ = std::move(result);
+  publish(CallState::succeeded);
+  return true;
+}
+
+bool Call::fail(Payload error) {
+  CallState before;
+  if (!claim(CallState::running, before)) return false;
+  result_ = std::move(error);
+  publish(CallState::failed);
+  return true;
+}
+
+bool Call::abandon(Payload error) {
+  CallState before;
+  if (!claim(CallState::pending, before)) return false;
+  result_ = std::move(error);
+  // A running call's request is in the hands of its worker.
+  if (before == CallState::pending) request_ = {};
+  publish(CallState::failed);
+  return true;
+}
+
+bool Call::cancel() {
+  std::uint32_t word = word_.load(std::memory_order_relaxed);
+  while (is_free(word)) {
+    if (word_.compare_exchange_weak(word, bits_of(CallState::cancelled), std::memory_order_acq_rel)) {
+      announce(word);
+      request_ = {};
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Call::claim(CallState lowest, CallState& before) noexcept {
+  std::uint32_t word = word_.load(std::memory_order_relaxed);
+  while (!is_final(word) && !(word & claimed) && state_of(word) >= lowest) {
+    if (word_.compare_exchange_weak(word, word | claimed, std::memory_order_acq_rel)) {
+      before = state_of(word);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Call::publish(CallState outcome) { announce(word_.exchange(bits_of(outcome), std::memory_order_acq_rel)); }
+
+void Call::announce(std::uint32_t word) {
+  if (word & awaited) futex_wake(word_, INT_MAX);
+  if (!(word & watched)) return;
+  std::vector<std::shared_ptr<CompletionQueue>> queues;
+  {
+    const std::lock_guard lock(watch_mutex_);
+    queues.swap(watchers_);
+  }
+  for (const auto& queue : queues) queue->push(shared_from_this());
+}
+
+WaitResult Call::wait(Deadline deadline) {
+  std::uint32_t word = word_.load(std::memory_order_acquire);
+  while (!is_final(word)) {
+    if (!(word & awaited)) {
+      if (!word_.compare_exchange_weak(word, word | awaited, std::memory_order_acquire)) continue;
+      word |= awaited;
+    }
+    const WaitResult waited = futex_wait(word_, word, deadline);
+    word = word_.load(std::memory_order_acquire);
+    // A call that ended in the last moment is worth more to the caller than a timeout.
+    if (waited != WaitResult::woken && !is_final(word)) return waited;
+  }
+  return WaitResult::woken;
+}
+
+void Call::watch(std::shared_ptr<CompletionQueue> queue) {
+  std::uint32_t word = word_.load(std::memory_order_acquire);
+  if (!is_final(word)) {
+    const std::lock_guard lock(watch_mutex_);
+    watchers_.push_back(queue);
+    // The flag goes up while the entry is in place and the lock held: a finisher either sees the flag and
+    // comes for the entry, or its outcome is what we find in the word.
+    while (!is_final(word)) {
+      if (word_.compare_exchange_weak(word, word | watched, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return;
+      }
+    }
+    watchers_.pop_back();
+  }
+  queue->push(shared_from_this());
+}
+
+}  // namespace multipy

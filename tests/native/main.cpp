@@ -1,0 +1,4 @@
+// The C++ tests of libmultipy_core: no Python, no interpreter, no sleeping. A test that needs another thread to
+// have got somewhere asks for it (Dispatcher::idle) or repeats; one that hangs is ended by ctest's time limit.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>

@@ -1,0 +1,213 @@
+"""Exceptions travel in their own type with the remote traceback, or as a RemoteError that tells as much."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import textwrap
+import threading
+import traceback
+import types
+
+import pytest
+
+from multipy_actors.errors import RemoteError, RemoteTraceback
+from multipy_actors.values import decode_exception, encode_exception
+
+
+def raised(error):
+    """Return `error` with a traceback, as whoever called the user's code would hold it."""
+    try:
+        raise error
+    except BaseException as caught:
+        return caught
+
+
+def travelled(error):
+    return decode_exception(*encode_exception(raised(error)))
+
+
+class Coded(Exception):
+    def __init__(self, code, *, detail=None):
+        super().__init__(code)
+        self.detail = detail
+
+
+class TwoArguments(Exception):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+class Decorating(Exception):
+    def __init__(self, text):
+        super().__init__(f"decorated: {text}")
+
+
+class Turncoat(Exception):
+    def __reduce__(self):
+        return (KeyError, ("other",))
+
+
+class Forgetful(Exception):
+    def __reduce__(self):
+        return (Forgetful, self.args)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no")
+
+
+class Nasty(Exception):
+    def __reduce__(self):
+        raise SystemError("no")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("text"),
+        KeyError(("a", 1)),
+        OSError(errno.ENOENT, "no such file", "name"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
+        StopIteration(3),
+        SystemExit(2),
+        KeyboardInterrupt(),
+        ImportError("text", name="module", path="file"),
+        Coded(7, detail=[1]),
+        RemoteError("module.Type", "text", "Traceback"),
+        ValueError("lone \ud800"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_arrives_in_its_own_type_with_its_attributes(error):
+    received = travelled(error)
+    assert type(received) is type(error)
+    assert received.args == error.args
+    assert str(received) == str(error)
+    assert vars(received) == vars(error)
+
+
+def test_the_remote_traceback_is_the_cause_and_is_shown():
+    received = travelled(ValueError("text"))
+    assert isinstance(received.__cause__, RemoteTraceback)
+    assert "in raised" in received.__cause__.traceback
+    shown = "".join(traceback.format_exception(received))
+    assert "in raised" in shown
+    assert "ValueError: text" in shown
+
+
+def test_causes_contexts_and_notes_are_in_the_traceback():
+    try:
+        try:
+            try:
+                raise KeyError("the context")
+            except KeyError:
+                raise TypeError("the cause")  # noqa: B904  the context is what is tested
+        except TypeError as error:
+            raise ValueError("text") from error
+    except ValueError as error:
+        error.add_note("a note")
+        received = decode_exception(*encode_exception(error))
+    text = received.__cause__.traceback
+    assert all(part in text for part in ("the context", "the cause", "a note"))
+    assert received.__notes__ == ["a note"]
+
+
+def test_notes_survive_a_reduce_that_forgets_them():
+    error = Forgetful("text")
+    error.add_note("a note")
+    received = travelled(error)
+    assert type(received) is Forgetful
+    assert received.__notes__ == ["a note"]
+
+
+def test_frames_of_the_package_itself_are_left_out_of_the_traceback():
+    caller = types.ModuleType("multipy_actors._caller")
+    exec("def call(function):\n    function()", caller.__dict__)
+
+    def fail():
+        raise ValueError("text")
+
+    try:
+        caller.call(fail)
+    except ValueError as error:
+        error.__traceback__ = error.__traceback__.tb_next  # this test's own frame
+        text = decode_exception(*encode_exception(error)).__cause__.traceback
+    assert "in fail" in text
+    assert "in call" not in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TwoArguments(1, 2),
+        Decorating("text"),
+        Turncoat("text"),
+        Nasty("text"),
+        Coded(1, detail=threading.Lock()),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_travel_arrives_as_a_remote_error(error):
+    received = travelled(error)
+    assert type(received) is RemoteError
+    assert received.type_name == f"{__name__}.{type(error).__qualname__}"
+    assert received.text == str(error)
+    assert "in raised" in received.traceback
+    assert isinstance(received.__cause__, RemoteTraceback)
+
+
+def test_an_exception_that_cannot_tell_its_message_arrives_all_the_same():
+    received = travelled(Mute("text"))
+    assert type(received) is Mute
+    assert received.args == ("text",)
+
+
+def test_a_type_that_the_receiver_cannot_import_becomes_a_remote_error():
+    module = types.ModuleType("a_module_of_the_sender")
+    exec("class Failure(Exception): pass", module.__dict__)
+    sys.modules[module.__name__] = module
+    encoded = encode_exception(raised(module.Failure("text")))
+    del sys.modules[module.__name__]
+    received = decode_exception(*encoded)
+    assert type(received) is RemoteError
+    assert str(received) == "a_module_of_the_sender.Failure: text"
+
+
+def test_an_exception_of_a_local_type_arrives_in_that_type():
+    class Local(Exception):
+        pass
+
+    received = travelled(Local("text", 1))
+    assert type(received) is Local
+    assert received.args == ("text", 1)
+
+
+def test_the_original_exception_is_left_as_it_was():
+    error = raised(ValueError("text"))
+    frames = error.__traceback__
+    encode_exception(error)
+    assert error.__traceback__ is frames
+    assert error.__cause__ is None
+    assert vars(error) == {}
+
+
+def test_an_exception_group_arrives_with_its_members():
+    if sys.version_info < (3, 11):
+        pytest.skip("exception groups came with Python 3.11")
+    received = travelled(ExceptionGroup("group", [ValueError(1), KeyError(2)]))  # noqa: F821
+    assert [type(member) for member in received.exceptions] == [ValueError, KeyError]
+
+
+def test_a_tensor_held_by_an_exception_is_shared():
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros(2)
+    received = travelled(Coded(1, detail=tensor))
+    assert received.detail.data_ptr() == tensor.data_ptr()
+
+
+def test_a_traceback_reads_like_pythons_own():
+    text = travelled(ValueError("text")).__cause__.traceback
+    assert text.startswith(textwrap.dedent("Traceback (most recent call last):\n"))
+    assert text.endswith("ValueError: text\n")

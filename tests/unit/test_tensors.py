@@ -1,0 +1,216 @@
+"""Tensors and arrays arrive as the same memory, wherever in a value they sit."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from strategies import Record, arrays, contents, same, tensors
+
+from multipy_actors.values import copied, decode, encode
+
+modest = settings(deadline=None, max_examples=150)
+
+
+def travelled(value):
+    return decode(*encode(value))
+
+
+# NumPy -----------------------------------------------------------------------------------------------------
+
+
+def same_memory(sent, received):
+    return sent.__array_interface__["data"][0] == received.__array_interface__["data"][0]
+
+
+@modest
+@given(arrays())
+def test_an_array_arrives_as_the_same_memory(array):
+    for received in (travelled(array), travelled({"k": (array,)})["k"][0], travelled(Record(array)).name):
+        assert same(array, received)
+        # An array whose items have no size has no memory to share.
+        assert array.dtype.itemsize == 0 or same_memory(array, received)
+
+
+def test_a_write_to_an_array_is_seen_by_both():
+    array = numpy.zeros(4)
+    received = travelled(array[::-2])
+    received[0] = 5
+    array[1] = 6
+    assert array.tolist() == [0, 6, 0, 5]
+    assert received.tolist() == [5, 6]
+
+
+def test_a_copied_array_shares_nothing_and_keeps_its_identity():
+    array = numpy.zeros((3, 4)).T
+    received = travelled([copied((array, array)), array])
+    assert same(array, received[0][0])
+    assert received[0][0] is received[0][1]
+    assert not same_memory(array, received[0][0])
+    assert same_memory(array, received[1])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        numpy.array([1, None, "x", [1]], dtype=object),
+        numpy.ma.masked_array([1, 2], [True, False]),
+        numpy.rec.array([(1, 2.0)], dtype=[("a", int), ("b", float)]),
+        numpy.zeros((2, 2)).view(type("Own", (numpy.ndarray,), {})),
+    ],
+)
+def test_arrays_that_cannot_be_shared_arrive_in_their_type(array):
+    received = travelled([array])[0]
+    assert type(received) is type(array)
+    assert received.dtype == array.dtype
+    assert received.tolist() == array.tolist()
+
+
+def test_an_array_of_objects_shares_the_arrays_in_it():
+    inner = numpy.arange(3)
+    outer = numpy.empty(2, object)
+    outer[:] = [inner, 1]
+    assert same_memory(inner, travelled(outer)[0])
+
+
+def test_an_array_met_twice_arrives_as_one_object():
+    array = numpy.zeros(2)
+    first, second = travelled([array, array])
+    assert first is second
+    record = travelled(Record(array, [array]))
+    assert record.name is record.items[0]
+
+
+def test_an_array_can_be_received_many_times_and_outlives_its_sender():
+    array = numpy.arange(5)
+    encoded = encode(array)
+    received = [decode(*encoded) for _ in range(3)]
+    expected = array.tolist()
+    del array, encoded
+    gc.collect()
+    assert [one.tolist() for one in received] == [expected] * 3
+
+
+# torch -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch")
+
+
+@modest
+@given(tensors())
+def test_a_tensor_arrives_as_the_same_memory(torch, tensor):
+    shares = not tensor.is_conj()
+    for received in (travelled(tensor), travelled({"k": (tensor,)})["k"][0], travelled(Record(tensor)).name):
+        assert type(received) is type(tensor)
+        if shares:
+            assert same(tensor, received)
+            assert tensor.data_ptr() == received.data_ptr()
+        else:
+            assert contents(received) == contents(tensor)
+            assert received.requires_grad == tensor.requires_grad
+        assert received.is_leaf
+
+
+def test_a_write_to_a_tensor_is_seen_by_both(torch):
+    tensor = torch.zeros(3, 4)
+    received = travelled(tensor.t())
+    received[2, 1] = 5
+    tensor[0, 0] = 6
+    assert tensor[1, 2] == 5
+    assert received[0, 0] == 6
+
+
+def test_a_negated_view_arrives_with_its_value(torch):
+    tensor = torch.tensor([1 + 2j]).conj().imag
+    assert tensor.is_neg()
+    assert travelled(tensor).tolist() == [-2.0]
+
+
+def test_a_model_arrives_with_its_own_weights(torch):
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3))
+    model[2].weight = torch.nn.Parameter(model[0].weight.detach().t())
+    model[0].twin = model[0].bias
+    model.eval()
+    received = travelled(model)
+    sent_state, state = model.state_dict(), received.state_dict()
+    assert list(state) == list(sent_state)
+    assert all(state[name].data_ptr() == sent_state[name].data_ptr() for name in state)
+    assert received[0].twin is received[0].bias
+    assert {type(p) for p in received.parameters()} == {torch.nn.Parameter}
+    example = torch.randn(2, 3)
+    assert torch.equal(received(example), model(example))
+
+
+def test_a_tensor_captured_by_a_closure_is_shared(torch):
+    tensor = torch.zeros(2)
+    assert travelled(lambda: tensor)().data_ptr() == tensor.data_ptr()
+
+
+def test_attributes_of_a_tensor_are_kept(torch):
+    for tensor in (torch.zeros(2), torch.nn.Parameter(torch.zeros(2)), torch.nn.Buffer(torch.zeros(2))):
+        tensor.note = ["kept"]
+        received = travelled([tensor])[0]
+        assert type(received) is type(tensor)
+        assert received.note == ["kept"]
+        assert vars(received).keys() == vars(tensor).keys()
+        assert received.data_ptr() == tensor.data_ptr()
+
+
+def test_a_tensor_met_twice_arrives_as_one_object(torch):
+    tensor = torch.zeros(2)
+    first, (second,) = travelled([tensor, (tensor,)])
+    assert first is second
+
+
+def test_a_copied_tensor_shares_nothing(torch):
+    tensor = torch.arange(4.0, requires_grad=True)
+    received = travelled(copied({"k": [tensor]}))["k"][0]
+    assert same(tensor, received)
+    assert received.data_ptr() != tensor.data_ptr()
+
+
+def test_sparse_meta_and_subclassed_tensors_arrive_in_their_kind(torch):
+    class Own(torch.Tensor):
+        pass
+
+    sparse = torch.eye(3).to_sparse()
+    meta = torch.empty(2, 3, device="meta")
+    own = torch.arange(3.0).as_subclass(Own)
+    received = travelled([sparse, meta, own])
+    assert torch.equal(received[0].to_dense(), sparse.to_dense())
+    assert received[0].layout is torch.sparse_coo
+    assert (received[1].device.type, received[1].shape) == ("meta", (2, 3))
+    assert type(received[2]) is Own
+    assert received[2].tolist() == [0, 1, 2]
+
+
+def test_a_dtype_unknown_to_dlpack_travels_as_bytes(torch):
+    tensor = torch.arange(4, dtype=torch.uint8).view(torch.bits8)
+    received = travelled(tensor)
+    assert received.dtype is torch.bits8
+    assert received.data_ptr() == tensor.data_ptr()
+
+
+def test_other_objects_of_torch_arrive(torch):
+    for value in (torch.float16, torch.device("cpu"), torch.Size([1, 2]), torch.strided):
+        assert same(value, travelled((value,))[0])
+
+
+def test_the_encoded_size_of_a_tensor_is_independent_of_its_size(torch):
+    small, large = encode((torch.zeros(2),))[0], encode((torch.zeros(1 << 22),))[0]
+    assert len(large) == len(small)
+
+
+def test_the_memory_of_a_tensor_is_freed_with_its_last_holder(torch):
+    array = numpy.zeros(3)
+    before = sys.getrefcount(array)
+    for _ in range(100):
+        travelled((torch.from_numpy(array), array))
+    gc.collect()
+    assert sys.getrefcount(array) == before
