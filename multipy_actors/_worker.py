@@ -96,7 +96,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 def prepare() -> None:
     """Make the interpreter ready for calls."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
 
 

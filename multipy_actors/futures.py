@@ -81,8 +81,10 @@ class Future(BaseFuture[T]):
 
     def _watch(self) -> None:
         """Have the notifier told when the call is done, once."""
-        if self.__dict__.setdefault("watched", self) is self:
-            self.__dict__["watched"] = None
+        with self._condition:
+            first = not self.__dict__.get("watched", False)
+            self.__dict__["watched"] = True
+        if first:
             _notifier().watch(self)
 
     def _announce(self) -> None:
@@ -136,6 +138,7 @@ class Future(BaseFuture[T]):
         Waits `timeout` seconds at most (TimeoutError); CancelledError if it was cancelled. Ctrl-C interrupts
         the wait at once.
         """
+        value: T
         value, error = self._settle(timeout)
         if error is None:
             return value
@@ -236,7 +239,10 @@ class _Notifier:
             _native.drain_returns()
             if call is not None:
                 future = self._watched.pop(call.key)
-                future._announce()
+                try:
+                    future._announce()
+                except BaseException:  # a callback's SystemExit, say, must not end this thread
+                    LOGGER.exception("calling the callbacks of %r", future)
                 del call, future
             elif self._queue.closed():
                 return
@@ -248,7 +254,7 @@ class _Notifier:
             self._thread.join(timeout=5.0)
 
 
-_notifier_lock = threading.Lock()
+_notifier_lock = threading.RLock()  # the collector may drop a handle, and so come here again, at any time
 _the_notifier: _Notifier | None = None
 
 
@@ -270,4 +276,4 @@ def forget_after_fork() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
     global _the_notifier, _notifier_lock
     _the_notifier = None
-    _notifier_lock = threading.Lock()
+    _notifier_lock = threading.RLock()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["RemoteMethod", "ReplicatedObj", "create_replicas", "replicate"]
+__all__ = ["RemoteMethod", "ReplicatedObj", "create_replicas", "replicate", "resolve_pin"]
 
 _numbers = itertools.count(1)
 
@@ -128,7 +128,8 @@ class ReplicatedObj(Generic[T]):
         """Name the class and the interpreters."""
         where = ", ".join(map(str, self._interpreters))
         state = "closed, " if self._pool._closed else ""
-        return f"<multipy.ReplicatedObj of {self._cls.__qualname__} ({state}interpreters {where} of {self._pool._name!r})>"
+        what = f"{self._cls.__qualname__} ({state}interpreters {where} of {self._pool._name!r})"
+        return f"<multipy.ReplicatedObj of {what}>"
 
     def __reduce__(self) -> Any:
         """Refuse: a handle belongs to the interpreter that made it."""
@@ -140,7 +141,11 @@ class ReplicatedObj(Generic[T]):
         attribute = getattr(self._cls, name, None)
         if callable(attribute):
             return
-        known = [each for each in dir(self._cls) if not each.startswith("_") and callable(getattr(self._cls, each, None))]
+        known = [
+            each
+            for each in dir(self._cls)
+            if not each.startswith("_") and callable(getattr(self._cls, each, None))
+        ]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AttributeError(f"{self._cls.__qualname__!r} has no method {name!r}{hint}")
@@ -202,7 +207,7 @@ def create_replicas(
 
 
 def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
-    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared, not copied."""
+    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
     chosen_pool, chosen = _choose(pool, "all", None)
     handle: ReplicatedObj[T] = ReplicatedObj(chosen_pool, chosen, type(obj))
     for future in _post_to_each(chosen_pool, chosen, ("adopt", handle._number), (obj,), {}):
@@ -210,18 +215,23 @@ def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
     return handle
 
 
-def _choose(
-    pool: Pool | None, replicas: int | str, interpreter: Interpreter | int | None
-) -> tuple[Pool, list[int]]:
+def resolve_pin(pool: Pool | None, interpreter: Interpreter | int | None) -> tuple[Pool, int | None]:
+    """Return the pool that the options mean, and the number of the interpreter if one is chosen."""
     if isinstance(interpreter, Interpreter):
         if pool is not None and interpreter._pool is not pool:
             raise ValueError(f"{interpreter!r} is not in {pool!r}")
-        pool = interpreter._pool
-        interpreter = interpreter.id
+        return interpreter._pool, interpreter.id
     pool = pool or default_pool()
+    if interpreter is not None and not 0 <= interpreter < len(pool):
+        raise ValueError(f"{pool!r} has no interpreter {interpreter}")
+    return pool, interpreter
+
+
+def _choose(
+    pool: Pool | None, replicas: int | str, interpreter: Interpreter | int | None
+) -> tuple[Pool, list[int]]:
+    pool, interpreter = resolve_pin(pool, interpreter)
     if interpreter is not None:
-        if not 0 <= interpreter < len(pool):
-            raise ValueError(f"{pool!r} has no interpreter {interpreter}")
         if replicas not in (1, "all"):
             raise ValueError("an actor that is pinned to one interpreter has one replica")
         with pool._lock:
@@ -230,5 +240,7 @@ def _choose(
     if replicas == "all":
         return pool, pool._place(len(pool))
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= len(pool):
-        raise ValueError(f'replicas must be "all" or from 1 to {len(pool)}, the interpreters of the pool, not {replicas!r}')
+        raise ValueError(
+            f'replicas must be "all" or from 1 to {len(pool)}, the interpreters of the pool, not {replicas!r}'
+        )
     return pool, pool._place(replicas)

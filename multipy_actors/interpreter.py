@@ -83,8 +83,9 @@ class Interpreter:
 def find_libpython() -> str:
     """Return the path of the shared libpython of the running Python's version.
 
-    It is the one sysconfig knows of or, for a Python whose libpython is inside the executable, the one beside
-    it or from the distribution. Raises InterpreterStartError, naming the package to install, if there is none.
+    It is the one sysconfig knows of or, for a Python whose libpython is inside the executable, the one
+    beside it or from the distribution. Raises InterpreterStartError, naming the package to install, if there
+    is none.
     """
     import sysconfig
 
@@ -105,9 +106,9 @@ def find_libpython() -> str:
     folders = [folder for folder in dict.fromkeys(folders) if folder]
     for folder in folders:
         for name in names:
-            path = os.path.join(folder, name)
+            path = os.path.realpath(os.path.join(folder, name))
             if os.path.isfile(path):
-                return os.path.realpath(path)
+                return str(path)
     raise InterpreterStartError(
         f"no shared libpython{version} for {sys.executable}: looked for {', '.join(names)} in "
         f"{', '.join(folders)}. On Debian and Ubuntu install the package libpython{version}, on Fedora "
@@ -116,7 +117,7 @@ def find_libpython() -> str:
 
 
 def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
-    """Return the PyConfig fields that make a private interpreter like this one, importing from `search_paths`."""
+    """Return the PyConfig fields of a private interpreter like this one that imports from `search_paths`."""
     flags = sys.flags
     settings: list[tuple[str, object]] = [
         ("utf8_mode", flags.utf8_mode),
@@ -140,8 +141,8 @@ def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
         ("filesystem_encoding", sys.getfilesystemencoding()),
         ("filesystem_errors", sys.getfilesystemencodeerrors()),
     ]
-    if getattr(sys, "_stdlib_dir", None):
-        settings.append(("stdlib_dir", sys._stdlib_dir))
+    if stdlib_dir := getattr(sys, "_stdlib_dir", None):
+        settings.append(("stdlib_dir", stdlib_dir))
     if sys.pycache_prefix:
         settings.append(("pycache_prefix", sys.pycache_prefix))
     if sys.__stdout__ is not None:

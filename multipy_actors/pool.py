@@ -26,7 +26,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multipy_actors import _native, futures, values
-from multipy_actors.errors import InterpreterStartError, PoolClosedError
+from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Environment, Interpreter, boot_settings, find_libpython
 
@@ -44,6 +44,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 _pool_numbers = itertools.count(1)
 _live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_draining: set[Pool] = set()  # shut down without waiting; the end of the process waits for them
 
 
 def usable_cpus() -> int:
@@ -73,10 +74,11 @@ class Pool(Executor):
     ) -> None:
         """Boot `interpreters` private interpreters (default: one per usable CPU).
 
-        `env` says where they import from. `intra_op_threads` is how many threads torch, OpenMP and BLAS use in
-        each ("auto": CPUs divided by interpreters); variables set in the environment already win. `preload`
-        names modules to import in each, `initializer(*initargs)` is then called in each. `private` and
-        `shared` are file name patterns of libraries that must, or must not, be loaded once per interpreter.
+        `env` says where they import from. `intra_op_threads` is how many threads torch, OpenMP and BLAS use
+        in each ("auto": CPUs divided by interpreters); OMP_NUM_THREADS and its like in the environment win.
+        `preload` names modules to import in each, `initializer(*initargs)` is then called in each. `private`
+        and `shared` are file name patterns of libraries that must, or must not, be loaded once per
+        interpreter.
 
         Raises InterpreterStartError if an interpreter does not come up, and what the initializer raises.
         """
@@ -85,8 +87,7 @@ class Pool(Executor):
             raise TypeError(f"interpreters must be an int, not {type(interpreters).__name__}")
         if count < 1:
             raise ValueError(f"interpreters must be at least 1, not {count}")
-        self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # the collector may drop a handle, and so come here again, at any time
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owner_pid = os.getpid()
         search_paths = (env or Environment()).search_paths(sys.path)
@@ -99,6 +100,8 @@ class Pool(Executor):
             private_patterns=list(private),
             shared_patterns=list(shared),
         )
+        self._closed = False
+        self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._actor_counts = [0] * count
         _live_pools.add(self)
         futures.start_notifier()
@@ -129,7 +132,7 @@ class Pool(Executor):
         """
         return self._post(self._mailbox(None), ("call", fn), args, kwargs)
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -227,21 +230,28 @@ class Pool(Executor):
         With `wait`, returns when all have ended; else at once. Ctrl-C interrupts the wait.
         """
         self._closed = True
-        _live_pools.discard(self) if wait else None
         if self._owner_pid != os.getpid():
             return
         if cancel_futures:
             self._native.cancel_pending()
         self._native.close()
         if wait:
-            try:
-                self._native.join()
-            except BaseException:
-                _live_pools.add(self)  # the end of the process sees to the rest
-                raise
+            self._join()
+        else:
+            _draining.add(self)
+
+    def _join(self) -> None:
+        """Wait for the interpreters to end; who interrupts the wait wants no more of it at exit either."""
+        try:
+            self._native.join()
+        except BaseException:
+            self._drains = False
+            raise
+        _live_pools.discard(self)
+        _draining.discard(self)
 
     def _close_now(self) -> None:
-        """Close without waiting for user code: cancel, interrupt, and leave behind what goes on all the same."""
+        """Close without waiting for user code: cancel, interrupt, leave behind what goes on all the same."""
         self._closed = True
         _live_pools.discard(self)
         if self._owner_pid != os.getpid():
@@ -250,9 +260,8 @@ class Pool(Executor):
         self._native.close()
         self._native.interrupt_running()
         if not self._native.join(_GRACE_SECONDS):
-            warnings.warn(
-                f"{self!r}: code in it that cannot be interrupted is left running", ResourceWarning, stacklevel=2
-            )
+            text = f"{self!r}: code in it that cannot be interrupted is left running"
+            warnings.warn(text, ResourceWarning, stacklevel=2)
 
     def __exit__(
         self,
@@ -326,8 +335,11 @@ def shutdown(wait: bool = True, *, cancel_futures: bool = False) -> None:
 
 
 def _close_forgotten() -> None:
-    """At exit: whoever still has interpreters loses them, quickly; the default pool without a warning."""
-    for pool in list(_live_pools):
+    """At exit: drain the pools that were told to, close forgotten ones; the default one without a warning."""
+    for pool in {*_live_pools, *_draining}:
+        if pool._closed and pool._drains:
+            pool._join()
+            continue
         if pool is not _default and not pool._closed:
             warnings.warn(f"{pool!r} was never shut down", ResourceWarning, source=pool, stacklevel=2)
         pool._close_now()
@@ -338,6 +350,7 @@ def _after_fork_in_child() -> None:
     for pool in list(_live_pools):
         pool._closed = True
     _live_pools.clear()
+    _draining.clear()
     _default = None
     _default_lock = threading.Lock()
     futures.forget_after_fork()

@@ -15,9 +15,8 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multipy_actors.handles import ReplicatedObj, create_replicas
-from multipy_actors.interpreter import Interpreter
-from multipy_actors.pool import Pool, default_pool
+from multipy_actors.handles import ReplicatedObj, create_replicas, resolve_pin
+from multipy_actors.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,11 +73,7 @@ class _RemoteFunction:
 
     def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run the function in an interpreter; its value is the future's."""
-        interpreter = self._options.get("interpreter")
-        pool = self._options.get("pool")
-        if isinstance(interpreter, Interpreter):
-            return interpreter.submit(self._function, *args, **kwargs)
-        pool = pool or default_pool()
+        pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
         if interpreter is None:
             return pool.submit(self._function, *args, **kwargs)
         return pool.interpreters[interpreter].submit(self._function, *args, **kwargs)
@@ -94,14 +89,15 @@ class _RemoteFunction:
 
 
 class _FunctionAttribute:
-    """`submit` or `options` of a decorated function; unlike a bound method it can travel with the function."""
+    """`submit` or `options` of a decorated function; unlike a bound method it travels with the function."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
         self._name = name
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        return getattr(_RemoteFunction(self._function, {}), self._name)(*args, **kwargs)
+        method: Callable[..., Any] = getattr(_RemoteFunction(self._function, {}), self._name)
+        return method(*args, **kwargs)
 
 
 def remote(target: T) -> T:
@@ -116,7 +112,8 @@ def remote(target: T) -> T:
     for name in names:
         present = inspect.getattr_static(target, name, None)
         if present is not None and not isinstance(present, (_ForClass, _FunctionAttribute)):
-            raise TypeError(f"{target.__qualname__} has an attribute {name!r} already, which @multipy.remote adds")
+            text = f"{target.__qualname__} has an attribute {name!r} already, which @multipy.remote adds"
+            raise TypeError(text)
         attribute = _ForClass(name) if isinstance(target, type) else _FunctionAttribute(target, name)
         setattr(target, name, attribute)
     return target

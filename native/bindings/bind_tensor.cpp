@@ -35,7 +35,7 @@ void delete_unused(PyObject* capsule, const char* name) {
   if (managed != nullptr && managed->deleter != nullptr) managed->deleter(managed);
 }
 
-nb::object to_capsule(SharedTensor& tensor, const nb::object& max_version) {
+nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
   const bool versioned = !max_version.is_none() && nb::cast<long>(max_version[0]) >= 1;
   PyObject* capsule = nullptr;
   if (versioned) {
@@ -46,7 +46,7 @@ nb::object to_capsule(SharedTensor& tensor, const nb::object& max_version) {
     capsule = PyCapsule_New(tensor.view(), kPlain, [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
   }
   if (capsule == nullptr) throw nb::python_error();
-  return nb::steal(capsule);
+  return nb::steal<nb::capsule>(capsule);
 }
 
 }  // namespace
@@ -67,7 +67,8 @@ void bind_tensor(nb::module_& module) {
       .def("__dlpack_device__",
            [](const SharedTensor& self) {
              return nb::make_tuple(static_cast<int>(self.tensor().device.device_type), self.tensor().device.device_id);
-           })
+           },
+           nb::sig("def __dlpack_device__(self) -> tuple[int, int]"), "(device type, device number), as DLPack counts them.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
 }

@@ -307,6 +307,14 @@ Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
   return target;
 }
 
+Target Image::resolve_thread_local(std::uint32_t index, SymbolResolver& resolver) {
+  const Target target = resolve_symbol(index, resolver);
+  if (target.kind != Target::Kind::tls && target.kind != Target::Kind::unresolved) {
+    throw ImageError(file_->path(), "not a thread-local variable", std::string(file_->symbol(index).name));
+  }
+  return target;
+}
+
 void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
   const auto type = static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info));
   const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
@@ -319,7 +327,9 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
     case RelocationKind::absolute:
     case RelocationKind::got_entry: {
       const Target target = resolve_symbol(index, resolver);
-      if (target.kind == Target::Kind::tls) throw ImageError(file_->path(), "a thread-local is referred to as if it were not");
+      if (target.kind == Target::Kind::tls) {
+        throw ImageError(file_->path(), "refers to what is a thread-local as if it were not", std::string(file_->symbol(index).name));
+      }
       // JUMP_SLOT and GLOB_DAT carry no addend on x86-64; absolute ones do.
       const std::uint64_t extra = kind == RelocationKind::absolute ? addend : 0;
       const std::uintptr_t value = index == 0 ? base_ : target.value;
@@ -331,10 +341,10 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
       return;
     }
     case RelocationKind::tls_module:
-      *slot(relocation.r_offset) = index == 0 ? tls_module_ : resolve_symbol(index, resolver).tls_module;
+      *slot(relocation.r_offset) = index == 0 ? tls_module_ : resolve_thread_local(index, resolver).tls_module;
       return;
     case RelocationKind::tls_offset:
-      *slot(relocation.r_offset) = addend + (index == 0 ? 0 : resolve_symbol(index, resolver).value);
+      *slot(relocation.r_offset) = addend + (index == 0 ? 0 : resolve_thread_local(index, resolver).value);
       return;
     case RelocationKind::tls_static: {
       if (left_to_glibc(*file_, relocation)) return;

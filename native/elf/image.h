@@ -92,6 +92,7 @@ class Image {
   Image(std::shared_ptr<const File> file, Namespace& owner) : file_(std::move(file)), owner_(owner) {}
   void map_original();
   Target resolve_symbol(std::uint32_t index, SymbolResolver& resolver);
+  Target resolve_thread_local(std::uint32_t index, SymbolResolver& resolver);
   void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
   void apply_relr();
   void protect_text(bool writable);

@@ -172,7 +172,7 @@ void Namespace::stage_needs(Image& image, Batch& batch) {
     }
     const std::string reason = why_private(*path, chain);
     if (reason.empty()) {
-      image.shared_needs.push_back(open_shared(name, *path, image.file().path()));
+      image.shared_needs.push_back(open_shared(name, *path, chain));
     } else {
       image.needs.push_back(stage(*path, &image, reason, batch));
     }

@@ -19,6 +19,7 @@ struct MULTIPY_API Policy {
   std::vector<std::string> shared_patterns;
 
   /// libc10 keeps one Python per process in a global, so every interpreter needs its own; the rest of torch follows.
+  /// OpenBLAS serves one multithreaded call at a time and has one thread count, so interpreters would wait in line.
   static Policy standard();
 
   Verdict decide(const std::string& path) const;

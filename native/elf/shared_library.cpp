@@ -3,27 +3,68 @@
 #include <dlfcn.h>
 #include <link.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace multipy::elf {
 
-void* open_shared(const std::string& name, const std::string& path, const std::string& needed_by) {
-  // By name first: a library of this soname that the process has already satisfies the need, as in ld.so.
-  if (name.find('/') == std::string::npos) {
-    if (void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD)) return handle;
+namespace {
+
+/// A library of this name that the process has already: it satisfies the need, as in ld.so.
+void* already_open(const std::string& name) {
+  return name.find('/') == std::string::npos ? ::dlopen(name.c_str(), RTLD_NOW | RTLD_NOLOAD) : nullptr;
+}
+
+/// Libraries may need each other in a circle.
+bool requested_already(const std::string& path, const Requesters& chain) {
+  const FileId id = File::open(path)->id();
+  return std::any_of(chain.begin(), chain.end(), [&](const File* file) { return file->id() == id; });
+}
+
+}  // namespace
+
+void* open_shared(const std::string& name, const std::string& path, const Requesters& requesters) {
+  if (void* handle = already_open(name)) return handle;
+  const auto file = File::open(path);
+  Requesters chain{file.get()};
+  chain.insert(chain.end(), requesters.begin(), requesters.end());
+  for (const auto& need : file->needed()) {
+    const auto found = find_library(need, chain);
+    // What is not found here is for glibc to find, or to complain of.
+    if (found && !requested_already(*found, chain)) open_shared(need, *found, chain);
   }
   if (void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
   const char* reason = ::dlerror();
-  throw ImageError(needed_by, std::string("needs ") + name + ", which does not load: " + (reason ? reason : "unknown"));
+  throw ImageError(requesters.front()->path(), std::string("needs ") + name + ", which does not load: " + (reason ? reason : "unknown"));
 }
+
+namespace {
+
+/// Whether the definition of `name` at `address` carries no version. ld.so binds a versioned reference to such a one
+/// as well, which dlvsym does not; a definition of another version is another function.
+bool is_unversioned(const void* address, const std::string& name) {
+  Dl_info info{};
+  link_map* map = nullptr;
+  if (::dladdr1(address, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) == 0 || map == nullptr) return true;
+  if (map->l_name == nullptr || map->l_name[0] != '/') return true;  // the program itself, or the vDSO
+  try {
+    const auto symbol = File::open(map->l_name)->find(SymbolName(name));
+    return !symbol || symbol->version.empty();
+  } catch (const ImageError&) {
+    return true;  // replaced on disk since; what is mapped can only be taken as it is
+  }
+}
+
+}  // namespace
 
 void* find_shared(void* handle, const SymbolName& symbol) {
   const std::string name(symbol.name);
   void* scope = handle == nullptr ? RTLD_DEFAULT : handle;
-  if (!symbol.version.empty()) {
-    if (void* address = ::dlvsym(scope, name.c_str(), std::string(symbol.version).c_str())) return address;
-  }
-  return ::dlsym(scope, name.c_str());
+  if (symbol.version.empty()) return ::dlsym(scope, name.c_str());
+  if (void* address = ::dlvsym(scope, name.c_str(), std::string(symbol.version).c_str())) return address;
+  void* address = ::dlsym(scope, name.c_str());
+  return address != nullptr && is_unversioned(address, name) ? address : nullptr;
 }
 
 std::string path_of(void* handle) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "elf/file.h"
+#include "elf/search.h"
 
 namespace multipy::elf {
 
@@ -16,9 +17,10 @@ struct SharedTls {
   bool is_static = false;    // in the static TLS block: at one distance from every thread pointer
 };
 
-/// Opens the library found at `path` under the name `name` it was asked for by (glibc may have it already).
-/// Returns its handle; throws ImageError naming `needed_by`.
-void* open_shared(const std::string& name, const std::string& path, const std::string& needed_by);
+/// Opens the library found at `path` under the name `name` that `requesters` asked for it by (glibc may have it
+/// already), after what it needs itself: glibc would not know the search paths it inherits from private images.
+/// Returns its handle; throws ImageError naming the requester.
+void* open_shared(const std::string& name, const std::string& path, const Requesters& requesters);
 
 /// The address of `name` in the global scope (`handle == nullptr`) or in `handle` and what it needs; null: not there.
 void* find_shared(void* handle, const SymbolName& name);

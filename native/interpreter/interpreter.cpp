@@ -36,8 +36,8 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
       self->become(self->failure_.empty() ? State::ended : State::failed);
     }).detach();
   } catch (const std::system_error& error) {
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw StartError(options_.name + ": no thread: " + error.what());
+    failure_ = options_.name + ": no thread: " + error.what();
+    become(State::failed);
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
@@ -75,7 +75,9 @@ void Interpreter::run(void* worker) {
       const std::lock_guard lock(interrupt_mutex_);
       interrupt_ = reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
     }
-    reinterpret_cast<multipy_interpreter_main_t>(entry)(&boot);
+    const int32_t status = reinterpret_cast<multipy_interpreter_main_t>(entry)(&boot);
+    finalised_ = status != 2;
+    if (status == 0) images_.run_destructors();
   } catch (const std::exception& error) {
     failure_ = error.what();
   }

@@ -36,7 +36,7 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   explicit Interpreter(InterpreterOptions options);
   ~Interpreter();
 
-  /// Starts the thread. `worker` is handed to the extension; `ended` runs on the thread when all is over.
+  /// Starts the thread, or fails. `worker` is handed to the extension; `ended` runs on the thread when all is over.
   void start(void* worker, std::function<void()> ended);
   /// Waits until it is up, failed, or `deadline`.
   WaitResult wait_started(Deadline deadline);
@@ -47,6 +47,8 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   void interrupt(void* key);
 
   State state() const noexcept { return static_cast<State>(state_.load(std::memory_order_acquire)); }
+  /// Whether Python is gone from it, in State::failed or ended: else user threads go on in there.
+  bool finalised() const noexcept { return finalised_; }
   /// Why it failed to start; valid in State::failed.
   const std::string& failure() const noexcept { return failure_; }
   elf::Namespace& images() const noexcept { return images_; }
@@ -58,6 +60,7 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   const InterpreterOptions options_;
   elf::Namespace& images_;
   std::string failure_;
+  bool finalised_ = true;
   std::mutex interrupt_mutex_;                           // guards interrupt_ against the end of Python
   multipy_interpreter_interrupt_t interrupt_ = nullptr;  // only while Python is up
   std::atomic<std::uint32_t> state_{static_cast<std::uint32_t>(State::starting)};

@@ -24,9 +24,15 @@ void Pool::start() {
 }
 
 void Pool::ended(std::size_t index) {
-  // From here on releases run wherever they happen; the interpreter's Python is gone or will never run again.
-  workers_[index]->returns->set_wake(nullptr);
-  workers_[index]->returns->close();
+  const auto& returns = workers_[index]->returns;
+  returns->set_wake(nullptr);
+  if (interpreters_[index]->finalised()) {
+    // From here on releases run wherever they happen; deleters see that their Python is gone.
+    returns->close();
+  } else {
+    // They would need the GIL of a Python in which anything may still go on: what it exported is never released.
+    new std::shared_ptr<ReturnQueue>(returns);
+  }
   for (const auto& call : dispatcher_.retire(index)) call->abandon({});
 }
 
