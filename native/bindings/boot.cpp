@@ -3,6 +3,8 @@
 // Runs in the interpreter's own image of this extension, so every Py… name here is the private libpython's. The
 // settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
 #include <Python.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -183,10 +185,27 @@ int raise_interrupted(void* key) {
   return -1;
 }
 
+/// Before 3.13 a pending call added by another thread is only looked at when something else stops the evaluation loop;
+/// asking for the GIL does. It takes a thread of its own, since whoever runs may keep the GIL for long.
+void* ask_for_the_gil(void*) {
+  const PyGILState_STATE state = PyGILState_Ensure();
+  PyGILState_Release(state);
+  return nullptr;
+}
+
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_interrupt(void* key) {
-  return Py_AddPendingCall(raise_interrupted, key);
+  if (const int failure = Py_AddPendingCall(raise_interrupted, key)) return failure;
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pthread_t thread;
+  const int failure = pthread_create(&thread, nullptr, ask_for_the_gil, nullptr);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (failure == 0) pthread_detach(thread);
+  return failure;
 }
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_main(const multipy_boot* boot) {

@@ -359,7 +359,11 @@ void* Namespace::dlsym(void* handle, const char* name, const char* version, cons
   static void* const main_program = ::dlopen(nullptr, RTLD_LAZY);
   const auto found = by_handle_.find(handle);
   if (found == by_handle_.end() && handle != RTLD_DEFAULT && handle != RTLD_NEXT && handle != main_program) {
-    return version == nullptr ? ::dlsym(handle, name) : ::dlvsym(handle, name, version);
+    void* address = version == nullptr ? ::dlsym(handle, name) : ::dlvsym(handle, name, version);
+    if (address == nullptr) {
+      if (const char* text = ::dlerror()) set_error_text(text, "", name);
+    }
+    return address;
   }
   std::vector<Image*> scope;
   if (found != by_handle_.end()) {

@@ -26,28 +26,44 @@ struct Caller {
 };
 #define MULTIPY_CALLER const Caller caller(__builtin_return_address(0))
 
+/// Makes one dl* call of the namespace. dlerror then tells of this call's failure alone: not of an earlier one, nor of
+/// what glibc did not find while the call looked here and there, nor of one inside a constructor it ran.
+template <typename Call>
+void* answer(Call call) {
+  take_error_text();
+  void* result = call();
+  ::dlerror();
+  if (result != nullptr) take_error_text();
+  return result;
+}
+
 void* seam_dlopen(const char* name, int flags) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::dlopen(name, flags) : caller.space->dlopen(name, flags, caller.image);
+  if (caller.space == nullptr) return ::dlopen(name, flags);
+  return answer([&] { return caller.space->dlopen(name, flags, caller.image); });
 }
 
 void* seam_dlmopen(Lmid_t, const char* name, int flags) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::dlopen(name, flags) : caller.space->dlopen(name, flags, caller.image);
+  if (caller.space == nullptr) return ::dlopen(name, flags);
+  return answer([&] { return caller.space->dlopen(name, flags, caller.image); });
 }
 
 void* seam_dlsym(void* handle, const char* name) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::dlsym(handle, name) : caller.space->dlsym(handle, name, nullptr, caller.image);
+  if (caller.space == nullptr) return ::dlsym(handle, name);
+  return answer([&] { return caller.space->dlsym(handle, name, nullptr, caller.image); });
 }
 
 void* seam_dlvsym(void* handle, const char* name, const char* version) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::dlvsym(handle, name, version) : caller.space->dlsym(handle, name, version, caller.image);
+  if (caller.space == nullptr) return ::dlvsym(handle, name, version);
+  return answer([&] { return caller.space->dlsym(handle, name, version, caller.image); });
 }
 
 int seam_dlclose(void* handle) {
   MULTIPY_CALLER;
+  take_error_text();
   return caller.space == nullptr ? ::dlclose(handle) : caller.space->dlclose(handle);
 }
 
