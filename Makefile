@@ -40,7 +40,7 @@ pytest: $(VENV)/installed-test
 wheel: dist/built
 
 $(VENV)/tools: | $(BIN)/python
-	$(PIP) install --quiet "scikit-build-core>=0.10" "nanobind>=2.4" cmake ninja
+	$(PIP) install --quiet "scikit-build-core>=0.10" "nanobind==3.1.0" cmake ninja
 	touch $@
 
 $(BIN)/python:

@@ -2,10 +2,10 @@
 The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.
 """
 
-import enum
 from collections.abc import Sequence
 
 from typing_extensions import CapsuleType
+
 
 def take_load_failure(text: str) -> tuple[str, str] | None:
     """
@@ -23,14 +23,7 @@ class SharedTensor:
     def __init__(self, capsule: CapsuleType) -> None:
         """Takes over a DLPack capsule."""
 
-    def __dlpack__(
-        self,
-        *,
-        stream: object | None = None,
-        max_version: object | None = None,
-        dl_device: object | None = None,
-        copy: object | None = None,
-    ) -> CapsuleType:
+    def __dlpack__(self, *, stream: object | None = None, max_version: object | None = None, dl_device: object | None = None, copy: object | None = None) -> CapsuleType:
         """A new capsule over the same memory."""
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -38,27 +31,19 @@ class SharedTensor:
 
     @property
     def read_only(self) -> bool: ...
+
     @property
     def nbytes(self) -> int: ...
-
-class CallState(enum.Enum):
-    """How far a call is; the last three are final."""
-
-    PENDING = 0
-
-    RUNNING = 1
-
-    SUCCEEDED = 2
-
-    FAILED = 3
-
-    CANCELLED = 4
 
 class Call:
     """One request to an interpreter and, once done, its outcome."""
 
     @property
-    def state(self) -> CallState: ...
+    def state(self) -> str:
+        """
+        How far it is: pending, running, or for good succeeded, failed or cancelled.
+        """
+
     @property
     def key(self) -> int:
         """Identifies the call while it is alive."""
@@ -68,6 +53,7 @@ class Call:
         """Index of the interpreter that took it; -1: none yet."""
 
     def done(self) -> bool: ...
+
     def wait(self, timeout: float | None = None) -> bool:
         """
         Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.
@@ -89,6 +75,7 @@ class Call:
         """Moves the encoded request out, once."""
 
     def succeed(self, data: bytes, tensors: Sequence[SharedTensor]) -> bool: ...
+
     def fail(self, data: bytes, tensors: Sequence[SharedTensor]) -> bool: ...
 
 class CompletionQueue:
@@ -97,27 +84,23 @@ class CompletionQueue:
     """
 
     def __init__(self) -> None: ...
+
     def pop(self) -> Call | None:
         """The next call; None: woken, or closed."""
 
     def wake(self) -> None: ...
+
     def close(self) -> None: ...
+
     def closed(self) -> bool: ...
 
 class Pool:
     """Private interpreters and the queues that feed them."""
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        libpython: bytes,
-        extension: bytes,
-        settings: Sequence[tuple[bytes, bytes]],
-        environment: Sequence[tuple[bytes, bytes]],
-        private_patterns: Sequence[str],
-        shared_patterns: Sequence[str],
-    ) -> None: ...
+    def __init__(self, names: Sequence[str], libpython: bytes, extension: bytes, settings: Sequence[tuple[bytes, bytes]], environment: Sequence[tuple[bytes, bytes]], private_patterns: Sequence[str], shared_patterns: Sequence[str]) -> None: ...
+
     def __len__(self) -> int: ...
+
     def start(self) -> None:
         """Boots all interpreters in parallel."""
 
@@ -148,6 +131,7 @@ class Pool:
         """Waits until all interpreters have ended. False: timed out."""
 
     def statistics(self, interpreter: int) -> dict[str, float]: ...
+
     def images(self, interpreter: int) -> list[tuple[str, str, int, int]]:
         """
         (path, why it is private, address, bytes of address space) of each private image.
@@ -158,6 +142,7 @@ class Worker:
 
     @property
     def index(self) -> int: ...
+
     def take(self) -> Call | None:
         """The next call to run; None: the pool is closed and nothing is left."""
 

@@ -4,7 +4,7 @@ Problem: a call is bytes in a queue of the core; it must become a Python call he
 exception bytes again, without the host's GIL and at little cost.
 
 Model: native/bindings/boot.cpp runs `prepare`, `run` and `finish` of this module, in this order, on the
-interpreter's only worker thread. A request is `(operation, args, kwargs)`; the operation is a tuple whose
+interpreter's only worker thread. A request is `[operation, args, kwargs]`; the operation is a list whose
 first item names one of `_OPERATIONS`. Actors live in `_actors`, by the number their handle carries.
 
 Threads: everything here runs on the worker thread, which is also Python's main thread here; it blocks in
@@ -38,15 +38,15 @@ class _Broken:
 _actors: dict[int, Any] = {}
 
 
-def _call(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
+def _call(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
     return fn(*args, **kwargs)
 
 
-def _map(args: tuple[Any, ...], kwargs: dict[str, Any], fn: Callable[..., Any]) -> list[Any]:
+def _map(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> list[Any]:
     return [fn(*items) for items in args]
 
 
-def _create(args: tuple[Any, ...], kwargs: dict[str, Any], number: int, cls: Callable[..., Any]) -> None:
+def _create(args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any]) -> None:
     try:
         _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
@@ -54,11 +54,11 @@ def _create(args: tuple[Any, ...], kwargs: dict[str, Any], number: int, cls: Cal
         raise
 
 
-def _adopt(args: tuple[Any, ...], kwargs: dict[str, Any], number: int) -> None:
+def _adopt(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     (_actors[number],) = args
 
 
-def _method(args: tuple[Any, ...], kwargs: dict[str, Any], number: int, name: str) -> Any:
+def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
     try:
         actor = _actors[number]
     except KeyError:
@@ -68,11 +68,11 @@ def _method(args: tuple[Any, ...], kwargs: dict[str, Any], number: int, name: st
     return getattr(actor, name)(*args, **kwargs)
 
 
-def _drop(args: tuple[Any, ...], kwargs: dict[str, Any], number: int) -> None:
+def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     _actors.pop(number, None)
 
 
-def _configure(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     import importlib
 
     sys.path[:] = kwargs["search_paths"]
@@ -145,6 +145,13 @@ def _as_image_error(error: BaseException) -> BaseException:
     return image_error.with_traceback(error.__traceback__)
 
 
+def _run_threading_exits() -> None:
+    import threading
+
+    for function in reversed(getattr(threading, "_threading_atexits", ())):
+        function()
+
+
 def finish() -> bool:
     """Let go of everything before Python is finalised; false if it must not be, as user threads still run."""
     _actors.clear()
@@ -154,6 +161,10 @@ def finish() -> bool:
     import time
 
     deadline = time.monotonic() + _JOIN_SECONDS
+    # As threading itself does at exit, but not for ever: executors end their threads, then all are joined.
+    exits = threading.Thread(target=_run_threading_exits, name="multipy-exit", daemon=True)
+    exits.start()
+    exits.join(_JOIN_SECONDS)
     for thread in threading.enumerate():
         if thread is threading.main_thread() or thread.daemon:
             continue

@@ -9,6 +9,8 @@ decoded when first asked for, on the asking thread. `result()` waits on the call
 *watches* (a callback, `concurrent.futures.wait`, `await`) is the call asked to report to the one notifier
 thread of this interpreter, which then runs callbacks and wakes waiters. The fields of the base class that
 `concurrent.futures` itself looks into (`_state`, `_condition`, `_waiters`) are properties, made on demand.
+That module relies on a state that does not change while it holds the condition: it counts what is pending
+and then adds its waiters. A call does not wait for it, so whoever holds the condition sees a frozen state.
 
 The notifier also releases tensors this interpreter exported and others have done with.
 
@@ -38,12 +40,53 @@ T = TypeVar("T")
 __all__ = ["Future", "get"]
 
 _STATES = {
-    _native.CallState.PENDING: PENDING,
-    _native.CallState.RUNNING: RUNNING,
-    _native.CallState.SUCCEEDED: FINISHED,
-    _native.CallState.FAILED: FINISHED,
-    _native.CallState.CANCELLED: CANCELLED_AND_NOTIFIED,
+    "pending": PENDING,
+    "running": RUNNING,
+    "succeeded": FINISHED,
+    "failed": FINISHED,
+    "cancelled": CANCELLED_AND_NOTIFIED,
 }
+
+
+class _StateLock:
+    """The reentrant lock under a future's condition; `frozen` is the state when its holder took it."""
+
+    def __init__(self, call: _native.Call) -> None:
+        self._call = call
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.frozen: str | None = None
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if not self._lock.acquire(blocking, timeout):
+            return False
+        if self._depth == 0:
+            self.frozen = self._call.state
+        self._depth += 1
+        return True
+
+    def release(self) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.frozen = None
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _is_owned(self) -> bool:
+        return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
+
+
+class _Condition(threading.Condition):
+    """A future's condition, for `concurrent.futures` to hold and nobody to wait on."""
+
+    def __init__(self, call: _native.Call) -> None:
+        self.lock = _StateLock(call)
+        super().__init__(self.lock)  # type: ignore[arg-type]
 
 
 class Future(BaseFuture[T]):
@@ -57,26 +100,31 @@ class Future(BaseFuture[T]):
         """For the library alone: futures come from `submit`."""
         # The base class's fields are made on demand: most futures are only ever asked for their result.
         self._call = call
-        self._outcome: tuple[Any, BaseException | None] | None = None
 
     # What concurrent.futures and asyncio look into ---------------------------------------------------------
 
     @property
     def _state(self) -> str:  # type: ignore[override]
-        return _STATES[self._call.state]
+        condition = self.__dict__.get("condition")
+        frozen = None if condition is None else condition.lock.frozen
+        return _STATES[self._call.state if frozen is None else frozen]
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
+    def _condition(self) -> _Condition:  # type: ignore[override]
         fields = self.__dict__
         if "condition" not in fields:
-            fields.setdefault("condition", threading.Condition())
+            fields.setdefault("condition", _Condition(self._call))
         return fields["condition"]  # type: ignore[no-any-return]
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        # Whoever looks is about to add itself.
+        # Whoever looks holds the condition and is about to add itself.
         waiters: list[Any] = self.__dict__.setdefault("waiters", [])
-        self._watch()
+        if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+            # It has not counted this future as pending, so only those who came before may be told.
+            self.__dict__.setdefault("told", list(waiters))
+        else:
+            self._watch()
         return waiters
 
     def _watch(self) -> None:
@@ -90,19 +138,23 @@ class Future(BaseFuture[T]):
     def _announce(self) -> None:
         """Tell whoever watches that the call is done; on the notifier's thread."""
         with self._condition:
-            waiters, callbacks = self.__dict__.get("waiters", ()), self.__dict__.pop("callbacks", ())
+            waiters = self.__dict__.get("told", self.__dict__.get("waiters", ()))
+            callbacks = self.__dict__.pop("callbacks", ())
             self.__dict__["announced"] = True
             self._condition.notify_all()
             state = self._call.state
             for waiter in waiters:
-                if state is _native.CallState.CANCELLED:
+                if state == "cancelled":
                     waiter.add_cancelled(self)
-                elif state is _native.CallState.FAILED:
+                elif state == "failed":
                     waiter.add_exception(self)
                 else:
                     waiter.add_result(self)
         for callback in callbacks:
-            self._run_callback(callback)
+            try:
+                self._run_callback(callback)
+            except BaseException:  # a callback's SystemExit, say, must not keep others from theirs
+                LOGGER.exception("exception calling callback for %r", self)
 
     def _run_callback(self, callback: Callable[[Future[T]], object]) -> None:
         try:
@@ -114,7 +166,7 @@ class Future(BaseFuture[T]):
 
     def cancel(self) -> bool:
         """Take the call back if it has not started; says whether it is cancelled."""
-        cancelled = self._call.cancel() or self._call.state is _native.CallState.CANCELLED
+        cancelled = self._call.cancel() or self._call.state == "cancelled"
         if cancelled:
             with self._condition:
                 self._condition.notify_all()
@@ -122,11 +174,11 @@ class Future(BaseFuture[T]):
 
     def cancelled(self) -> bool:
         """Say whether the call was cancelled."""
-        return self._call.state is _native.CallState.CANCELLED
+        return self._call.state == "cancelled"
 
     def running(self) -> bool:
         """Say whether the call is running now."""
-        return self._call.state is _native.CallState.RUNNING
+        return self._call.state == "running"
 
     def done(self) -> bool:
         """Say whether the call has returned, raised or been cancelled."""
@@ -176,19 +228,19 @@ class Future(BaseFuture[T]):
 
     def _settle(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         """Wait, and decode the outcome once."""
-        if self._outcome is None:
+        outcome: tuple[Any, BaseException | None] | None = self.__dict__.get("outcome")
+        if outcome is None:
             if not self._call.wait(timeout):
                 raise FutureTimeoutError()
-            if self._call.state is _native.CallState.CANCELLED:
+            if self._call.state == "cancelled":
                 raise CancelledError()
-            with self._condition:
-                if self._outcome is None:
-                    self._outcome = self._decode()
-        return self._outcome
+            # Threads may decode at once, but what one of them stored first is everybody's.
+            outcome = self.__dict__.setdefault("outcome", self._decode())
+        return outcome
 
     def _decode(self) -> tuple[Any, BaseException | None]:
         data, tensors = self._call.result()
-        if self._call.state is _native.CallState.SUCCEEDED:
+        if self._call.state == "succeeded":
             try:
                 return values.decode(data, tensors), None
             except Exception as error:

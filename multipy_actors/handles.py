@@ -121,7 +121,8 @@ class ReplicatedObj(Generic[T]):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the object itself (its `__call__`) and wait for the value."""
-        self._check_method("__call__")
+        if not any("__call__" in base.__dict__ for base in self._cls.__mro__):
+            raise TypeError(f"{self._cls.__qualname__!r} object is not callable")
         return self._submit("__call__", args, kwargs).result()
 
     def __repr__(self) -> str:
@@ -136,7 +137,7 @@ class ReplicatedObj(Generic[T]):
         raise SerializationError("a handle cannot be sent to another interpreter")
 
     def _check_method(self, name: str) -> None:
-        if name.startswith("__") and name.endswith("__") and name != "__call__":
+        if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         attribute = getattr(self._cls, name, None)
         if callable(attribute):
@@ -152,11 +153,11 @@ class ReplicatedObj(Generic[T]):
 
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         self._check_open()
-        return self._pool._post(self._mailbox, ("method", self._number, name), args, kwargs)
+        return self._pool._post(self._mailbox, ["method", self._number, name], args, kwargs)
 
     def _submit_to_all(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future[Any]]:
         self._check_open()
-        return _post_to_each(self._pool, self._interpreters, ("method", self._number, name), args, kwargs)
+        return _post_to_each(self._pool, self._interpreters, ["method", self._number, name], args, kwargs)
 
     def _check_open(self) -> None:
         if self._pool._closed:
@@ -166,7 +167,7 @@ class ReplicatedObj(Generic[T]):
 def _post_to_each(
     pool: Pool,
     interpreters: Sequence[int],
-    operation: tuple[Any, ...],
+    operation: list[Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> list[Future[Any]]:
@@ -186,7 +187,7 @@ def _drop_replicas(pool: Pool, mailbox: int, number: int, interpreters: list[int
         if next(left) == 0:
             pool._native.close_mailbox(mailbox)
 
-    for future in _post_to_each(pool, interpreters, ("drop", number), (), {}):
+    for future in _post_to_each(pool, interpreters, ["drop", number], (), {}):
         future.add_done_callback(dropped)
 
 
@@ -202,7 +203,7 @@ def create_replicas(
     """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
     chosen_pool, chosen = _choose(pool, replicas, interpreter)
     handle: ReplicatedObj[T] = ReplicatedObj(chosen_pool, chosen, cls)  # type: ignore[arg-type]
-    _post_to_each(chosen_pool, chosen, ("create", handle._number, cls), args, kwargs)
+    _post_to_each(chosen_pool, chosen, ["create", handle._number, cls], args, kwargs)
     return handle
 
 
@@ -210,7 +211,7 @@ def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
     """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
     chosen_pool, chosen = _choose(pool, "all", None)
     handle: ReplicatedObj[T] = ReplicatedObj(chosen_pool, chosen, type(obj))
-    for future in _post_to_each(chosen_pool, chosen, ("adopt", handle._number), (obj,), {}):
+    for future in _post_to_each(chosen_pool, chosen, ["adopt", handle._number], (obj,), {}):
         future.result()
     return handle
 

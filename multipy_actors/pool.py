@@ -117,7 +117,7 @@ class Pool(Executor):
                 "initializer": initializer,
                 "initargs": tuple(initargs),
             }
-            futures.get([self._post(own, ("configure",), (), configuration) for own in self._own])
+            futures.get([self._post(own, ["configure"], (), configuration) for own in self._own])
         except BaseException:
             self._close_now()
             raise
@@ -130,7 +130,7 @@ class Pool(Executor):
         Functions of importable modules travel by name, others by value. Raises SerializationError, naming
         the argument, if one cannot be sent, and PoolClosedError after `shutdown`.
         """
-        return self._post(self._mailbox(None), ("call", fn), args, kwargs)
+        return self._post(self._mailbox(None), ["call", fn], args, kwargs)
 
     def map(
         self,
@@ -153,7 +153,7 @@ class Pool(Executor):
         deadline = None if timeout is None else timeout + _now()
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
-        calls = (self._post(mailbox, ("map", fn), tuple(chunk), {}) for chunk in chunks)
+        calls = (self._post(mailbox, ["map", fn], tuple(chunk), {}) for chunk in chunks)
         ahead: list[Future[list[T]]] = list(itertools.islice(calls, buffersize))
 
         def results() -> Iterator[T]:
@@ -173,13 +173,13 @@ class Pool(Executor):
     def broadcast(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
-        data, tensors = values.encode_call(("call", fn), args, kwargs)
+        data, tensors = values.encode_call(["call", fn], args, kwargs)
         return [Future(self._native.post(own, data, tensors)) for own in self._own]
 
     def _submit_to(
         self, index: int, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[T]:
-        return self._post(self._mailbox(index), ("call", fn), args, kwargs)
+        return self._post(self._mailbox(index), ["call", fn], args, kwargs)
 
     def _mailbox(self, index: int | None) -> int:
         if self._closed:
@@ -187,7 +187,7 @@ class Pool(Executor):
         return self._any if index is None else self._own[index]
 
     def _post(
-        self, mailbox: int, operation: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, mailbox: int, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
         return Future(self._native.post(mailbox, *values.encode_call(operation, args, kwargs)))
 

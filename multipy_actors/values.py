@@ -55,9 +55,12 @@ def encode(value: object, what: str = "value") -> tuple[bytes, list[SharedTensor
 def encode_call(
     target: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[bytes, list[SharedTensor]]:
-    """Encode `(target, args, kwargs)`; an error names the argument: `argument 1[0].lock`."""
+    """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
+
+    Lists need no tags, so the frame of a call of plain data is plain msgpack.
+    """
     try:
-        return _encode((target, args, kwargs))
+        return _encode([target, list(args), kwargs])
     except Exception as error:
         parts = [("function", target)]
         parts += [(f"argument {index}", arg) for index, arg in enumerate(args)]

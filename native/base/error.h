@@ -19,7 +19,7 @@ class MULTIPY_API Error : public std::runtime_error {
 /// A shared library could not become a private image; Python sees `ImageError(ImportError)`.
 class MULTIPY_API ImageError : public Error {
  public:
-  ImageError(std::string file, const std::string& reason, std::string symbol = {});
+  ImageError(std::string file, const std::string& reason, const std::string& symbol = {});
   ~ImageError() override;
 
   const std::string& file() const noexcept { return file_; }

@@ -5,16 +5,25 @@
 
 namespace multipy::bindings {
 
-void bind_call(nb::module_& module) {
-  nb::enum_<CallState>(module, "CallState", "How far a call is; the last three are final.")
-      .value("PENDING", CallState::pending)
-      .value("RUNNING", CallState::running)
-      .value("SUCCEEDED", CallState::succeeded)
-      .value("FAILED", CallState::failed)
-      .value("CANCELLED", CallState::cancelled);
+namespace {
 
+/// A word instead of an enum: Python's enum module would be a good part of an interpreter's start-up.
+const char* state_name(const Call& call) {
+  switch (call.state()) {
+    case CallState::pending: return "pending";
+    case CallState::running: return "running";
+    case CallState::succeeded: return "succeeded";
+    case CallState::failed: return "failed";
+    case CallState::cancelled: return "cancelled";
+  }
+  return "";
+}
+
+}  // namespace
+
+void bind_call(nb::module_& module) {
   nb::class_<Call>(module, "Call", "One request to an interpreter and, once done, its outcome.")
-      .def_prop_ro("state", &Call::state)
+      .def_prop_ro("state", &state_name, "How far it is: pending, running, or for good succeeded, failed or cancelled.")
       .def_prop_ro("key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
                    "Identifies the call while it is alive.")
       .def_prop_ro("interpreter", &Call::worker, "Index of the interpreter that took it; -1: none yet.")

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -76,7 +77,9 @@ constexpr TextField kTexts[] = {
     {"pycache_prefix", &PyConfig::pycache_prefix},
     {"stdio_encoding", &PyConfig::stdio_encoding},
     {"stdio_errors", &PyConfig::stdio_errors},
+#if PY_VERSION_HEX >= 0x030B0000
     {"stdlib_dir", &PyConfig::stdlib_dir},
+#endif
 };
 
 struct ListField {
@@ -187,10 +190,21 @@ int raise_interrupted(void* key) {
 
 /// Before 3.13 a pending call added by another thread is only looked at when something else stops the evaluation loop;
 /// asking for the GIL does. It takes a thread of its own, since whoever runs may keep the GIL for long.
+/// Python is not finalised while one of them is on its way.
+std::atomic<int> threads_asking{0};
+
 void* ask_for_the_gil(void*) {
   const PyGILState_STATE state = PyGILState_Ensure();
   PyGILState_Release(state);
+  --threads_asking;
+  threads_asking.notify_all();
   return nullptr;
+}
+
+void wait_for_threads_asking() {
+  Py_BEGIN_ALLOW_THREADS;
+  for (int count = threads_asking; count != 0; count = threads_asking) threads_asking.wait(count);
+  Py_END_ALLOW_THREADS;
 }
 
 }  // namespace
@@ -202,9 +216,14 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_in
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   pthread_t thread;
+  ++threads_asking;
   const int failure = pthread_create(&thread, nullptr, ask_for_the_gil, nullptr);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (failure == 0) pthread_detach(thread);
+  if (failure == 0) {
+    pthread_detach(thread);
+  } else {
+    --threads_asking;
+  }
   return failure;
 }
 
@@ -228,6 +247,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   boot->started(boot->context, nullptr);
   if (!call_worker("run", error)) PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
   boot->ending(boot->context);
+  wait_for_threads_asking();
   bool finalisable = false;
   if (!call_worker("finish", error, &finalisable)) PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
   if (!finalisable) {

@@ -20,6 +20,8 @@ namespace {
 
 // Larger tables than this come from a damaged file, not from a linker.
 constexpr std::uint64_t kMostSymbols = 1u << 26;
+constexpr std::uint64_t kMostThreadLocal = 1u << 30;
+constexpr std::uint64_t kMostVersions = 1u << 16;
 
 std::uint32_t gnu_hash_of(std::string_view name) {
   std::uint32_t hash = 5381;
@@ -50,7 +52,7 @@ SymbolName::SymbolName(std::string_view name_, std::string_view version_)
     : name(name_), version(version_), gnu_hash(gnu_hash_of(name_)) {}
 
 std::shared_ptr<const File> File::open(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not make us wait
   if (!fd) throw ImageError(path, std::strerror(errno));
   struct stat status {};
   if (::fstat(fd.get(), &status) != 0) throw ImageError(path, std::strerror(errno));
@@ -122,7 +124,8 @@ void File::parse_headers() {
   if (header_.e_phentsize != sizeof(ElfW(Phdr))) throw ImageError(path_, "damaged ELF file: program header size");
   program_headers_ = bytes_.array<ElfW(Phdr)>(header_.e_phoff, header_.e_phnum);
 
-  bool dynamic_seen = false;
+  const ElfW(Phdr)* dynamic_header = nullptr;
+  const ElfW(Phdr)* tls_header = nullptr;
   for (const auto& entry : program_headers_) {
     if (entry.p_type == PT_LOAD) {
       const std::uint64_t page = static_cast<std::uint64_t>(::getpagesize());
@@ -135,6 +138,8 @@ void File::parse_headers() {
       if (!segments_.empty() && entry.p_vaddr < memory_end_) {
         throw ImageError(path_, "damaged ELF file: segments overlap or are out of order");
       }
+      // What the dynamic linker reads may lie in any of them.
+      if (entry.p_memsz > 0 && !(entry.p_flags & PF_R)) throw OutOfBounds("segment that cannot be read");
       int protection = 0;
       if (entry.p_flags & PF_R) protection |= PROT_READ;
       if (entry.p_flags & PF_W) protection |= PROT_WRITE;
@@ -142,17 +147,32 @@ void File::parse_headers() {
       segments_.push_back({entry.p_vaddr, entry.p_memsz, entry.p_offset, entry.p_filesz, protection});
       memory_end_ = entry.p_vaddr + entry.p_memsz;
     } else if (entry.p_type == PT_DYNAMIC) {
-      dynamic_offset_ = entry.p_offset;
-      dynamic_ = bytes_.array<ElfW(Dyn)>(entry.p_offset, entry.p_filesz / sizeof(ElfW(Dyn)));
-      dynamic_seen = true;
+      dynamic_header = &entry;
     } else if (entry.p_type == PT_TLS) {
-      has_tls_ = true;
-      tls_size_ = entry.p_memsz;
-      bytes_.sub(entry.p_offset, entry.p_filesz);
+      tls_header = &entry;
     }
   }
   if (segments_.empty()) throw ImageError(path_, "no loadable segment");
-  if (!dynamic_seen) throw ImageError(path_, "no dynamic section: statically linked?");
+  if (dynamic_header == nullptr) throw ImageError(path_, "no dynamic section: statically linked?");
+  // The dynamic linker finds both by their address, we by their place in the file: these must agree.
+  dynamic_offset_ = file_offset(dynamic_header->p_vaddr, dynamic_header->p_filesz);
+  if (dynamic_offset_ != dynamic_header->p_offset) throw OutOfBounds("dynamic section at two places");
+  if ((dynamic_header->p_flags & PF_W) && !writable(dynamic_header->p_vaddr, dynamic_header->p_filesz)) {
+    throw OutOfBounds("dynamic section in read-only memory");
+  }
+  dynamic_ = bytes_.array<ElfW(Dyn)>(dynamic_offset_, dynamic_header->p_filesz / sizeof(ElfW(Dyn)));
+  if (tls_header != nullptr && tls_header->p_memsz > 0) {
+    const auto alignment = tls_header->p_align;
+    if (tls_header->p_filesz > tls_header->p_memsz || tls_header->p_memsz > kMostThreadLocal || alignment > kMostThreadLocal ||
+        (alignment & (alignment - 1)) != 0) {
+      throw OutOfBounds("thread-local segment");
+    }
+    if (tls_header->p_filesz > 0 && file_offset(tls_header->p_vaddr, tls_header->p_filesz) != tls_header->p_offset) {
+      throw OutOfBounds("thread-local segment at two places");
+    }
+    has_tls_ = true;
+    tls_size_ = tls_header->p_memsz;
+  }
   for (std::size_t i = 0; i < dynamic_.size(); ++i) {
     if (dynamic_[i].d_tag == DT_NULL) {
       dynamic_ = dynamic_.first(i);
@@ -185,6 +205,19 @@ bool File::covers(std::uint64_t address, std::uint64_t length) const noexcept {
   });
 }
 
+bool File::writable(std::uint64_t address, std::uint64_t length) const noexcept {
+  return std::any_of(segments_.begin(), segments_.end(), [&](const Segment& segment) {
+    return (segment.protection & PROT_WRITE) && address >= segment.address &&
+           address - segment.address < segment.memory_size && length <= segment.memory_size - (address - segment.address);
+  });
+}
+
+bool File::executable(std::uint64_t address) const noexcept {
+  return std::any_of(segments_.begin(), segments_.end(), [&](const Segment& segment) {
+    return (segment.protection & PROT_EXEC) && address >= segment.address && address - segment.address < segment.file_size;
+  });
+}
+
 CheckedSpan File::at(std::uint64_t address, std::uint64_t length) const {
   return bytes_.sub(file_offset(address, length), length);
 }
@@ -192,9 +225,13 @@ CheckedSpan File::at(std::uint64_t address, std::uint64_t length) const {
 std::string_view File::string(std::uint64_t offset) const { return strings_.c_string(offset); }
 
 void File::parse_dynamic() {
-  if (const auto table = dynamic_value(DT_STRTAB)) {
-    strings_ = at(*table, dynamic_value(DT_STRSZ).value_or(0));
-  }
+  const auto strings = dynamic_value(DT_STRTAB);
+  const auto length = dynamic_value(DT_STRSZ);
+  // The dynamic linker takes it for granted that these are there.
+  if (!strings || !length || !dynamic_value(DT_SYMTAB)) throw OutOfBounds("no symbol or string table");
+  strings_ = at(*strings, *length);
+  // With this, every offset inside the table is a whole string.
+  if (strings_.size() == 0 || strings_.read<char>(strings_.size() - 1) != 0) throw OutOfBounds("string table without end");
   for (const auto& entry : dynamic_) {
     switch (entry.d_tag) {
       case DT_NEEDED: needed_.emplace_back(string(entry.d_un.d_val)); break;
@@ -271,19 +308,19 @@ void File::parse_symbols() {
   if (count > kMostSymbols) throw OutOfBounds("symbol table too large");
   symbol_count_ = static_cast<std::size_t>(count);
   if (count == 0) return;
-  const auto address = dynamic_value(DT_SYMTAB);
-  if (!address) throw OutOfBounds("no symbol table");
-  symbols_ = bytes_.array<ElfW(Sym)>(file_offset(*address, count * sizeof(ElfW(Sym))), count);
+  symbols_ = bytes_.array<ElfW(Sym)>(file_offset(*dynamic_value(DT_SYMTAB), count * sizeof(ElfW(Sym))), count);
 }
 
 void File::parse_versions() {
   const auto indices = dynamic_value(DT_VERSYM);
   if (!indices || symbol_count_ == 0) return;
   version_indices_ = bytes_.array<std::uint16_t>(file_offset(*indices, symbol_count_ * 2), symbol_count_);
+  std::uint64_t versions = 0;
   const auto name_version = [&](std::size_t index, std::uint64_t name) {
     index &= 0x7fff;
     if (version_names_.size() <= index) version_names_.resize(index + 1);
     version_names_[index] = string(name);
+    if (++versions > kMostVersions) throw OutOfBounds("too many versions");
   };
   if (const auto table = dynamic_value(DT_VERNEED)) {
     std::uint64_t address = *table;
@@ -343,7 +380,7 @@ std::optional<Symbol> File::find(const SymbolName& wanted) const {
     if (entry.st_shndx == SHN_UNDEF || ELF64_ST_BIND(entry.st_info) == STB_LOCAL) return false;
     const unsigned visibility = ELF64_ST_VISIBILITY(entry.st_other);
     if (visibility == STV_HIDDEN || visibility == STV_INTERNAL) return false;
-    if (string(entry.st_name) != wanted.name) return false;
+    if (entry.st_name >= strings_.size() || string(entry.st_name) != wanted.name) return false;
     const std::string_view version = version_of(index);
     // As ld.so: a wanted version must match where the library has versions; without one the default is meant.
     return wanted.version.empty() ? !version_hidden(index) : version.empty() || version == wanted.version;
@@ -378,6 +415,7 @@ std::optional<Symbol> File::nearest(std::uint64_t address) const {
   const ElfW(Sym)* best = nullptr;
   for (const auto& entry : symbols_) {
     if (entry.st_shndx == SHN_UNDEF || entry.st_value > address || ELF64_ST_TYPE(entry.st_info) == STT_TLS) continue;
+    if (entry.st_name >= strings_.size()) continue;
     if (entry.st_size != 0 && address - entry.st_value >= entry.st_size) continue;
     if (best == nullptr || entry.st_value > best->st_value) best = &entry;
   }

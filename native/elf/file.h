@@ -53,7 +53,7 @@ struct Symbol {
 };
 
 /// The name a lookup asks for, hashed once.
-struct SymbolName {
+struct MULTIPY_API SymbolName {
   explicit SymbolName(std::string_view name, std::string_view version = {});
   std::string_view name;
   std::string_view version;
@@ -61,7 +61,7 @@ struct SymbolName {
 };
 
 /// Whether `name` belongs to the CPython API: Py…, _Py….
-bool is_python_name(std::string_view name);
+MULTIPY_API bool is_python_name(std::string_view name);
 
 class MULTIPY_API File {
  public:
@@ -85,6 +85,9 @@ class MULTIPY_API File {
   std::uint64_t memory_end() const noexcept { return memory_end_; }  // of the last segment, in bytes
   /// Whether [address, address + length) lies inside one segment's memory.
   bool covers(std::uint64_t address, std::uint64_t length) const noexcept;
+  /// Whether it lies inside one segment that may be written; whether there is code of the file.
+  bool writable(std::uint64_t address, std::uint64_t length) const noexcept;
+  bool executable(std::uint64_t address) const noexcept;
 
   std::uint64_t dynamic_offset() const noexcept { return dynamic_offset_; }
   std::span<const ElfW(Dyn)> dynamic() const noexcept { return dynamic_; }

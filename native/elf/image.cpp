@@ -43,12 +43,21 @@ bool left_to_glibc(const File& file, const ElfW(Rela) & relocation) {
   return index == 0 || file.symbol(index).defined;
 }
 
-/// The relocations left to glibc, restated without a symbol so that it need not look anything up.
+/// A TLS descriptor is two words, a static offset one.
+std::size_t words_written(const ElfW(Rela) & relocation) {
+  return ELF64_R_TYPE(relocation.r_info) == kTlsDescriptorType ? 2 : 1;
+}
+
+/// The relocations left to glibc, restated without a symbol so that it need not look anything up. It checks nothing.
 std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   std::vector<ElfW(Rela)> kept;
   for (const auto& table : {file.relocations(), file.plt_relocations()}) {
     for (const auto& relocation : table) {
       if (!left_to_glibc(file, relocation)) continue;
+      if (!file.writable(relocation.r_offset, words_written(relocation) * sizeof(std::uintptr_t))) {
+        throw OutOfBounds("thread-local relocation outside the writable segments");
+      }
+      if (!file.has_tls()) throw OutOfBounds("thread-local relocation without thread-locals");
       ElfW(Rela) restated = relocation;
       const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
       if (index != 0) restated.r_addend += static_cast<ElfW(Sxword)>(file.symbol(index).value);
@@ -136,7 +145,10 @@ std::vector<Patch> build_skeleton(const File& file) {
   std::string headers;
   for (ElfW(Phdr) entry : file.program_headers()) {
     // Notes are not there to read yet, and read-only data must stay writable until we have bound it.
-    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO) entry.p_type = PT_NULL;
+    // glibc finds the headers by itself, and would believe a wrong PT_PHDR.
+    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO || entry.p_type == PT_PHDR) {
+      entry.p_type = PT_NULL;
+    }
     headers += bytes_of(entry);
   }
   patches.push_back({file.header().e_phoff, headers});
@@ -192,6 +204,12 @@ std::vector<Patch> build_skeleton(const File& file) {
     const auto bytes = file.bytes().sub(entry.p_offset, entry.p_filesz);
     patches.push_back({entry.p_offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}});
   }
+
+  // What glibc is to see must not be overwritten by something else it is to see.
+  std::sort(patches.begin(), patches.end(), [](const Patch& a, const Patch& b) { return a.offset < b.offset; });
+  for (std::size_t i = 1; i < patches.size(); ++i) {
+    if (patches[i - 1].offset + patches[i - 1].bytes.size() > patches[i].offset) throw ImageError(file.path(), "damaged ELF file: its tables overlap");
+  }
   return patches;
 }
 
@@ -209,12 +227,19 @@ std::unique_ptr<Image> Image::map(std::shared_ptr<const File> file, Namespace& o
   return image;
 }
 
+Image::Image(std::shared_ptr<const File> file, Namespace& owner)
+    : file_(std::move(file)),
+      owner_(owner),
+      text_relocations_(file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL)) {}
+
 Image::~Image() {
   if (handle_ != nullptr && state_ != State::ready) ::dlclose(handle_);
 }
 
 std::uintptr_t* Image::slot(std::uint64_t address) const {
-  if (!file_->covers(address, sizeof(std::uintptr_t))) throw ImageError(file_->path(), "damaged ELF file: relocation outside the segments");
+  const bool allowed = text_relocations_ ? file_->covers(address, sizeof(std::uintptr_t))
+                                           : file_->writable(address, sizeof(std::uintptr_t));
+  if (!allowed) throw OutOfBounds("relocation of what is not writable memory");
   return reinterpret_cast<std::uintptr_t*>(base_ + address);
 }
 
@@ -232,12 +257,8 @@ void Image::map_original() {
   };
   std::vector<Saved> saved;
   for (const auto& relocation : relocations_for_glibc(*file_)) {
-    const bool descriptor = ELF64_R_TYPE(relocation.r_info) == kTlsDescriptorType;
-    tls_static_ = tls_static_ || !descriptor;
-    const std::size_t count = descriptor ? 2 : 1;
-    if (!file_->covers(relocation.r_offset, count * sizeof(std::uintptr_t))) {
-      throw ImageError(file_->path(), "damaged ELF file: relocation outside the segments");
-    }
+    const std::size_t count = words_written(relocation);
+    tls_static_ = tls_static_ || count == 1;
     std::uintptr_t* at = slot(relocation.r_offset);
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
@@ -280,11 +301,13 @@ void Image::map_original() {
 Target Image::target_of(const Symbol& symbol) const noexcept {
   Target target;
   if (symbol.type == STT_TLS) {
+    if (tls_module_ == 0) return target;
     target.kind = Target::Kind::tls;
     target.value = symbol.value;
     target.tls_module = tls_module_;
     target.tls_static = tls_static_;
   } else {
+    if (symbol.type == STT_GNU_IFUNC && !file_->executable(symbol.value)) return target;
     target.kind = symbol.type == STT_GNU_IFUNC ? Target::Kind::ifunc : Target::Kind::address;
     target.value = base_ + symbol.value;
   }
@@ -323,7 +346,10 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
   switch (kind) {
     case RelocationKind::none: return;
     case RelocationKind::relative: *slot(relocation.r_offset) = base_ + addend; return;
-    case RelocationKind::irelative: deferred_.push_back({slot(relocation.r_offset), base_ + addend, 0}); return;
+    case RelocationKind::irelative:
+      if (!file_->executable(addend)) throw OutOfBounds("resolver outside the executable segments");
+      deferred_.push_back({slot(relocation.r_offset), base_ + addend, 0});
+      return;
     case RelocationKind::absolute:
     case RelocationKind::got_entry: {
       const Target target = resolve_symbol(index, resolver);
@@ -385,10 +411,8 @@ void Image::apply_relr() {
 }
 
 void Image::protect_text(bool writable) {
-  const bool has_text_relocations =
-      file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL);
   for (const auto& segment : file_->segments()) {
-    if (!has_text_relocations || (segment.protection & PROT_WRITE)) continue;
+    if (!text_relocations_ || (segment.protection & PROT_WRITE)) continue;
     const auto first = page_down(base_ + segment.address);
     const auto length = page_up(base_ + segment.address + segment.memory_size) - first;
     ::mprotect(reinterpret_cast<void*>(first), length, segment.protection | (writable ? PROT_WRITE : 0));
@@ -397,27 +421,9 @@ void Image::protect_text(bool writable) {
 
 void Image::bind(SymbolResolver& resolver) {
   try {
-    // Every slot the relocations name must be writable memory: with text relocations that is made so.
-    const bool text = file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL);
-    if (!text) {
-      for (const auto& table : {file_->relocations(), file_->plt_relocations()}) {
-        const Segment* last = nullptr;
-        for (const auto& relocation : table) {
-          const auto at = relocation.r_offset;
-          if (last != nullptr && at >= last->address && at - last->address < last->memory_size) continue;
-          last = nullptr;
-          for (const auto& segment : file_->segments()) {
-            if (at >= segment.address && at - segment.address < segment.memory_size) last = &segment;
-          }
-          if (classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info))) == RelocationKind::none) continue;
-          if (last == nullptr || !(last->protection & PROT_WRITE)) {
-            throw ImageError(file_->path(), "damaged ELF file: relocation of read-only memory");
-          }
-        }
-      }
-      for (const ElfW(Relr) entry : file_->relative_relocations()) {
-        if ((entry & 1) == 0 && !file_->covers(entry, 8)) throw OutOfBounds("relative relocation");
-      }
+    for (const ElfW(Sxword) tag : {DT_INIT, DT_FINI}) {
+      const auto function = file_->dynamic_value(tag);
+      if (function && !file_->executable(*function)) throw OutOfBounds("constructor or destructor outside the executable segments");
     }
     lookups_.assign(file_->symbol_count(), {});
     protect_text(true);
@@ -457,8 +463,9 @@ void Image::run_constructors() {
   const auto array = file_->dynamic_value(DT_INIT_ARRAY);
   const auto size = file_->dynamic_value(DT_INIT_ARRAYSZ).value_or(0);
   if (!array || !file_->covers(*array, size)) return;
+  const auto* functions = reinterpret_cast<const std::uintptr_t*>(base_ + *array);
   for (std::uint64_t i = 0; i < size / sizeof(std::uintptr_t); ++i) {
-    const std::uintptr_t entry = *slot(*array + i * sizeof(std::uintptr_t));
+    const std::uintptr_t entry = functions[i];
     if (entry != 0 && entry != ~std::uintptr_t{0}) call(entry);
   }
 }
@@ -467,8 +474,9 @@ void Image::run_destructors() {
   const auto array = file_->dynamic_value(DT_FINI_ARRAY);
   const auto size = file_->dynamic_value(DT_FINI_ARRAYSZ).value_or(0);
   if (array && file_->covers(*array, size)) {
+    const auto* functions = reinterpret_cast<const std::uintptr_t*>(base_ + *array);
     for (std::uint64_t i = size / sizeof(std::uintptr_t); i > 0; --i) {
-      const std::uintptr_t entry = *slot(*array + (i - 1) * sizeof(std::uintptr_t));
+      const std::uintptr_t entry = functions[i - 1];
       if (entry != 0 && entry != ~std::uintptr_t{0}) reinterpret_cast<void (*)()>(entry)();
     }
   }

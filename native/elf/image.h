@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "base/export.h"
 #include "elf/file.h"
 
 namespace multipy::elf {
@@ -32,7 +33,7 @@ struct Patch {
 };
 
 /// What the dynamic linker needs to see of `file`; the rest of the skeleton stays a hole. Throws ImageError.
-std::vector<Patch> build_skeleton(const File& file);
+MULTIPY_API std::vector<Patch> build_skeleton(const File& file);
 
 /// Where a symbol was found.
 struct Target {
@@ -89,17 +90,18 @@ class Image {
   std::size_t opened = 0;             // dlopen calls not yet dlclosed
 
  private:
-  Image(std::shared_ptr<const File> file, Namespace& owner) : file_(std::move(file)), owner_(owner) {}
+  Image(std::shared_ptr<const File> file, Namespace& owner);
   void map_original();
   Target resolve_symbol(std::uint32_t index, SymbolResolver& resolver);
   Target resolve_thread_local(std::uint32_t index, SymbolResolver& resolver);
   void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
   void apply_relr();
   void protect_text(bool writable);
-  std::uintptr_t* slot(std::uint64_t address) const;
+  std::uintptr_t* slot(std::uint64_t address) const;  // throws OutOfBounds unless a relocation may write there
 
   std::shared_ptr<const File> file_;
   Namespace& owner_;
+  const bool text_relocations_;  // may write into read-only segments
   void* handle_ = nullptr;
   std::uintptr_t base_ = 0;
   std::size_t tls_module_ = 0;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <deque>
 #include <shared_mutex>
 #include <unordered_set>
@@ -118,22 +119,27 @@ std::string Namespace::why_private(const std::string& path, const Requesters& re
   }
   const auto file = File::open(path);
   if (const auto memo = why_private_.find(file->id()); memo != why_private_.end()) return memo->second;
-  why_private_[file->id()] = {};  // ends the recursion of libraries that need each other
+  // The entry ends the recursion of libraries that need each other; a damaged need must not leave it behind.
+  why_private_[file->id()] = {};
   std::string reason;
-  if (file->references_python()) {
-    reason = "uses the CPython API";
-  } else {
-    Requesters chain{file.get()};
-    chain.insert(chain.end(), requesters.begin(), requesters.end());
-    for (const auto& need : file->needed()) {
-      const auto found = find_library(need, chain);
-      if (known(need) != nullptr || (found && !why_private(*found, chain).empty())) {
-        reason = "needs " + need;
-        break;
-      }
-    }
+  try {
+    reason = why_private_by_content(*file, requesters);
+  } catch (...) {
+    why_private_.erase(file->id());
+    throw;
   }
   return why_private_[file->id()] = reason;
+}
+
+std::string Namespace::why_private_by_content(const File& file, const Requesters& requesters) {
+  if (file.references_python()) return "uses the CPython API";
+  Requesters chain{&file};
+  chain.insert(chain.end(), requesters.begin(), requesters.end());
+  for (const auto& need : file.needed()) {
+    const auto found = find_library(need, chain);
+    if (known(need) != nullptr || (found && !why_private(*found, chain).empty())) return "needs " + need;
+  }
+  return {};
 }
 
 Image* Namespace::stage(const std::string& path, const Image* loaded_by, const std::string& reason, Batch& batch) {
@@ -421,6 +427,24 @@ void Namespace::run_at_exit(void* dso) {
     }
     next.function(next.argument);
   }
+}
+
+int Namespace::sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller) {
+  const std::lock_guard lock(mutex_);
+  const bool from_python = caller != nullptr && !images_.empty() && caller == images_.front().get();
+  if (action != nullptr && from_python) {
+    errno = EPERM;
+    return -1;
+  }
+  struct sigaction current {};
+  if (const auto believed = believed_actions_.find(number); believed != believed_actions_.end()) {
+    current = believed->second;
+  } else if (::sigaction(number, nullptr, &current) != 0) {
+    return -1;
+  }
+  if (action != nullptr) believed_actions_[number] = *action;
+  if (old != nullptr) *old = current;
+  return 0;
 }
 
 void Namespace::run_destructors() {

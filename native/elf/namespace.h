@@ -14,6 +14,8 @@
 // taken while holding the registry's. Namespaces live to the end of the process, like their images.
 #pragma once
 
+#include <signal.h>
+
 #include <functional>
 #include <map>
 #include <memory>
@@ -62,6 +64,9 @@ class MULTIPY_API Namespace final : public SymbolResolver {
 
   std::vector<ImageInfo> images() const;
   Environment& environment() noexcept { return environment_; }
+  /// The signals that the host's thread had blocked when it started the interpreter: those of its child processes.
+  const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
+  void set_host_signal_mask(const sigset_t& mask) noexcept { host_signal_mask_ = mask; }
   const std::string& label() const noexcept { return label_; }
 
   // What the seam answers for code of this namespace; `caller` may be null. Failures are kept for dlerror.
@@ -70,6 +75,9 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   int dlclose(void* handle);
   void at_exit(void (*function)(void*), void* argument, void* dso);
   void run_at_exit(void* dso);
+  /// Signals are the host's. Python code that asks for one is told so (EPERM); libraries that set handlers when they
+  /// are loaded are left in the belief that they did.
+  int sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller);
 
   Target resolve(const Image& image, const Symbol& symbol) override;
 
@@ -85,12 +93,14 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   Image* known(const std::string& name) const;
   /// Why `path` must be private; empty: it may be shared.
   std::string why_private(const std::string& path, const Requesters& requesters);
+  std::string why_private_by_content(const File& file, const Requesters& requesters);
   Target find_in(const std::vector<Image*>& scope, const SymbolName& name);
   Target find_shared_symbol(const Image& image, const Symbol& symbol);
 
   const std::string label_;
   const Policy policy_;
   Environment environment_;
+  sigset_t host_signal_mask_{};
   mutable std::recursive_mutex mutex_;
   std::vector<std::unique_ptr<Image>> images_;              // in load order
   std::vector<Image*> constructed_;                         // in order of construction
@@ -107,6 +117,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
     void* dso;
   };
   std::vector<ExitFunction> exit_functions_;
+  std::map<int, struct sigaction> believed_actions_;
 };
 
 /// The image that `address` lies in, of whatever namespace; null: none.

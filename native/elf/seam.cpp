@@ -3,7 +3,9 @@
 #include <dlfcn.h>
 #include <link.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/auxv.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -152,14 +154,93 @@ int seam_clearenv() {
   return 0;
 }
 
+char** environment_of(const Caller& caller) {
+  return caller.space == nullptr ? environ : caller.space->environment().array();
+}
+
+/// An interpreter's threads block all signals; programs they start must not.
+void unblock_signals(const Caller& caller) {
+  if (caller.space != nullptr) ::pthread_sigmask(SIG_SETMASK, &caller.space->host_signal_mask(), nullptr);
+}
+
+pid_t seam_fork() {
+  MULTIPY_CALLER;
+  const pid_t child = ::fork();
+  if (child == 0) unblock_signals(caller);
+  return child;
+}
+
+int seam_execve(const char* path, char* const* arguments, char* const* variables) {
+  MULTIPY_CALLER;
+  unblock_signals(caller);
+  return ::execve(path, arguments, variables);
+}
+
 int seam_execv(const char* path, char* const* arguments) {
   MULTIPY_CALLER;
-  return ::execve(path, arguments, caller.space == nullptr ? environ : caller.space->environment().array());
+  unblock_signals(caller);
+  return ::execve(path, arguments, environment_of(caller));
 }
 
 int seam_execvp(const char* file, char* const* arguments) {
   MULTIPY_CALLER;
-  return ::execvpe(file, arguments, caller.space == nullptr ? environ : caller.space->environment().array());
+  unblock_signals(caller);
+  return ::execvpe(file, arguments, environment_of(caller));
+}
+
+int seam_execvpe(const char* file, char* const* arguments, char* const* variables) {
+  MULTIPY_CALLER;
+  unblock_signals(caller);
+  return ::execvpe(file, arguments, variables);
+}
+
+using Spawn = int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*, char* const*,
+                      char* const*);
+
+int spawn(Spawn function, const Caller& caller, pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+          const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
+  posix_spawnattr_t own;
+  if (attributes != nullptr) {
+    own = *attributes;
+  } else {
+    ::posix_spawnattr_init(&own);
+  }
+  short flags = 0;
+  ::posix_spawnattr_getflags(&own, &flags);
+  if (caller.space != nullptr && !(flags & POSIX_SPAWN_SETSIGMASK)) {
+    ::posix_spawnattr_setflags(&own, static_cast<short>(flags | POSIX_SPAWN_SETSIGMASK));
+    ::posix_spawnattr_setsigmask(&own, &caller.space->host_signal_mask());
+  }
+  return function(pid, file, actions, &own, arguments, variables);
+}
+
+int seam_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
+                     const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
+  MULTIPY_CALLER;
+  return spawn(::posix_spawn, caller, pid, path, actions, attributes, arguments, variables);
+}
+
+int seam_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
+                      const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
+  MULTIPY_CALLER;
+  return spawn(::posix_spawnp, caller, pid, file, actions, attributes, arguments, variables);
+}
+
+int seam_system(const char* command) {
+  MULTIPY_CALLER;
+  if (caller.space == nullptr || command == nullptr) return ::system(command);
+  char shell[] = "sh";
+  char option[] = "-c";
+  char* arguments[] = {shell, option, const_cast<char*>(command), nullptr};
+  pid_t child = 0;
+  if (spawn(::posix_spawn, caller, &child, "/bin/sh", nullptr, nullptr, arguments, environment_of(caller)) != 0) {
+    return 127 << 8;  // as if the shell had exited with 127
+  }
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) return -1;
+  }
+  return status;
 }
 
 pid_t host_process() {
@@ -169,16 +250,19 @@ pid_t host_process() {
 [[gnu::constructor]] void remember_process() { host_process(); }
 
 int seam_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
+  MULTIPY_CALLER;
   // A child between fork and exec sets its own signals, as subprocess does.
-  if (action == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
-  errno = EPERM;
-  return -1;
+  if (caller.space == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
+  return caller.space->sigaction(number, action, old, caller.image);
 }
 
 sighandler_t seam_signal(int number, sighandler_t handler) {
-  if (::getpid() != host_process()) return ::signal(number, handler);
-  errno = EPERM;
-  return SIG_ERR;
+  MULTIPY_CALLER;
+  if (caller.space == nullptr || ::getpid() != host_process()) return ::signal(number, handler);
+  struct sigaction action {};
+  struct sigaction old {};
+  action.sa_handler = handler;
+  return caller.space->sigaction(number, &action, &old, caller.image) == 0 ? old.sa_handler : SIG_ERR;
 }
 
 }  // namespace
@@ -201,8 +285,14 @@ void* seam_symbol(std::string_view name, Environment& environment) {
       {"putenv", reinterpret_cast<void*>(seam_putenv)},
       {"unsetenv", reinterpret_cast<void*>(seam_unsetenv)},
       {"clearenv", reinterpret_cast<void*>(seam_clearenv)},
+      {"fork", reinterpret_cast<void*>(seam_fork)},
       {"execv", reinterpret_cast<void*>(seam_execv)},
+      {"execve", reinterpret_cast<void*>(seam_execve)},
       {"execvp", reinterpret_cast<void*>(seam_execvp)},
+      {"execvpe", reinterpret_cast<void*>(seam_execvpe)},
+      {"posix_spawn", reinterpret_cast<void*>(seam_posix_spawn)},
+      {"posix_spawnp", reinterpret_cast<void*>(seam_posix_spawnp)},
+      {"system", reinterpret_cast<void*>(seam_system)},
       {"sigaction", reinterpret_cast<void*>(seam_sigaction)},
       {"signal", reinterpret_cast<void*>(seam_signal)},
   };

@@ -8,8 +8,9 @@
 //   dlopen dlmopen dlsym dlvsym dlclose dlerror dladdr dl_iterate_phdr      libraries
 //   __cxa_atexit __cxa_finalize                                             run at the interpreter's end
 //   getenv secure_getenv setenv putenv unsetenv clearenv environ            its own environment
-//   execv execvp                                                            pass that environment on
-//   sigaction signal                                                        may look, not change: signals are the host's
+//   execv execvp system                                                     pass that environment on
+//   fork execve execvpe posix_spawn posix_spawnp (and these)                the child has the host's signal mask
+//   sigaction signal                                                        take no effect: signals are the host's
 #pragma once
 
 #include <string_view>

@@ -60,7 +60,7 @@ std::string expand(std::string_view text, const std::string& origin) {
 }
 
 bool is_candidate(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not make us wait
   ElfW(Ehdr) header;
   if (!fd || ::read(fd.get(), &header, sizeof header) != static_cast<ssize_t>(sizeof header)) return false;
   return std::memcmp(header.e_ident, ELFMAG, SELFMAG) == 0 && header.e_ident[EI_CLASS] == ELFCLASS64 &&

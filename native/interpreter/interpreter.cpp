@@ -28,6 +28,7 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
   sigfillset(&blocked);
   for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&blocked, fault);
   pthread_sigmask(SIG_SETMASK, &blocked, &before);
+  images_.set_host_signal_mask(before);
   try {
     std::thread([self = shared_from_this(), worker, ended = std::move(ended)] {
       ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());

@@ -1,0 +1,256 @@
+"""Thread-local variables of private libraries, in every model the compiler may choose."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+import pytest
+from isolated import in_pool
+
+OWN = """
+#include <stdint.h>
+__thread int exported = 10;
+static __thread int local = 20;
+static __thread _Alignas(64) char zeros[3000];
+int answer(void) {
+  ++exported; ++local;
+  int clean = zeros[0] == 0 && zeros[2999] == 0 && (uintptr_t)zeros % 64 == 0;
+  return clean * 10000 + local * 100 + exported;
+}
+"""
+MODELS = {
+    "general dynamic": ("-ftls-model=global-dynamic",),
+    "local dynamic": ("-ftls-model=local-dynamic",),
+    "initial exec": ("-ftls-model=initial-exec",),
+    "descriptors": ("-mtls-dialect=gnu2",),
+    "descriptors bound at once": ("-mtls-dialect=gnu2", "-Wl,-z,now"),
+    "descriptors of local variables": ("-mtls-dialect=gnu2", "-Wl,-Bsymbolic"),
+    "optimised": ("-O2", "-Wl,-z,now"),
+}
+
+
+def per_thread(library):
+    """A scenario: `answer()` thrice on the worker thread, twice on a thread of its own, then on the first again."""
+
+    def scenario(pool):
+        def use():
+            handle = ctypes.CDLL(library)
+            results = [handle.answer() for _ in range(3)]
+            thread = threading.Thread(target=lambda: results.extend(handle.answer() for _ in range(2)))
+            thread.start()
+            thread.join()
+            return [*results, handle.answer()]
+
+        return [i.submit(use).result() for i in pool.interpreters]
+
+    return scenario
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_library_s_own_thread_locals_are_per_thread_and_interpreter(workshop, model):
+    flags = MODELS[model]
+    library = workshop.library("private_own", OWN, *flags)
+    expected = [12111, 12212, 12313, 12111, 12212, 12414]
+    assert in_pool(per_thread(library), interpreters=3) == [expected] * 3
+
+
+@pytest.mark.parametrize("model", ["general dynamic", "initial exec", "descriptors"])
+def test_threads_that_run_already_see_the_initial_values_of_a_library_loaded_later(workshop, model):
+    library = workshop.library("private_own", OWN, *MODELS[model])
+
+    def scenario(pool):
+        def use():
+            loaded, results = threading.Event(), []
+
+            def early():
+                loaded.wait()
+                results.append(ctypes.CDLL(library).answer())
+
+            thread = threading.Thread(target=early)
+            thread.start()
+            ctypes.CDLL(library).answer()
+            loaded.set()
+            thread.join()
+            return results
+
+        return pool.submit(use).result()
+
+    assert in_pool(scenario) == [12111]
+
+
+OWNER = "__thread int padding = 1; __thread int variable = 10; int *of_owner(void) { padding++; return &variable; }"
+USER = """
+extern __thread int variable;
+int *of_owner(void);
+int answer(void) { return (&variable == of_owner()) * 1000 + ++variable; }
+"""
+
+
+@pytest.mark.parametrize("owner", ["private_owner", "shared_owner"])
+def test_a_thread_local_of_another_library_is_reached(workshop, owner):
+    needed = workshop.library(owner, OWNER)
+    user = workshop.library("private_user", USER, needs=(needed,))
+    assert in_pool(per_thread(user), interpreters=1) == [[1011, 1012, 1013, 1011, 1012, 1014]]
+
+
+def test_a_thread_local_of_another_private_library_is_separate_in_each_interpreter(workshop):
+    user = workshop.library("private_user", USER, needs=(workshop.library("private_owner", OWNER),))
+    assert in_pool(per_thread(user), interpreters=2) == [[1011, 1012, 1013, 1011, 1012, 1014]] * 2
+
+
+def test_initial_exec_access_to_a_library_with_static_thread_locals_works(workshop):
+    owner = workshop.library("private_owner", OWNER, "-ftls-model=initial-exec")
+    user = workshop.library("private_user", USER, "-ftls-model=initial-exec", needs=(owner,))
+    assert in_pool(per_thread(user)) == [[1011, 1012, 1013, 1011, 1012, 1014]]
+
+
+def refused(user):
+    """The error of loading `user`, and that the interpreter works on."""
+
+    def scenario(pool):
+        def attempt():
+            try:
+                ctypes.CDLL(user)
+            except OSError as error:
+                return str(error)
+
+        return pool.submit(attempt).result(), pool.submit(sum, [1, 2]).result()
+
+    error, three = in_pool(scenario)
+    assert three == 3
+    return error
+
+
+@pytest.mark.parametrize("owner", ["private_owner", "shared_owner"])
+def test_initial_exec_access_outside_the_static_block_is_refused_by_name(workshop, owner):
+    needed = workshop.library(owner, OWNER)
+    error = refused(workshop.library("private_user", USER, "-ftls-model=initial-exec", needs=(needed,)))
+    assert "libprivate_user.so" in error
+    assert "initial-exec" in error
+    assert "variable" in error
+
+
+@pytest.mark.parametrize("owner", ["private_owner", "shared_owner"])
+def test_a_descriptor_of_another_library_s_thread_local_is_refused_by_name(workshop, owner):
+    needed = workshop.library(owner, OWNER)
+    error = refused(workshop.library("private_user", USER, "-mtls-dialect=gnu2", needs=(needed,)))
+    assert "libprivate_user.so" in error
+    assert "TLS descriptor" in error
+    assert "variable" in error
+
+
+def test_an_undefined_thread_local_is_refused_by_name(workshop):
+    error = refused(
+        workshop.library(
+            "private_user", "extern __thread int variable; int answer(void) { return ++variable; }"
+        )
+    )
+    assert "undefined symbol" in error
+    assert "variable" in error
+
+
+@pytest.mark.parametrize("model", ["general dynamic", "initial exec"])
+def test_a_thread_local_that_became_a_plain_variable_is_refused_by_name(workshop, model):
+    owner = workshop.library("private_owner", OWNER)
+    user = workshop.library("private_user", USER, *MODELS[model], needs=(owner,))
+    workshop.library("private_owner", OWNER.replace("__thread", ""))
+    error = refused(user)
+    assert "libprivate_user.so" in error
+    assert "not a thread-local" in error
+    assert "variable" in error
+
+
+def test_a_plain_variable_that_became_a_thread_local_is_refused_by_name(workshop):
+    owner = workshop.library("private_owner", OWNER.replace("__thread", ""))
+    user = workshop.library("private_user", USER.replace("__thread", ""), needs=(owner,))
+    workshop.library("private_owner", OWNER)
+    error = refused(user)
+    assert "libprivate_user.so" in error
+    assert "is a thread-local" in error
+    assert "variable" in error
+
+
+def test_a_thread_local_is_found_by_dlsym_in_the_asking_thread(workshop):
+    library = workshop.library("private_owner", OWNER)
+
+    def scenario(pool):
+        def use():
+            handle = ctypes.CDLL(library)
+            handle.of_owner.restype = ctypes.c_void_p
+
+            def same():
+                return ctypes.addressof(ctypes.c_int.in_dll(handle, "variable")) == handle.of_owner()
+
+            results = [same()]
+            thread = threading.Thread(target=lambda: results.append(same()))
+            thread.start()
+            thread.join()
+            return results
+
+        return pool.submit(use).result()
+
+    assert in_pool(scenario) == [True, True]
+
+
+OBJECTS = r"""
+#include <atomic>
+static std::atomic<int> alive{0}, destroyed{0};
+struct Object {
+  int value;
+  Object() : value(7) { ++alive; }
+  ~Object() { --alive; ++destroyed; value = -1; }
+};
+thread_local Object object;
+static thread_local Object other;
+extern "C" int touch() { return ++object.value + 0 * other.value; }
+extern "C" int state() { return 100 * alive + destroyed; }
+"""
+
+
+def test_thread_local_objects_are_constructed_anew_in_each_thread(workshop):
+    library = workshop.library("private_objects", OBJECTS, cpp=True)
+
+    def scenario(pool):
+        def use():
+            handle = ctypes.CDLL(library)
+            seen = [handle.touch(), handle.touch()]
+            for _ in range(2):
+                thread = threading.Thread(target=lambda: seen.append(handle.touch()))
+                thread.start()
+                thread.join()
+            return seen
+
+        return [i.submit(use).result() for i in pool.interpreters]
+
+    # Python joins a thread shortly before its thread-locals are destroyed; the next test counts natively.
+    for seen in in_pool(scenario, interpreters=2):
+        assert seen == [8, 9, 8, 8]
+
+
+def test_destructors_of_thread_locals_have_run_when_the_thread_is_joined(workshop):
+    source = (
+        OBJECTS
+        + r"""
+    #include <thread>
+    extern "C" int in_a_thread() { std::thread thread(touch); thread.join(); return state(); }
+    """
+    )
+    library = workshop.library("private_objects", source, "-pthread", cpp=True)
+
+    def scenario(pool):
+        def use():
+            return [ctypes.CDLL(library).in_a_thread() for _ in range(3)]
+
+        return [i.submit(use).result() for i in pool.interpreters]
+
+    assert in_pool(scenario, interpreters=2) == [[2, 4, 6]] * 2
+
+
+def test_many_images_with_thread_locals_leave_room_for_more(workshop):
+    library = workshop.library("private_own", OWN.replace("3000", "100"), *MODELS["descriptors"])
+
+    def scenario(pool):
+        return {i.submit(lambda: ctypes.CDLL(library).answer()).result() for i in pool.interpreters}
+
+    assert in_pool(scenario, interpreters=16) == {12111}

@@ -1,0 +1,198 @@
+"""Signals stay with the host, and Ctrl-C there interrupts at once whatever it waits for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# A host that waits, and a call that sends Ctrl-C when the host does: it looks at the state of its thread.
+PREAMBLE = """
+import ctypes, os, signal, sys, threading, time
+import numpy
+import multipy_actors as multipy
+
+ready = numpy.zeros(1, dtype=numpy.int64)
+
+def interrupt_when_it_waits(ready, host):
+    while not ready[0]:
+        os.sched_yield()
+    while True:
+        with open(f"/proc/self/task/{host}/stat") as file:
+            if file.read().rpartition(")")[2].split()[0] == "S":
+                break
+    os.kill(os.getpid(), signal.SIGINT)
+
+def interrupt_and_spin(ready, host):
+    interrupt_when_it_waits(ready, host)
+    while True:
+        pass
+
+def interrupt_and_block(ready, host):
+    interrupt_when_it_waits(ready, host)
+    ctypes.CDLL(None).sleep(1000)
+
+host = threading.get_native_id()
+"""
+
+
+def test_a_handler_cannot_be_installed_in_an_interpreter(pool):
+    before = signal.getsignal(signal.SIGUSR1)
+    for handler in (signal.SIG_IGN, signal.SIG_DFL, print):
+        with pytest.raises(OSError, match="not permitted"):
+            pool.submit(signal.signal, signal.SIGUSR1, handler).result()
+    assert signal.getsignal(signal.SIGUSR1) is before
+
+
+def test_booting_interpreters_leaves_the_hosts_handlers_alone(run_script):
+    run_script(
+        """
+        import signal
+        import multipy_actors as multipy
+
+        def disposition():
+            with open("/proc/self/status") as file:
+                fields = dict(line.split(":", 1) for line in file)
+            # Signals 32 and 33 are the C library's own; it handles them once there are threads.
+            return [int(fields[name], 16) & ~(3 << 31) for name in ("SigIgn", "SigCgt")]
+
+        handlers = [signal.getsignal(n) for n in signal.valid_signals()]
+        before = disposition()
+        with multipy.Pool(2) as pool:
+            multipy.get(pool.broadcast(abs, 1))
+            assert disposition() == before
+            pool.submit(lambda: __import__("subprocess").run(["true"])).result()
+            assert disposition() == before
+        assert disposition() == before
+        assert handlers == [signal.getsignal(n) for n in signal.valid_signals()]
+        """
+    )
+
+
+def test_signals_of_the_process_are_handled_by_the_host(pool):
+    received = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
+    try:
+        multipy_pid = pool.submit(lambda: os.kill(os.getpid(), signal.SIGUSR1) or os.getpid()).result()
+        pool.submit(abs, 1).result()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert multipy_pid == os.getpid() and received == [signal.SIGUSR1]
+
+
+def test_a_child_process_started_inside_can_handle_signals(pool):
+    def child():
+        code = "import signal, os; signal.signal(15, lambda *_: os._exit(7)); os.kill(os.getpid(), 15)"
+        return subprocess.run([sys.executable, "-c", code]).returncode
+
+    assert pool.submit(child).result() == 7
+
+
+def test_a_child_process_started_inside_has_no_signals_blocked(pool):
+    def blocked():
+        code = "import signal; print(len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+
+    assert pool.submit(blocked).result() == "0"
+
+
+def test_ctrl_c_interrupts_result_at_once(run_script):
+    finished = run_script(
+        PREAMBLE
+        + """
+with multipy.Pool(1) as pool:
+    future = pool.submit(interrupt_when_it_waits, ready, host)
+    other = pool.submit(abs, -1)
+    reader, writer = os.pipe()
+    never = pool.submit(os.read, reader, 1)
+    ready[0] = 1
+    try:
+        never.result()
+    except KeyboardInterrupt:
+        print("interrupted")
+    os.write(writer, b"x")
+    print(never.result(), other.result())
+"""
+    )
+    assert finished.stdout == "interrupted\nb'x' 1\n" and finished.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "handle.wait()",
+        "multipy.get([future])",
+        "concurrent.futures.wait([future])",
+        "next(concurrent.futures.as_completed([future]))",
+        "pool.shutdown()",
+        "future.exception()",
+        "next(pool.map(abs, [1]))",
+        "asyncio.run(awaited(future))",
+    ],
+)
+def test_ctrl_c_interrupts_every_way_to_wait(run_script, wait):
+    finished = run_script(
+        PREAMBLE
+        + f"""
+import asyncio, concurrent.futures
+
+@multipy.remote
+class Waiter:
+    def wait(self):
+        return os.read(reader, 1)
+
+async def awaited(future):
+    return await future
+
+reader, writer = os.pipe()
+pool = multipy.Pool(1)
+pool.submit(interrupt_when_it_waits, ready, host)
+handle = Waiter.options(pool=pool).remote()
+future = pool.submit(os.read, reader, 1)
+try:
+    ready[0] = 1
+    {wait}
+except KeyboardInterrupt:
+    print("interrupted")
+os.close(writer)
+pool.shutdown()
+"""
+    )
+    assert finished.stdout == "interrupted\n", finished.stderr
+
+
+@pytest.mark.parametrize("call", ["interrupt_and_spin", "interrupt_and_block"])
+def test_ctrl_c_in_a_with_block_ends_the_program_soon(run_script, call):
+    finished = run_script(
+        PREAMBLE
+        + f"""
+with multipy.Pool(2) as pool:
+    future = pool.submit({call}, ready, host)
+    queued = [pool.submit(time.sleep, 1000) for _ in range(4)]
+    ready[0] = 1
+    future.result()
+""",
+        status=-signal.SIGINT,
+        timeout=30,
+    )
+    assert "KeyboardInterrupt" in finished.stderr
+    assert "Exception ignored" not in finished.stderr and "Fatal" not in finished.stderr
+
+
+def test_ctrl_c_interrupts_an_endless_loop_in_the_interpreter(run_script):
+    finished = run_script(
+        PREAMBLE
+        + """
+try:
+    with multipy.Pool(1) as pool:
+        future = pool.submit(interrupt_and_spin, ready, host)
+        ready[0] = 1
+        future.result()
+except KeyboardInterrupt:
+    print(type(future.exception(timeout=0)).__name__)
+"""
+    )
+    assert finished.stdout == "Interrupted\n" and finished.stderr == ""

@@ -1,0 +1,150 @@
+"""The inside of an interpreter: what a call may do, what comes of it, and what it leaves behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import weakref
+
+import numpy
+import pytest
+
+import multipy_actors as multipy
+
+
+def leave(how):
+    raise how
+
+
+def recurse():
+    return recurse()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        SystemExit(3),
+        SystemExit(),
+        KeyboardInterrupt("mine"),
+        GeneratorExit(),
+        MemoryError(),
+        StopIteration(1),
+    ],
+)
+def test_whatever_is_raised_fails_that_call_alone(pool, how):
+    for interpreter in pool.interpreters:
+        future = interpreter.submit(leave, how)
+        with pytest.raises(type(how)) as caught:
+            future.result()
+        assert caught.value.args == how.args
+        assert interpreter.submit(abs, -1).result() == 1
+
+
+def test_endless_recursion_fails_that_call_alone(pool):
+    with pytest.raises(RecursionError):
+        pool.submit(recurse).result()
+    assert pool.submit(abs, -1).result() == 1
+
+
+def test_sys_exit_ends_a_call_and_not_the_process(pool):
+    with pytest.raises(SystemExit) as caught:
+        pool.submit(sys.exit, "bye").result()
+    assert caught.value.code == "bye"
+
+
+def test_calls_run_on_the_main_thread_of_their_interpreter(pool):
+    def threads():
+        import threading
+
+        return threading.current_thread() is threading.main_thread(), threading.get_native_id()
+
+    outcomes = multipy.get(pool.broadcast(threads))
+    assert [main for main, _ in outcomes] == [True, True]
+    assert len({thread for _, thread in outcomes} | {threading.get_native_id()}) == 3
+
+
+def test_a_call_leaves_no_references_behind(pool):
+    def give(fails):
+        class Heavy:
+            pass
+
+        heavy = Heavy()
+        import sys
+        import weakref
+
+        sys.marker = weakref.ref(heavy)
+        if fails:
+            raise ValueError(heavy.__class__.__name__)
+        return [1]
+
+    def given():
+        import gc
+        import sys
+
+        gc.collect()
+        return sys.marker() is None
+
+    for fails in (False, True):
+        future = pool.interpreters[0].submit(give, fails)
+        assert (future.exception() is not None) is fails
+        assert pool.interpreters[0].submit(given).result()
+
+
+def test_arguments_are_released_when_the_call_has_run_even_if_its_future_lives(pool):
+    released = threading.Event()
+    array = numpy.ones(1000)
+    weakref.finalize(array, released.set)
+    future = pool.submit(len, array)
+    assert future.result() == 1000
+    del array
+    gc.collect()
+    assert released.wait(60)
+    assert future.result() == 1000
+
+
+def test_what_a_call_prints_appears_at_once(run_script):
+    finished = run_script(
+        """
+        import os, sys
+        import multipy_actors as multipy
+
+        def talk():
+            print("out from inside")
+            print("err from inside", file=sys.stderr)
+
+        pool = multipy.Pool(1)
+        pool.submit(talk).result()
+        os._exit(0)
+        """
+    )
+    assert finished.stdout == "out from inside\n" and finished.stderr == "err from inside\n"
+
+
+def test_an_interpreter_without_standard_streams_works(run_script, tmp_path):
+    done = tmp_path / "done"
+    run_script(
+        f"""
+        import os, sys
+        for descriptor in (0, 1, 2):
+            os.close(descriptor)
+        sys.stdout = sys.stderr = None
+        import multipy_actors as multipy
+        with multipy.Pool(1) as pool:
+            assert pool.submit(abs, -1).result() == 1
+        open({str(done)!r}, "w").close()
+        """
+    )
+    assert done.exists()
+
+
+def test_an_interpreter_may_redirect_its_output_for_itself(pool):
+    def capture():
+        import contextlib
+        import io
+
+        with contextlib.redirect_stdout(io.StringIO()) as stream:
+            print("captured")
+        return stream.getvalue()
+
+    assert multipy.get(pool.broadcast(capture)) == ["captured\n"] * 2
