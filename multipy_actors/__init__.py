@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from multipy_actors.futures import Future, get
     from multipy_actors.handles import ReplicatedObj, replicate
-    from multipy_actors.interpreter import Environment, Interpreter, PathEnvironment
+    from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool import Pool, default_pool, init, shutdown
     from multipy_actors.remote import remote
     from multipy_actors.values import copied
@@ -50,7 +50,7 @@ _HOMES = {
     ),
     "futures": ("Future", "get"),
     "handles": ("ReplicatedObj", "replicate"),
-    "interpreter": ("Environment", "Interpreter", "PathEnvironment"),
+    "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "pool": ("Pool", "default_pool", "init", "shutdown"),
     "remote": ("remote",),
     "values": ("copied",),
@@ -63,6 +63,7 @@ __all__ = [
     "Environment",
     "Future",
     "ImageError",
+    "ImageInfo",
     "Interpreter",
     "InterpreterStartError",
     "Interrupted",

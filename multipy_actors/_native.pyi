@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing_extensions import CapsuleType
 
 
-def take_load_failure(text: str) -> tuple[str, str] | None:
+def take_load_failure(text: bytes) -> tuple[bytes, bytes] | None:
     """
     The file and symbol of the library that last failed to load on this thread, if it failed with `text`.
+
+    All are in the file system encoding.
     """
 
 class SharedTensor:

@@ -108,7 +108,12 @@ def run() -> None:
         call = worker.take()
         if call is None:
             return
-        worker.finished(_execute(call, worker))
+        try:
+            succeeded = _execute(call, worker)
+        except BaseException as error:  # an interrupt that came late, say: the call must not be left open
+            call.fail(*values.encode_exception(error))
+            succeeded = False
+        worker.finished(succeeded)
         del call
 
 
@@ -136,10 +141,12 @@ def _as_image_error(error: BaseException) -> BaseException:
     """Return the loader's own error for an ImportError that a library caused."""
     if type(error) is not ImportError:
         return error
-    failure = _native.take_load_failure(str(error))
+    import os
+
+    failure = _native.take_load_failure(os.fsencode(str(error)))
     if failure is None:
         return error
-    file, symbol = failure
+    file, symbol = map(os.fsdecode, failure)
     image_error = errors.ImageError(str(error), file=file or None, symbol=symbol or None)
     image_error.__cause__ = error
     return image_error.with_traceback(error.__traceback__)

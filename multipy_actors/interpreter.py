@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from multipy_actors.errors import InterpreterStartError
 
@@ -29,7 +29,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Environment", "Interpreter", "PathEnvironment", "find_libpython"]
+__all__ = ["Environment", "ImageInfo", "Interpreter", "PathEnvironment", "find_libpython"]
+
+
+class ImageInfo(NamedTuple):
+    """How one interpreter came to a library.
+
+    `path` is the file, `private` says whether the interpreter has an image of its own of it and `reason` why,
+    in words. `address` is where it lies and `size` how much address space it covers, in bytes; images of
+    one file share its text, so `size` is not memory used.
+    """
+
+    path: str
+    private: bool
+    reason: str
+    address: int
+    size: int
 
 
 class Environment:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from multipy_actors import _native, futures, values
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future
-from multipy_actors.interpreter import Environment, Interpreter, boot_settings, find_libpython
+from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, boot_settings, find_libpython
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -208,6 +208,20 @@ class Pool(Executor):
                 self._actor_counts[index] -= 1
 
     # Looking at it -----------------------------------------------------------------------------------------
+
+    def images(self) -> list[list[ImageInfo]]:
+        """Return the private images of each interpreter, in the order they were loaded; libpython is first.
+
+        Libraries that are not listed are shared with the host. Images are never unloaded, so a closed pool
+        still tells what it had.
+        """
+        return [
+            [
+                ImageInfo(path, private=True, reason=reason, address=address, size=size)
+                for path, reason, address, size in self._native.images(index)
+            ]
+            for index in range(len(self))
+        ]
 
     def __len__(self) -> int:
         """Return the number of interpreters."""

@@ -21,8 +21,7 @@ class OutOfBounds : public std::out_of_range {
 class CheckedSpan {
  public:
   CheckedSpan() = default;
-  CheckedSpan(const void* data, std::size_t size) noexcept
-      : data_(static_cast<const std::byte*>(data)), size_(size) {}
+  CheckedSpan(const void* data, std::size_t size) noexcept : data_(static_cast<const std::byte*>(data)), size_(size) {}
 
   const std::byte* data() const noexcept { return data_; }
   std::size_t size() const noexcept { return size_; }

@@ -22,8 +22,8 @@ WaitResult futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t expe
     timeout = &until;
   }
   // WAIT_BITSET takes an absolute time of CLOCK_MONOTONIC, which is steady_clock's.
-  const long rc = ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, expected, timeout, nullptr,
-                            FUTEX_BITSET_MATCH_ANY);
+  const long rc =
+      ::syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, expected, timeout, nullptr, FUTEX_BITSET_MATCH_ANY);
   if (rc == 0 || errno == EAGAIN) return WaitResult::woken;
   return errno == ETIMEDOUT ? WaitResult::timed_out : errno == EINTR ? WaitResult::interrupted : WaitResult::woken;
 }

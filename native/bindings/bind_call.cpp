@@ -10,11 +10,16 @@ namespace {
 /// A word instead of an enum: Python's enum module would be a good part of an interpreter's start-up.
 const char* state_name(const Call& call) {
   switch (call.state()) {
-    case CallState::pending: return "pending";
-    case CallState::running: return "running";
-    case CallState::succeeded: return "succeeded";
-    case CallState::failed: return "failed";
-    case CallState::cancelled: return "cancelled";
+    case CallState::pending:
+      return "pending";
+    case CallState::running:
+      return "running";
+    case CallState::succeeded:
+      return "succeeded";
+    case CallState::failed:
+      return "failed";
+    case CallState::cancelled:
+      return "cancelled";
   }
   return "";
 }
@@ -24,8 +29,9 @@ const char* state_name(const Call& call) {
 void bind_call(nb::module_& module) {
   nb::class_<Call>(module, "Call", "One request to an interpreter and, once done, its outcome.")
       .def_prop_ro("state", &state_name, "How far it is: pending, running, or for good succeeded, failed or cancelled.")
-      .def_prop_ro("key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
-                   "Identifies the call while it is alive.")
+      .def_prop_ro(
+          "key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
+          "Identifies the call while it is alive.")
       .def_prop_ro("interpreter", &Call::worker, "Index of the interpreter that took it; -1: none yet.")
       .def("done", &Call::done)
       .def(
@@ -34,29 +40,42 @@ void bind_call(nb::module_& module) {
             if (self.done()) return true;
             return wait_interruptibly(timeout, [&](Deadline deadline) { return self.wait(deadline); });
           },
-          nb::arg("timeout") = nb::none(), "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
+          nb::arg("timeout") = nb::none(),
+          "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
       .def("cancel", &Call::cancel, "Takes it back if it has not started.")
-      .def("result", [](const Call& self) { return payload_parts(self.result()); },
-           nb::sig("def result(self) -> tuple[bytes, list[SharedTensor]]"),
-           "The encoded value or exception, by `state`. Only once done.")
-      .def("watch", [](Call& self, std::shared_ptr<CompletionQueue> queue) { self.watch(std::move(queue)); },
-           nb::arg("queue"), "Pushes the call to `queue` when it is done.")
+      .def(
+          "result", [](const Call& self) { return payload_parts(self.result()); },
+          nb::sig("def result(self) -> tuple[bytes, list[SharedTensor]]"),
+          "The encoded value or exception, by `state`. Only once done.")
+      .def(
+          "watch", [](Call& self, std::shared_ptr<CompletionQueue> queue) { self.watch(std::move(queue)); },
+          nb::arg("queue"), "Pushes the call to `queue` when it is done.")
       // For the worker.
       .def("start", &Call::start, "pending to running; false: it was cancelled.")
-      .def("take_request",
-           [](Call& self) {
-             const Payload request = self.take_request();
-             return payload_parts(request);
-           },
-           nb::sig("def take_request(self) -> tuple[bytes, list[SharedTensor]]"), "Moves the encoded request out, once.")
-      .def("succeed", [](Call& self, const nb::bytes& data, const Tensors& tensors) { return self.succeed(make_payload(data, tensors)); },
-           nb::arg("data"), nb::arg("tensors"))
-      .def("fail", [](Call& self, const nb::bytes& data, const Tensors& tensors) { return self.fail(make_payload(data, tensors)); },
-           nb::arg("data"), nb::arg("tensors"));
+      .def(
+          "take_request",
+          [](Call& self) {
+            const Payload request = self.take_request();
+            return payload_parts(request);
+          },
+          nb::sig("def take_request(self) -> tuple[bytes, list[SharedTensor]]"), "Moves the encoded request out, once.")
+      .def(
+          "succeed",
+          [](Call& self, const nb::bytes& data, const Tensors& tensors) {
+            return self.succeed(make_payload(data, tensors));
+          },
+          nb::arg("data"), nb::arg("tensors"))
+      .def(
+          "fail",
+          [](Call& self, const nb::bytes& data, const Tensors& tensors) {
+            return self.fail(make_payload(data, tensors));
+          },
+          nb::arg("data"), nb::arg("tensors"));
 }
 
 void bind_completion_queue(nb::module_& module) {
-  nb::class_<CompletionQueue>(module, "CompletionQueue", "Calls that are done, for the one thread that tells whoever watches them.")
+  nb::class_<CompletionQueue>(module, "CompletionQueue",
+                              "Calls that are done, for the one thread that tells whoever watches them.")
       .def(nb::new_([] { return std::make_shared<CompletionQueue>(); }))
       .def(
           "pop",

@@ -9,9 +9,7 @@ namespace {
 
 nb::object error_class(const char* name) { return nb::module_::import_("multipy_actors.errors").attr(name); }
 
-void raise(const char* name, const std::exception& error) {
-  PyErr_SetString(error_class(name).ptr(), error.what());
-}
+void raise(const char* name, const std::exception& error) { PyErr_SetString(error_class(name).ptr(), error.what()); }
 
 void raise_image_error(const ImageError& error) {
   const nb::object type = error_class("ImageError");
@@ -37,13 +35,15 @@ void bind_errors(nb::module_& module) {
   });
   module.def(
       "take_load_failure",
-      [](const std::string& text) -> nb::object {
+      [](const nb::bytes& text) -> nb::object {
         elf::LoadFailure failure;
-        if (!elf::take_failure(text, failure)) return nb::none();
-        return nb::make_tuple(failure.file, failure.symbol);
+        if (!elf::take_failure({text.c_str(), text.size()}, failure)) return nb::none();
+        return nb::make_tuple(nb::bytes(failure.file.data(), failure.file.size()),
+                              nb::bytes(failure.symbol.data(), failure.symbol.size()));
       },
-      nb::arg("text"), nb::sig("def take_load_failure(text: str) -> tuple[str, str] | None"),
-      "The file and symbol of the library that last failed to load on this thread, if it failed with `text`.");
+      nb::arg("text"), nb::sig("def take_load_failure(text: bytes) -> tuple[bytes, bytes] | None"),
+      "The file and symbol of the library that last failed to load on this thread, if it failed with `text`.\n\n"
+      "All are in the file system encoding.");
 }
 
 }  // namespace multipy::bindings

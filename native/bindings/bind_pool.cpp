@@ -9,7 +9,8 @@ namespace multipy::bindings {
 
 namespace {
 
-std::shared_ptr<Pool> make_pool(const std::vector<std::string>& names, const nb::bytes& libpython, const nb::bytes& extension,
+std::shared_ptr<Pool> make_pool(const std::vector<std::string>& names, const nb::bytes& libpython,
+                                const nb::bytes& extension,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& settings,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& environment,
                                 const std::vector<std::string>& private_patterns,
@@ -67,24 +68,34 @@ void bind_pool(nb::module_& module) {
           [](Pool& self, std::optional<double> timeout) {
             return wait_interruptibly(timeout, [&](Deadline deadline) { return self.wait_started(deadline); });
           },
-          nb::arg("timeout") = nb::none(), "Waits until all are up; raises InterpreterStartError if one is not. False: timed out.")
-      .def("open_mailbox", [](Pool& self, std::vector<std::size_t> interpreters) { return self.dispatcher().open_mailbox(std::move(interpreters)); },
-           nb::arg("interpreters"), "A queue that these interpreters serve, oldest call first.")
-      .def("close_mailbox",
-           [](Pool& self, Dispatcher::MailboxId mailbox) {
-             const auto calls = self.dispatcher().close_mailbox(mailbox);
-             for (const auto& call : calls) call->abandon({});
-             return calls.size();
-           },
-           nb::arg("mailbox"), "No more calls to it; fails those still queued and returns how many.")
-      .def("post",
-           [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Tensors& tensors) {
-             auto call = std::make_shared<Call>(make_payload(data, tensors));
-             self.dispatcher().post(mailbox, call);
-             return call;
-           },
-           nb::arg("mailbox"), nb::arg("data"), nb::arg("tensors"), "Queues a request. Raises PoolClosedError after close().")
-      .def("cancel_pending", [](Pool& self) { return self.dispatcher().cancel_pending().size(); }, "Cancels all that is queued.")
+          nb::arg("timeout") = nb::none(),
+          "Waits until all are up; raises InterpreterStartError if one is not. False: timed out.")
+      .def(
+          "open_mailbox",
+          [](Pool& self, std::vector<std::size_t> interpreters) {
+            return self.dispatcher().open_mailbox(std::move(interpreters));
+          },
+          nb::arg("interpreters"), "A queue that these interpreters serve, oldest call first.")
+      .def(
+          "close_mailbox",
+          [](Pool& self, Dispatcher::MailboxId mailbox) {
+            const auto calls = self.dispatcher().close_mailbox(mailbox);
+            for (const auto& call : calls) call->abandon({});
+            return calls.size();
+          },
+          nb::arg("mailbox"), "No more calls to it; fails those still queued and returns how many.")
+      .def(
+          "post",
+          [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Tensors& tensors) {
+            auto call = std::make_shared<Call>(make_payload(data, tensors));
+            self.dispatcher().post(mailbox, call);
+            return call;
+          },
+          nb::arg("mailbox"), nb::arg("data"), nb::arg("tensors"),
+          "Queues a request. Raises PoolClosedError after close().")
+      .def(
+          "cancel_pending", [](Pool& self) { return self.dispatcher().cancel_pending().size(); },
+          "Cancels all that is queued.")
       .def("interrupt_running", &Pool::interrupt_running, nb::call_guard<nb::gil_scoped_release>(),
            "Raises Interrupted in the calls that run now, at their next bytecode.")
       .def("close", &Pool::close, "No more calls; what is queued still runs, then the interpreters end.")
@@ -94,8 +105,10 @@ void bind_pool(nb::module_& module) {
             return wait_interruptibly(timeout, [&](Deadline deadline) { return self.join(deadline); });
           },
           nb::arg("timeout") = nb::none(), "Waits until all interpreters have ended. False: timed out.")
-      .def("statistics", &statistics, nb::arg("interpreter"), nb::sig("def statistics(self, interpreter: int) -> dict[str, float]"))
-      .def("images", &images, nb::arg("interpreter"), nb::sig("def images(self, interpreter: int) -> list[tuple[str, str, int, int]]"),
+      .def("statistics", &statistics, nb::arg("interpreter"),
+           nb::sig("def statistics(self, interpreter: int) -> dict[str, float]"))
+      .def("images", &images, nb::arg("interpreter"),
+           nb::sig("def images(self, interpreter: int) -> list[tuple[str, str, int, int]]"),
            "(path, why it is private, address, bytes of address space) of each private image.");
 }
 

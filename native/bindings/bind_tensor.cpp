@@ -43,7 +43,8 @@ nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
                             [](PyObject* self) { delete_unused<DLManagedTensorVersioned>(self, kVersioned); });
   } else {
     if (tensor.read_only()) throw nb::buffer_error("a read-only tensor needs DLPack 1.0 (max_version)");
-    capsule = PyCapsule_New(tensor.view(), kPlain, [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
+    capsule =
+        PyCapsule_New(tensor.view(), kPlain, [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
   }
   if (capsule == nullptr) throw nb::python_error();
   return nb::steal<nb::capsule>(capsule);
@@ -52,23 +53,25 @@ nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
 }  // namespace
 
 void bind_tensor(nb::module_& module) {
-  nb::class_<SharedTensor>(module, "SharedTensor",
-                           "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
-                           "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
-                           "interpreter, when the last receiver is done.")
+  nb::class_<SharedTensor>(
+      module, "SharedTensor",
+      "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
+      "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
+      "interpreter, when the last receiver is done.")
       .def(nb::new_(&adopt), nb::arg("capsule"), "Takes over a DLPack capsule.")
       .def(
           "__dlpack__",
-          [](SharedTensor& self, const nb::object&, const nb::object& max_version, const nb::object&, const nb::object&) {
-            return to_capsule(self, max_version);
-          },
+          [](SharedTensor& self, const nb::object&, const nb::object& max_version, const nb::object&,
+             const nb::object&) { return to_capsule(self, max_version); },
           nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("max_version") = nb::none(),
           nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(), "A new capsule over the same memory.")
-      .def("__dlpack_device__",
-           [](const SharedTensor& self) {
-             return nb::make_tuple(static_cast<int>(self.tensor().device.device_type), self.tensor().device.device_id);
-           },
-           nb::sig("def __dlpack_device__(self) -> tuple[int, int]"), "(device type, device number), as DLPack counts them.")
+      .def(
+          "__dlpack_device__",
+          [](const SharedTensor& self) {
+            return nb::make_tuple(static_cast<int>(self.tensor().device.device_type), self.tensor().device.device_id);
+          },
+          nb::sig("def __dlpack_device__(self) -> tuple[int, int]"),
+          "(device type, device number), as DLPack counts them.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
 }

@@ -37,18 +37,27 @@ void bind_worker(nb::module_& module) {
               if (delivery.kind == Dispatcher::Delivery::call_ready) return delivery.call;
             }
           },
-          nb::sig("def take(self) -> Call | None"), "The next call to run; None: the pool is closed and nothing is left.")
-      .def("begin", [](Worker& self, Call& call) { self.running.store(&call); }, nb::arg("call"), "User code of `call` runs from here on: it may be interrupted.")
-      .def("end", [](Worker& self) { self.running.store(nullptr); }, "User code has returned.")
-      .def("finished", [](Worker& self, bool ok) { self.pool->dispatcher().finished(self.index, ok); }, nb::arg("ok"),
-           "Ends the call taken last, for the figures.");
+          nb::sig("def take(self) -> Call | None"),
+          "The next call to run; None: the pool is closed and nothing is left.")
+      .def(
+          "begin", [](Worker& self, Call& call) { self.running.store(&call); }, nb::arg("call"),
+          "User code of `call` runs from here on: it may be interrupted.")
+      .def(
+          "end", [](Worker& self) { self.running.store(nullptr); }, "User code has returned.")
+      .def(
+          "finished", [](Worker& self, bool ok) { self.pool->dispatcher().finished(self.index, ok); }, nb::arg("ok"),
+          "Ends the call taken last, for the figures.");
 
-  module.def("current_worker", [] { return this_worker; }, nb::rv_policy::reference,
-             nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def(
+      "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
+      nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
   module.def("drain_returns", [] { return returns()->drain(); }, "Releases what others have done with; how many.");
-  module.def("watch_returns", [](std::shared_ptr<CompletionQueue> queue) {
-    returns()->set_wake(queue == nullptr ? std::function<void()>() : [queue] { queue->wake(); });
-  }, nb::arg("queue").none(), "Wakes `queue` whenever something this interpreter exported is to be released.");
+  module.def(
+      "watch_returns",
+      [](std::shared_ptr<CompletionQueue> queue) {
+        returns()->set_wake(queue == nullptr ? std::function<void()>() : [queue] { queue->wake(); });
+      },
+      nb::arg("queue").none(), "Wakes `queue` whenever something this interpreter exported is to be released.");
 }
 
 }  // namespace multipy::bindings

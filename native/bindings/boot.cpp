@@ -43,7 +43,7 @@ PyStatus pre_initialise(const multipy_boot& boot) {
 
 struct NumberField {
   std::string_view name;
-  int PyConfig::*field;
+  int PyConfig::* field;
 };
 constexpr NumberField kNumbers[] = {
     {"bytes_warning", &PyConfig::bytes_warning},
@@ -61,7 +61,7 @@ constexpr NumberField kNumbers[] = {
 
 struct TextField {
   std::string_view name;
-  wchar_t* PyConfig::*field;
+  wchar_t* PyConfig::* field;
 };
 constexpr TextField kTexts[] = {
     {"base_exec_prefix", &PyConfig::base_exec_prefix},
@@ -84,13 +84,11 @@ constexpr TextField kTexts[] = {
 
 struct ListField {
   std::string_view name;
-  PyWideStringList PyConfig::*field;
+  PyWideStringList PyConfig::* field;
 };
 constexpr ListField kLists[] = {
-    {"argv", &PyConfig::argv},
-    {"module_search_paths", &PyConfig::module_search_paths},
-    {"orig_argv", &PyConfig::orig_argv},
-    {"warnoptions", &PyConfig::warnoptions},
+    {"argv", &PyConfig::argv},           {"module_search_paths", &PyConfig::module_search_paths},
+    {"orig_argv", &PyConfig::orig_argv}, {"warnoptions", &PyConfig::warnoptions},
     {"xoptions", &PyConfig::xoptions},
 };
 
@@ -134,7 +132,8 @@ PyStatus initialise(const multipy_boot& boot) {
   config.configure_c_stdio = 0;
   config.pathconfig_warnings = 0;
   config.faulthandler = 0;
-  for (size_t i = 0; i < boot.setting_count && !PyStatus_Exception(status); ++i) status = apply(config, boot.settings[i]);
+  for (size_t i = 0; i < boot.setting_count && !PyStatus_Exception(status); ++i)
+    status = apply(config, boot.settings[i]);
   if (!PyStatus_Exception(status)) status = Py_InitializeFromConfig(&config);
   PyConfig_Clear(&config);
   return status;
@@ -148,8 +147,8 @@ std::string take_exception() {
   std::string text = "unknown error";
   PyObject* module = PyImport_ImportModule("traceback");
   PyObject* lines = module == nullptr ? nullptr
-                                      : PyObject_CallMethod(module, "format_exception", "OOO", type, value ? value : Py_None,
-                                                            traceback ? traceback : Py_None);
+                                      : PyObject_CallMethod(module, "format_exception", "OOO", type,
+                                                            value ? value : Py_None, traceback ? traceback : Py_None);
   PyObject* empty = PyUnicode_FromString("");
   PyObject* joined = lines == nullptr || empty == nullptr ? nullptr : PyUnicode_Join(empty, lines);
   if (joined == nullptr) {
@@ -245,11 +244,13 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   boot->started(boot->context, nullptr);
-  if (!call_worker("run", error)) PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
+  if (!call_worker("run", error))
+    PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
   boot->ending(boot->context);
   wait_for_threads_asking();
   bool finalisable = false;
-  if (!call_worker("finish", error, &finalisable)) PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
+  if (!call_worker("finish", error, &finalisable))
+    PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
   if (!finalisable) {
     // Threads of the user's code still run in here: it stays as it is, without its main thread.
     PyEval_SaveThread();

@@ -28,17 +28,27 @@ inline constexpr std::uint32_t kTlsDescriptorType = R_X86_64_TLSDESC;
 
 constexpr RelocationKind classify(std::uint32_t type) {
   switch (type) {
-    case R_X86_64_NONE: return RelocationKind::none;
-    case R_X86_64_RELATIVE: return RelocationKind::relative;
-    case R_X86_64_64: return RelocationKind::absolute;
+    case R_X86_64_NONE:
+      return RelocationKind::none;
+    case R_X86_64_RELATIVE:
+      return RelocationKind::relative;
+    case R_X86_64_64:
+      return RelocationKind::absolute;
     case R_X86_64_GLOB_DAT:
-    case R_X86_64_JUMP_SLOT: return RelocationKind::got_entry;
-    case R_X86_64_DTPMOD64: return RelocationKind::tls_module;
-    case R_X86_64_DTPOFF64: return RelocationKind::tls_offset;
-    case R_X86_64_TPOFF64: return RelocationKind::tls_static;
-    case R_X86_64_TLSDESC: return RelocationKind::tls_descriptor;
-    case R_X86_64_IRELATIVE: return RelocationKind::irelative;
-    default: return RelocationKind::unsupported;
+    case R_X86_64_JUMP_SLOT:
+      return RelocationKind::got_entry;
+    case R_X86_64_DTPMOD64:
+      return RelocationKind::tls_module;
+    case R_X86_64_DTPOFF64:
+      return RelocationKind::tls_offset;
+    case R_X86_64_TPOFF64:
+      return RelocationKind::tls_static;
+    case R_X86_64_TLSDESC:
+      return RelocationKind::tls_descriptor;
+    case R_X86_64_IRELATIVE:
+      return RelocationKind::irelative;
+    default:
+      return RelocationKind::unsupported;
   }
 }
 #else

@@ -41,10 +41,10 @@ class MULTIPY_API Environment {
   char* keep(std::string text);
 
   mutable std::mutex mutex_;
-  char** array_ = nullptr;                              // what `environ` reads; may be set by its owner
-  std::vector<std::unique_ptr<char*[]>> arrays_;        // every array ever published
-  std::size_t capacity_ = 0;                            // of the last of arrays_
-  std::vector<std::unique_ptr<std::string>> strings_;   // every entry ever made here
+  char** array_ = nullptr;                             // what `environ` reads; may be set by its owner
+  std::vector<std::unique_ptr<char*[]>> arrays_;       // every array ever published
+  std::size_t capacity_ = 0;                           // of the last of arrays_
+  std::vector<std::unique_ptr<std::string>> strings_;  // every entry ever made here
 };
 
 }  // namespace multipy::elf

@@ -23,6 +23,17 @@ constexpr std::uint64_t kMostSymbols = 1u << 26;
 constexpr std::uint64_t kMostThreadLocal = 1u << 30;
 constexpr std::uint64_t kMostVersions = 1u << 16;
 
+UniqueFd open_regular(const std::string& path, struct stat& status) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not make us wait
+  if (!fd || ::fstat(fd.get(), &status) != 0) throw ImageError(path, std::strerror(errno));
+  if (!S_ISREG(status.st_mode)) throw ImageError(path, "not a regular file");
+  return fd;
+}
+
+std::int64_t modified_at(const struct stat& status) {
+  return std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec;
+}
+
 std::uint32_t gnu_hash_of(std::string_view name) {
   std::uint32_t hash = 5381;
   for (const char c : name) hash = hash * 33 + static_cast<unsigned char>(c);
@@ -44,22 +55,17 @@ std::uint32_t sysv_hash_of(std::string_view name) {
 
 bool is_python_name(std::string_view name) {
   if (name.starts_with('_')) name.remove_prefix(1);
-  return name.size() > 2 && name.starts_with("Py") &&
-         (name[2] == '_' || (name[2] >= 'A' && name[2] <= 'Z'));
+  return name.size() > 2 && name.starts_with("Py") && (name[2] == '_' || (name[2] >= 'A' && name[2] <= 'Z'));
 }
 
 SymbolName::SymbolName(std::string_view name_, std::string_view version_)
     : name(name_), version(version_), gnu_hash(gnu_hash_of(name_)) {}
 
 std::shared_ptr<const File> File::open(const std::string& path) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not make us wait
-  if (!fd) throw ImageError(path, std::strerror(errno));
-  struct stat status {};
-  if (::fstat(fd.get(), &status) != 0) throw ImageError(path, std::strerror(errno));
-  if (!S_ISREG(status.st_mode)) throw ImageError(path, "not a regular file");
-
-  using Key = std::tuple<dev_t, ino_t, off_t, std::int64_t, long>;
-  const Key key{status.st_dev, status.st_ino, status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+  struct stat status{};
+  const UniqueFd fd = open_regular(path, status);
+  using Key = std::tuple<dev_t, ino_t, off_t, std::int64_t>;
+  const Key key{status.st_dev, status.st_ino, status.st_size, modified_at(status)};
   static std::mutex mutex;
   static auto& cache = *new std::map<Key, std::shared_ptr<const File>>();
   const std::lock_guard lock(mutex);
@@ -71,11 +77,21 @@ std::shared_ptr<const File> File::open(const std::string& path) {
   if (mapping == MAP_FAILED) throw ImageError(path, std::strerror(errno));
   std::shared_ptr<File> file(new File(path, CheckedSpan(mapping, size)));
   file->mapping_ = mapping;
-  file->fd_ = std::move(fd);
   file->id_ = {status.st_dev, status.st_ino};
+  file->modified_ = modified_at(status);
   file->parse_all();
   cache.emplace(key, file);
   return file;
+}
+
+UniqueFd File::reopen() const {
+  struct stat status{};
+  UniqueFd fd = open_regular(path_, status);
+  if (FileId{status.st_dev, status.st_ino} != id_ || static_cast<std::size_t>(status.st_size) != bytes_.size() ||
+      modified_at(status) != modified_) {
+    throw ImageError(path_, "the file was replaced or changed while it was being loaded");
+  }
+  return fd;
 }
 
 std::shared_ptr<const File> File::parse(const std::string& name, CheckedSpan bytes) {
@@ -101,7 +117,7 @@ void File::parse_all() {
       for (const auto& relocation : relocations) {
         const std::uint64_t index = ELF64_R_SYM(relocation.r_info);
         if (index == 0 || references_python_) continue;
-        const ElfW(Sym)& entry = symbols_[index];
+        const ElfW(Sym) & entry = symbols_[index];
         if (entry.st_shndx == SHN_UNDEF && is_python_name(string(entry.st_name))) references_python_ = true;
       }
     };
@@ -120,7 +136,8 @@ void File::parse_headers() {
   if (header_.e_machine != kMachine) {
     throw ImageError(path_, "built for another processor (ELF machine " + std::to_string(header_.e_machine) + ")");
   }
-  if (header_.e_type != ET_DYN) throw ImageError(path_, "not a shared library (ELF type " + std::to_string(header_.e_type) + ")");
+  if (header_.e_type != ET_DYN)
+    throw ImageError(path_, "not a shared library (ELF type " + std::to_string(header_.e_type) + ")");
   if (header_.e_phentsize != sizeof(ElfW(Phdr))) throw ImageError(path_, "damaged ELF file: program header size");
   program_headers_ = bytes_.array<ElfW(Phdr)>(header_.e_phoff, header_.e_phnum);
 
@@ -129,7 +146,8 @@ void File::parse_headers() {
   for (const auto& entry : program_headers_) {
     if (entry.p_type == PT_LOAD) {
       const std::uint64_t page = static_cast<std::uint64_t>(::getpagesize());
-      if (entry.p_filesz > entry.p_memsz) throw ImageError(path_, "damaged ELF file: segment larger in the file than in memory");
+      if (entry.p_filesz > entry.p_memsz)
+        throw ImageError(path_, "damaged ELF file: segment larger in the file than in memory");
       if (entry.p_vaddr % page != entry.p_offset % page) throw ImageError(path_, "segment not aligned to pages");
       if (entry.p_vaddr > (std::uint64_t{1} << 46) || entry.p_memsz > (std::uint64_t{1} << 46)) {
         throw ImageError(path_, "damaged ELF file: segment address out of range");
@@ -163,8 +181,8 @@ void File::parse_headers() {
   dynamic_ = bytes_.array<ElfW(Dyn)>(dynamic_offset_, dynamic_header->p_filesz / sizeof(ElfW(Dyn)));
   if (tls_header != nullptr && tls_header->p_memsz > 0) {
     const auto alignment = tls_header->p_align;
-    if (tls_header->p_filesz > tls_header->p_memsz || tls_header->p_memsz > kMostThreadLocal || alignment > kMostThreadLocal ||
-        (alignment & (alignment - 1)) != 0) {
+    if (tls_header->p_filesz > tls_header->p_memsz || tls_header->p_memsz > kMostThreadLocal ||
+        alignment > kMostThreadLocal || (alignment & (alignment - 1)) != 0) {
       throw OutOfBounds("thread-local segment");
     }
     if (tls_header->p_filesz > 0 && file_offset(tls_header->p_vaddr, tls_header->p_filesz) != tls_header->p_offset) {
@@ -208,13 +226,15 @@ bool File::covers(std::uint64_t address, std::uint64_t length) const noexcept {
 bool File::writable(std::uint64_t address, std::uint64_t length) const noexcept {
   return std::any_of(segments_.begin(), segments_.end(), [&](const Segment& segment) {
     return (segment.protection & PROT_WRITE) && address >= segment.address &&
-           address - segment.address < segment.memory_size && length <= segment.memory_size - (address - segment.address);
+           address - segment.address < segment.memory_size &&
+           length <= segment.memory_size - (address - segment.address);
   });
 }
 
 bool File::executable(std::uint64_t address) const noexcept {
   return std::any_of(segments_.begin(), segments_.end(), [&](const Segment& segment) {
-    return (segment.protection & PROT_EXEC) && address >= segment.address && address - segment.address < segment.file_size;
+    return (segment.protection & PROT_EXEC) && address >= segment.address &&
+           address - segment.address < segment.file_size;
   });
 }
 
@@ -231,19 +251,33 @@ void File::parse_dynamic() {
   if (!strings || !length || !dynamic_value(DT_SYMTAB)) throw OutOfBounds("no symbol or string table");
   strings_ = at(*strings, *length);
   // With this, every offset inside the table is a whole string.
-  if (strings_.size() == 0 || strings_.read<char>(strings_.size() - 1) != 0) throw OutOfBounds("string table without end");
+  if (strings_.size() == 0 || strings_.read<char>(strings_.size() - 1) != 0)
+    throw OutOfBounds("string table without end");
   for (const auto& entry : dynamic_) {
     switch (entry.d_tag) {
-      case DT_NEEDED: needed_.emplace_back(string(entry.d_un.d_val)); break;
-      case DT_SONAME: soname_ = string(entry.d_un.d_val); break;
-      case DT_RPATH: rpath_ = string(entry.d_un.d_val); break;
-      case DT_RUNPATH: runpath_ = string(entry.d_un.d_val); break;
-      case DT_SYMBOLIC: symbolic_ = true; break;
-      case DT_FLAGS: symbolic_ = symbolic_ || (entry.d_un.d_val & DF_SYMBOLIC); break;
+      case DT_NEEDED:
+        needed_.emplace_back(string(entry.d_un.d_val));
+        break;
+      case DT_SONAME:
+        soname_ = string(entry.d_un.d_val);
+        break;
+      case DT_RPATH:
+        rpath_ = string(entry.d_un.d_val);
+        break;
+      case DT_RUNPATH:
+        runpath_ = string(entry.d_un.d_val);
+        break;
+      case DT_SYMBOLIC:
+        symbolic_ = true;
+        break;
+      case DT_FLAGS:
+        symbolic_ = symbolic_ || (entry.d_un.d_val & DF_SYMBOLIC);
+        break;
       case DT_FLAGS_1:
         if (entry.d_un.d_val & DF_1_PIE) throw ImageError(path_, "an executable, not a shared library");
         break;
-      default: break;
+      default:
+        break;
     }
   }
 }
@@ -256,7 +290,8 @@ void File::parse_relocations() {
     out = bytes_.array<T>(file_offset(*address, size), size / sizeof(T));
   };
   if (dynamic_value(DT_REL)) throw ImageError(path_, "relocations without addends are not used on this processor");
-  if (const auto kind = dynamic_value(DT_PLTREL); kind && *kind != DT_RELA) throw ImageError(path_, "damaged ELF file: DT_PLTREL");
+  if (const auto kind = dynamic_value(DT_PLTREL); kind && *kind != DT_RELA)
+    throw ImageError(path_, "damaged ELF file: DT_PLTREL");
   table(rela_, DT_RELA, DT_RELASZ);
   table(plt_rela_, DT_JMPREL, DT_PLTRELSZ);
   table(relr_, DT_RELR, DT_RELRSZ);
@@ -363,7 +398,7 @@ bool File::version_hidden(std::uint32_t index) const {
 
 Symbol File::symbol(std::uint32_t index) const {
   if (index >= symbols_.size()) throw OutOfBounds("symbol index");
-  const ElfW(Sym)& entry = symbols_[index];
+  const ElfW(Sym) & entry = symbols_[index];
   return {string(entry.st_name),
           entry.st_value,
           static_cast<unsigned char>(ELF64_ST_TYPE(entry.st_info)),
@@ -376,7 +411,7 @@ Symbol File::symbol(std::uint32_t index) const {
 std::optional<Symbol> File::find(const SymbolName& wanted) const {
   const auto matches = [&](std::uint32_t index) {
     if (index >= symbols_.size()) return false;
-    const ElfW(Sym)& entry = symbols_[index];
+    const ElfW(Sym) & entry = symbols_[index];
     if (entry.st_shndx == SHN_UNDEF || ELF64_ST_BIND(entry.st_info) == STB_LOCAL) return false;
     const unsigned visibility = ELF64_ST_VISIBILITY(entry.st_other);
     if (visibility == STV_HIDDEN || visibility == STV_INTERNAL) return false;
@@ -388,8 +423,8 @@ std::optional<Symbol> File::find(const SymbolName& wanted) const {
   if (!gnu_buckets_.empty()) {
     constexpr unsigned bits = sizeof(ElfW(Addr)) * 8;
     const ElfW(Addr) word = gnu_bloom_[(wanted.gnu_hash / bits) & (gnu_bloom_.size() - 1)];
-    const ElfW(Addr) mask = (ElfW(Addr){1} << (wanted.gnu_hash % bits)) |
-                            (ElfW(Addr){1} << ((wanted.gnu_hash >> gnu_shift_) % bits));
+    const ElfW(Addr) mask =
+        (ElfW(Addr){1} << (wanted.gnu_hash % bits)) | (ElfW(Addr){1} << ((wanted.gnu_hash >> gnu_shift_) % bits));
     if ((word & mask) != mask) return std::nullopt;
     std::uint64_t index = gnu_buckets_[wanted.gnu_hash % gnu_buckets_.size()];
     if (index < gnu_first_ || index == 0) return std::nullopt;

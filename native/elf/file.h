@@ -76,7 +76,9 @@ class MULTIPY_API File {
 
   const std::string& path() const noexcept { return path_; }
   FileId id() const noexcept { return id_; }
-  int fd() const noexcept { return fd_.get(); }
+  /// Opens the file again; throws ImageError if another one or another version lies there by now. Holding a
+  /// descriptor per library instead would use up the process's limit.
+  UniqueFd reopen() const;
   CheckedSpan bytes() const noexcept { return bytes_; }
 
   const ElfW(Ehdr) & header() const noexcept { return header_; }
@@ -131,12 +133,12 @@ class MULTIPY_API File {
   bool version_hidden(std::uint32_t index) const;
 
   std::string path_;
-  UniqueFd fd_;
+  std::int64_t modified_ = 0;  // nanoseconds
   FileId id_;
   void* mapping_ = nullptr;
   CheckedSpan bytes_;
 
-  ElfW(Ehdr) header_{};
+  ElfW(Ehdr) header_ {};
   std::span<const ElfW(Phdr)> program_headers_;
   std::vector<Segment> segments_;
   std::uint64_t memory_end_ = 0;

@@ -99,8 +99,7 @@ void* open_skeleton(const File& file) {
   const std::string base = file.path().substr(file.path().rfind('/') + 1);
   const UniqueFd memfd = create_memfd(base.substr(0, 200));
   if (!memfd) throw ImageError(file.path(), std::string("memfd_create: ") + std::strerror(errno));
-  struct stat status {};
-  if (::fstat(file.fd(), &status) != 0 || ::ftruncate(memfd.get(), static_cast<off_t>(page_up(static_cast<std::uint64_t>(status.st_size)))) != 0) {
+  if (::ftruncate(memfd.get(), static_cast<off_t>(page_up(file.bytes().size()))) != 0) {
     throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
   }
   for (const auto& patch : build_skeleton(file)) {
@@ -113,7 +112,8 @@ void* open_skeleton(const File& file) {
   const PrivateFolder folder(std::to_string(::getpid()) + "-" + std::to_string(++serial));
   const std::string name = folder.path() + "/" + base;
   const std::string link = "/proc/self/fd/" + std::to_string(memfd.get());
-  if (::symlink(link.c_str(), name.c_str()) != 0) throw ImageError(file.path(), std::string("symlink: ") + std::strerror(errno));
+  if (::symlink(link.c_str(), name.c_str()) != 0)
+    throw ImageError(file.path(), std::string("symlink: ") + std::strerror(errno));
   void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
   const char* failure = handle == nullptr ? ::dlerror() : nullptr;
   const std::string reason = failure == nullptr ? "" : failure;
@@ -146,7 +146,8 @@ std::vector<Patch> build_skeleton(const File& file) {
   for (ElfW(Phdr) entry : file.program_headers()) {
     // Notes are not there to read yet, and read-only data must stay writable until we have bound it.
     // glibc finds the headers by itself, and would believe a wrong PT_PHDR.
-    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO || entry.p_type == PT_PHDR) {
+    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO ||
+        entry.p_type == PT_PHDR) {
       entry.p_type = PT_NULL;
     }
     headers += bytes_of(entry);
@@ -195,7 +196,8 @@ std::vector<Patch> build_skeleton(const File& file) {
   }
   if (static_tls) add(DT_FLAGS, DF_STATIC_TLS);
   add(DT_NULL, 0);
-  if (dynamic.size() > (file.dynamic().size() + 1) * sizeof(ElfW(Dyn))) throw ImageError(file.path(), "dynamic section too short");
+  if (dynamic.size() > (file.dynamic().size() + 1) * sizeof(ElfW(Dyn)))
+    throw ImageError(file.path(), "dynamic section too short");
   patches.push_back({file.dynamic_offset(), dynamic});
 
   for (const auto& entry : file.program_headers()) {
@@ -208,7 +210,8 @@ std::vector<Patch> build_skeleton(const File& file) {
   // What glibc is to see must not be overwritten by something else it is to see.
   std::sort(patches.begin(), patches.end(), [](const Patch& a, const Patch& b) { return a.offset < b.offset; });
   for (std::size_t i = 1; i < patches.size(); ++i) {
-    if (patches[i - 1].offset + patches[i - 1].bytes.size() > patches[i].offset) throw ImageError(file.path(), "damaged ELF file: its tables overlap");
+    if (patches[i - 1].offset + patches[i - 1].bytes.size() > patches[i].offset)
+      throw ImageError(file.path(), "damaged ELF file: its tables overlap");
   }
   return patches;
 }
@@ -230,7 +233,8 @@ std::unique_ptr<Image> Image::map(std::shared_ptr<const File> file, Namespace& o
 Image::Image(std::shared_ptr<const File> file, Namespace& owner)
     : file_(std::move(file)),
       owner_(owner),
-      text_relocations_(file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL)) {}
+      text_relocations_(file_->dynamic_value(DT_TEXTREL) || (file_->dynamic_value(DT_FLAGS).value_or(0) & DF_TEXTREL)) {
+}
 
 Image::~Image() {
   if (handle_ != nullptr && state_ != State::ready) ::dlclose(handle_);
@@ -238,7 +242,7 @@ Image::~Image() {
 
 std::uintptr_t* Image::slot(std::uint64_t address) const {
   const bool allowed = text_relocations_ ? file_->covers(address, sizeof(std::uintptr_t))
-                                           : file_->writable(address, sizeof(std::uintptr_t));
+                                         : file_->writable(address, sizeof(std::uintptr_t));
   if (!allowed) throw OutOfBounds("relocation of what is not writable memory");
   return reinterpret_cast<std::uintptr_t*>(base_ + address);
 }
@@ -263,6 +267,7 @@ void Image::map_original() {
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
 
+  const UniqueFd original = file_->reopen();
   for (const auto& segment : file_->segments()) {
     const std::uint64_t first = page_down(segment.address);
     const std::uint64_t file_end = segment.address + segment.file_size;
@@ -270,7 +275,7 @@ void Image::map_original() {
       const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
       const int protection = segment.protection | (zero_tail ? PROT_WRITE : 0);
       void* wanted = reinterpret_cast<void*>(base_ + first);
-      if (::mmap(wanted, page_up(file_end) - first, protection, MAP_PRIVATE | MAP_FIXED, file_->fd(),
+      if (::mmap(wanted, page_up(file_end) - first, protection, MAP_PRIVATE | MAP_FIXED, original.get(),
                  static_cast<off_t>(page_down(segment.offset))) == MAP_FAILED) {
         throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
       }
@@ -287,7 +292,8 @@ void Image::map_original() {
     const auto length = page_up(address + dynamic.size()) - first;
     int protection = PROT_READ;
     for (const auto& segment : file_->segments()) {
-      if (address - base_ >= segment.address && address - base_ < segment.address + segment.memory_size) protection = segment.protection;
+      if (address - base_ >= segment.address && address - base_ < segment.address + segment.memory_size)
+        protection = segment.protection;
     }
     if (!(protection & PROT_WRITE)) ::mprotect(reinterpret_cast<void*>(first), length, PROT_READ | PROT_WRITE);
     std::memcpy(map->l_ld, dynamic.data(), dynamic.size());
@@ -344,8 +350,11 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
   const auto addend = static_cast<std::uint64_t>(relocation.r_addend);
   const RelocationKind kind = classify(type);
   switch (kind) {
-    case RelocationKind::none: return;
-    case RelocationKind::relative: *slot(relocation.r_offset) = base_ + addend; return;
+    case RelocationKind::none:
+      return;
+    case RelocationKind::relative:
+      *slot(relocation.r_offset) = base_ + addend;
+      return;
     case RelocationKind::irelative:
       if (!file_->executable(addend)) throw OutOfBounds("resolver outside the executable segments");
       deferred_.push_back({slot(relocation.r_offset), base_ + addend, 0});
@@ -354,7 +363,8 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
     case RelocationKind::got_entry: {
       const Target target = resolve_symbol(index, resolver);
       if (target.kind == Target::Kind::tls) {
-        throw ImageError(file_->path(), "refers to what is a thread-local as if it were not", std::string(file_->symbol(index).name));
+        throw ImageError(file_->path(), "refers to what is a thread-local as if it were not",
+                         std::string(file_->symbol(index).name));
       }
       // JUMP_SLOT and GLOB_DAT carry no addend on x86-64; absolute ones do.
       const std::uint64_t extra = kind == RelocationKind::absolute ? addend : 0;
@@ -378,7 +388,8 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
       const std::string name(file_->symbol(index).name);
       if (target.kind != Target::Kind::tls) throw ImageError(file_->path(), "not a thread-local variable", name);
       if (!target.tls_static) {
-        throw ImageError(file_->path(), "uses initial-exec access to a thread-local that lies outside the static TLS block", name);
+        throw ImageError(file_->path(),
+                         "uses initial-exec access to a thread-local that lies outside the static TLS block", name);
       }
       struct Index {
         std::size_t module, offset;
@@ -389,8 +400,10 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
     }
     case RelocationKind::tls_descriptor:
       if (left_to_glibc(*file_, relocation)) return;
-      throw ImageError(file_->path(), "uses a TLS descriptor for another library's thread-local", std::string(file_->symbol(index).name));
-    case RelocationKind::unsupported: break;
+      throw ImageError(file_->path(), "uses a TLS descriptor for another library's thread-local",
+                       std::string(file_->symbol(index).name));
+    case RelocationKind::unsupported:
+      break;
   }
   throw ImageError(file_->path(), "unsupported relocation type " + std::to_string(type));
 }
@@ -423,7 +436,8 @@ void Image::bind(SymbolResolver& resolver) {
   try {
     for (const ElfW(Sxword) tag : {DT_INIT, DT_FINI}) {
       const auto function = file_->dynamic_value(tag);
-      if (function && !file_->executable(*function)) throw OutOfBounds("constructor or destructor outside the executable segments");
+      if (function && !file_->executable(*function))
+        throw OutOfBounds("constructor or destructor outside the executable segments");
     }
     lookups_.assign(file_->symbol_count(), {});
     protect_text(true);

@@ -5,8 +5,9 @@
 // section, the few relocations only glibc can write). dlopen of the skeleton reserves the addresses and registers
 // TLS, unwinding tables and dl_iterate_phdr entry with glibc. Then the original file is mapped over every segment
 // (MAP_PRIVATE, same offsets): text and read-only data stay shared through the page cache by all images, data is
-// copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned dynamic section left
-// out (dependencies, binding, constructors) is done by the Namespace, which knows the interpreter's other images.
+// copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned dynamic
+// section left out (dependencies, binding, constructors) is done by the Namespace, which knows the interpreter's other
+// images.
 //
 // An image starts `mapped`, becomes `bound` when its relocations are written, `ready` when its constructors ran.
 // Images that never became ready are unmapped again; ready ones stay mapped to the end of the process, because
@@ -39,8 +40,8 @@ MULTIPY_API std::vector<Patch> build_skeleton(const File& file);
 struct Target {
   enum class Kind : std::uint8_t { unresolved, address, ifunc, tls };
   Kind kind = Kind::unresolved;
-  bool tls_static = false;       // the variable lies in the static TLS block
-  std::uintptr_t value = 0;      // address (ifunc: of the resolver), or offset in the TLS module
+  bool tls_static = false;   // the variable lies in the static TLS block
+  std::uintptr_t value = 0;  // address (ifunc: of the resolver), or offset in the TLS module
   std::size_t tls_module = 0;
 };
 
@@ -82,12 +83,12 @@ class Image {
   void run_destructors();
 
   // Filled in by the Namespace.
-  std::vector<Image*> needs;          // private libraries, in DT_NEEDED order
-  std::vector<void*> shared_needs;    // glibc handles of shared libraries, in DT_NEEDED order
-  const Image* loaded_by = nullptr;   // whose DT_NEEDED brought it: search paths are inherited along this chain
-  std::string reason;                 // why it is private, for people
-  bool global = false;                // opened with RTLD_GLOBAL
-  std::size_t opened = 0;             // dlopen calls not yet dlclosed
+  std::vector<Image*> needs;         // private libraries, in DT_NEEDED order
+  std::vector<void*> shared_needs;   // glibc handles of shared libraries, in DT_NEEDED order
+  const Image* loaded_by = nullptr;  // whose DT_NEEDED brought it: search paths are inherited along this chain
+  std::string reason;                // why it is private, for people
+  bool global = false;               // opened with RTLD_GLOBAL
+  std::size_t opened = 0;            // dlopen calls not yet dlclosed
 
  private:
   Image(std::shared_ptr<const File> file, Namespace& owner);

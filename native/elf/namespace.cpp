@@ -44,9 +44,12 @@ Requesters requesters_of(const Image& image) {
 
 void* address_of(const Target& target) {
   switch (target.kind) {
-    case Target::Kind::unresolved: return nullptr;
-    case Target::Kind::address: return reinterpret_cast<void*>(target.value);
-    case Target::Kind::ifunc: return reinterpret_cast<void* (*)()>(target.value)();
+    case Target::Kind::unresolved:
+      return nullptr;
+    case Target::Kind::address:
+      return reinterpret_cast<void*>(target.value);
+    case Target::Kind::ifunc:
+      return reinterpret_cast<void* (*)()>(target.value)();
     case Target::Kind::tls: {
       struct {
         std::size_t module, offset;
@@ -101,7 +104,9 @@ std::vector<Image*> closure_of(Image& root) {
   return order;
 }
 
-Namespace& Namespace::create(std::string label, Policy policy) { return *new Namespace(std::move(label), std::move(policy)); }
+Namespace& Namespace::create(std::string label, Policy policy) {
+  return *new Namespace(std::move(label), std::move(policy));
+}
 
 Namespace::Namespace(std::string label, Policy policy)
     : label_(std::move(label)), policy_(std::move(policy)), environment_(environ) {}
@@ -113,9 +118,12 @@ Image* Namespace::known(const std::string& name) const {
 
 std::string Namespace::why_private(const std::string& path, const Requesters& requesters) {
   switch (policy_.decide(path)) {
-    case Verdict::always_private: return "named by the policy";
-    case Verdict::always_shared: return {};
-    case Verdict::by_content: break;
+    case Verdict::always_private:
+      return "named by the policy";
+    case Verdict::always_shared:
+      return {};
+    case Verdict::by_content:
+      break;
   }
   const auto file = File::open(path);
   if (const auto memo = why_private_.find(file->id()); memo != why_private_.end()) return memo->second;
@@ -159,7 +167,8 @@ void Namespace::stage_needs(Image& image, Batch& batch) {
   for (const auto& name : image.file().needed()) {
     Image* need = known(name);
     for (const auto& staged : batch) {
-      if (need == nullptr && (staged->file().soname() == name || base_name(staged->file().path()) == name)) need = staged.get();
+      if (need == nullptr && (staged->file().soname() == name || base_name(staged->file().path()) == name))
+        need = staged.get();
     }
     if (need != nullptr) {
       image.needs.push_back(need);
@@ -306,7 +315,8 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
   for (void* handle : handles) {
     if (symbol.type == STT_TLS) {
       if (handle == nullptr) continue;
-      if (const auto found = find_shared_tls(handle, name)) return {Target::Kind::tls, found->is_static, found->offset, found->module};
+      if (const auto found = find_shared_tls(handle, name))
+        return {Target::Kind::tls, found->is_static, found->offset, found->module};
     } else if (void* address = find_shared(handle, name)) {
       return {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(address), 0};
     }
@@ -436,7 +446,7 @@ int Namespace::sigaction(int number, const struct sigaction* action, struct siga
     errno = EPERM;
     return -1;
   }
-  struct sigaction current {};
+  struct sigaction current{};
   if (const auto believed = believed_actions_.find(number); believed != believed_actions_.end()) {
     current = believed->second;
   } else if (::sigaction(number, nullptr, &current) != 0) {
@@ -456,7 +466,8 @@ std::vector<ImageInfo> Namespace::images() const {
   const std::lock_guard lock(mutex_);
   std::vector<ImageInfo> out;
   for (const auto& image : images_) {
-    out.push_back({image->file().path(), image->reason, image->base(), static_cast<std::size_t>(image->file().memory_end())});
+    out.push_back(
+        {image->file().path(), image->reason, image->base(), static_cast<std::size_t>(image->file().memory_end())});
   }
   return out;
 }

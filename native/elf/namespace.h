@@ -102,14 +102,14 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   Environment environment_;
   sigset_t host_signal_mask_{};
   mutable std::recursive_mutex mutex_;
-  std::vector<std::unique_ptr<Image>> images_;              // in load order
-  std::vector<Image*> constructed_;                         // in order of construction
+  std::vector<std::unique_ptr<Image>> images_;  // in load order
+  std::vector<Image*> constructed_;             // in order of construction
   std::map<FileId, Image*> by_file_;
-  std::unordered_map<std::string, Image*> by_name_;         // sonames and base names
+  std::unordered_map<std::string, Image*> by_name_;  // sonames and base names
   std::unordered_map<void*, Image*> by_handle_;
   std::vector<Image*> globals_;
-  std::vector<Image*> binding_scope_;                       // closure being bound
-  std::map<FileId, std::string> why_private_;               // memo
+  std::vector<Image*> binding_scope_;          // closure being bound
+  std::map<FileId, std::string> why_private_;  // memo
   std::unordered_map<std::string, Target> unique_symbols_;
   struct ExitFunction {
     void (*function)(void*);

@@ -18,7 +18,9 @@ bool any_matches(const std::vector<std::string>& patterns, const std::string& pa
 
 }  // namespace
 
-Policy Policy::standard() { return {{"libc10.so*", "libpython3*.so*", "*openblas*", "libllvmlite.so"}, {"libmultipy_core.so*"}}; }
+Policy Policy::standard() {
+  return {{"libc10.so*", "libpython3*.so*", "*openblas*", "libllvmlite.so"}, {"libmultipy_core.so*"}};
+}
 
 Verdict Policy::decide(const std::string& path) const {
   if (any_matches(shared_patterns, path)) return Verdict::always_shared;

@@ -259,8 +259,8 @@ int seam_sigaction(int number, const struct sigaction* action, struct sigaction*
 sighandler_t seam_signal(int number, sighandler_t handler) {
   MULTIPY_CALLER;
   if (caller.space == nullptr || ::getpid() != host_process()) return ::signal(number, handler);
-  struct sigaction action {};
-  struct sigaction old {};
+  struct sigaction action{};
+  struct sigaction old{};
   action.sa_handler = handler;
   return caller.space->sigaction(number, &action, &old, caller.image) == 0 ? old.sa_handler : SIG_ERR;
 }

@@ -36,7 +36,8 @@ void* open_shared(const std::string& name, const std::string& path, const Reques
   }
   if (void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
   const char* reason = ::dlerror();
-  throw ImageError(requesters.front()->path(), std::string("needs ") + name + ", which does not load: " + (reason ? reason : "unknown"));
+  throw ImageError(requesters.front()->path(),
+                   std::string("needs ") + name + ", which does not load: " + (reason ? reason : "unknown"));
 }
 
 namespace {
@@ -74,30 +75,34 @@ std::string path_of(void* handle) {
 }
 
 std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& symbol) {
-  link_map* map = nullptr;
-  if (::dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0) return std::nullopt;
-  // dlsym answers with this thread's copy; which library it comes from is found by asking each that has TLS.
-  for (; map != nullptr && map->l_prev != nullptr; map = map->l_prev) {
-  }
-  void* wanted = find_shared(handle, symbol);
-  if (wanted == nullptr) return std::nullopt;
-  for (; map != nullptr; map = map->l_next) {
-    if (map->l_name == nullptr || map->l_name[0] != '/') continue;
-    std::size_t module = 0;
-    void* block = nullptr;
-    void* library = ::dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
-    if (library == nullptr) continue;
-    const bool has_tls = ::dlinfo(library, RTLD_DI_TLS_MODID, &module) == 0 && module != 0 &&
-                         ::dlinfo(library, RTLD_DI_TLS_DATA, &block) == 0 && block != nullptr;
-    ::dlclose(library);
-    if (!has_tls) continue;
-    const auto file = File::open(map->l_name);
-    const auto distance = static_cast<char*>(wanted) - static_cast<char*>(block);
-    if (distance >= 0 && static_cast<std::uint64_t>(distance) < file->tls_size()) {
-      return SharedTls{module, static_cast<std::uint64_t>(distance), file->dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS ? true : false};
+  // dlsym answers with this thread's copy; which library it is of is found by asking each for its block.
+  struct Search {
+    const char* wanted;
+    std::optional<SharedTls> found;
+  } search{static_cast<const char*>(find_shared(handle, symbol)), std::nullopt};
+  if (search.wanted == nullptr) return std::nullopt;
+  const auto visit = [](dl_phdr_info* info, std::size_t, void* argument) {
+    auto& request = *static_cast<Search*>(argument);
+    if (info->dlpi_tls_modid == 0 || info->dlpi_tls_data == nullptr) return 0;
+    const auto* block = static_cast<const char*>(info->dlpi_tls_data);
+    std::uint64_t size = 0;
+    bool is_static = false;
+    for (int i = 0; i < info->dlpi_phnum; ++i) {
+      const ElfW(Phdr) & header = info->dlpi_phdr[i];
+      if (header.p_type == PT_TLS) size = header.p_memsz;
+      if (header.p_type != PT_DYNAMIC) continue;
+      const auto* entry = reinterpret_cast<const ElfW(Dyn)*>(info->dlpi_addr + header.p_vaddr);
+      for (; entry->d_tag != DT_NULL; ++entry) {
+        if (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_STATIC_TLS)) is_static = true;
+      }
     }
-  }
-  return std::nullopt;
+    const auto distance = request.wanted - block;
+    if (distance < 0 || static_cast<std::uint64_t>(distance) >= size) return 0;
+    request.found = SharedTls{info->dlpi_tls_modid, static_cast<std::uint64_t>(distance), is_static};
+    return 1;
+  };
+  ::dl_iterate_phdr(visit, &search);
+  return search.found;
 }
 
 }  // namespace multipy::elf

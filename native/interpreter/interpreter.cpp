@@ -74,7 +74,8 @@ void Interpreter::run(void* worker) {
     if (entry == nullptr) throw ImageError(options_.extension, "undefined symbol", MULTIPY_INTERPRETER_MAIN);
     {
       const std::lock_guard lock(interrupt_mutex_);
-      interrupt_ = reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
+      interrupt_ =
+          reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
     }
     const int32_t status = reinterpret_cast<multipy_interpreter_main_t>(entry)(&boot);
     finalised_ = status != 2;

@@ -21,10 +21,10 @@
 namespace multipy {
 
 struct InterpreterOptions {
-  std::string name;                                            // of the thread; at most 15 bytes are shown
-  std::string libpython;                                       // path
-  std::string extension;                                       // path of _native
-  std::vector<std::pair<std::string, std::string>> settings;   // of PyConfig, see abi.h
+  std::string name;                                           // of the thread; at most 15 bytes are shown
+  std::string libpython;                                      // path
+  std::string extension;                                      // path of _native
+  std::vector<std::pair<std::string, std::string>> settings;  // of PyConfig, see abi.h
   elf::Policy policy;
 };
 

@@ -1,7 +1,7 @@
 """Compiles the tiny libraries that these tests load.
 
-A library's file name tells its fate: the tests' pools take `libprivate_*` for private, all else that does not use
-the CPython API is shared.
+A library's file name tells its fate: the tests' pools take `libprivate_*` for private, all else that does
+not use the CPython API is shared.
 """
 
 from __future__ import annotations

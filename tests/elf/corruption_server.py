@@ -1,6 +1,7 @@
-"""Loads libraries in an interpreter for test_corrupted_libraries: a path a line on stdin, the outcome on stdout.
+"""Loads libraries in an interpreter for test_corrupted_libraries.
 
-The outcome is "loaded", or the type of the error and its text. Libraries are looked at but never called.
+A path a line comes on stdin; the outcome goes to stdout, "loaded" or the type of the error and its text.
+Libraries are looked at but never called.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 
 def look(path: str) -> str:
     """Inside the interpreter: open the library and look up what it defines and what it does not."""
+    import contextlib
     import ctypes
 
     try:
@@ -18,10 +20,8 @@ def look(path: str) -> str:
     except OSError as error:
         return f"OSError: {error}"
     for name in ("numbers", "total", "absent", "variable"):
-        try:
+        with contextlib.suppress(AttributeError):
             getattr(library, name)
-        except AttributeError:
-            pass
     return "loaded"
 
 

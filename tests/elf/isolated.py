@@ -1,7 +1,8 @@
 """Runs a scenario in a process of its own, so that a crash of the loader is one failed test.
 
-The scenario, a function nested in a test, gets a Pool as its first argument and travels by value with what it
-captures; what it returns comes back. As a program, this file is the other end: a pickle on stdin, one on stdout.
+The scenario, a function nested in a test, gets a Pool as its first argument and travels by value with what
+it captures; what it returns comes back. As a program, this file is the other end: a pickle on stdin, one on
+stdout.
 """
 
 from __future__ import annotations

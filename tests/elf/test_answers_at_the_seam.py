@@ -19,7 +19,9 @@ const char *failure;
 static void *keep(void *result) { failure = dlerror(); return result; }
 void *ask_open(const char *name, int flags) { return keep(dlopen(name, flags)); }
 void *ask_symbol(void *handle, const char *name) { return keep(dlsym(handle, name)); }
-void *ask_version(void *handle, const char *name, const char *version) { return keep(dlvsym(handle, name, version)); }
+void *ask_version(void *handle, const char *name, const char *version) {
+  return keep(dlvsym(handle, name, version));
+}
 void *ask_default(const char *name) { return keep(dlsym(RTLD_DEFAULT, name)); }
 void *ask_next(const char *name) { return keep(dlsym(RTLD_NEXT, name)); }
 void fail_silently(void) { dlopen("/no/such/silent.so", RTLD_NOW); }
@@ -61,9 +63,11 @@ def asker(workshop):
 
     def opened():
         library = ctypes.CDLL(path)
-        for name in "ask_open ask_symbol ask_version ask_default ask_next address_base address_start".split():
+        for name in ("ask_open", "ask_symbol", "ask_version", "ask_default", "ask_next"):
             getattr(library, name).restype = ctypes.c_void_p
-        for name in "last_failure pending address_file address_symbol libraries".split():
+        for name in ("address_base", "address_start"):
+            getattr(library, name).restype = ctypes.c_void_p
+        for name in ("last_failure", "pending", "address_file", "address_symbol", "libraries"):
             getattr(library, name).restype = ctypes.c_char_p
         library.ask_open.argtypes = [ctypes.c_char_p, ctypes.c_int]
         library.ask_symbol.argtypes = [ctypes.c_void_p, ctypes.c_char_p]

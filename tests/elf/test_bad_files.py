@@ -43,7 +43,7 @@ def attempt(path, good):
         import multipy_actors as multipy
 
         try:
-            pool.submit(load, path, "bad").result()
+            pool.submit(load, path, "bad").result(timeout=30)
         except ImportError as error:
             known = isinstance(error, multipy.ImageError)
             outcome = (known, str(error), error.path, getattr(error, "symbol", None))
@@ -110,6 +110,14 @@ def test_a_directory_is_refused(tmp_path, good):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path, good):
     refused(str(tmp_path / "bad.so"), good)
+
+
+def test_a_bad_file_whose_path_is_not_text_is_refused(tmp_path, good):
+    folder = os.fsencode(tmp_path) + b"/not \xff text"
+    os.mkdir(folder)
+    path = os.fsdecode(folder + b"/bad.so")
+    Path(path).write_bytes(bytes(4096))
+    refused(path, good, "not an ELF file")
 
 
 def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path, good):
@@ -315,6 +323,7 @@ def test_an_interpreter_survives_many_bad_files(workshop, good):
 
         failed = 0
         for length in range(0, len(content), max(1, len(content) // 300)):
+            Path(path).unlink(missing_ok=True)  # cutting off a file that is mapped would take its pages away
             Path(path).write_bytes(content[:length])
             failed += isinstance(pool.submit(load, path, "bad").exception(), ImportError)
         return failed > 100, pool.submit(load, good, "good").result(), len(os.listdir("/proc/self/fd")) < 100

@@ -232,7 +232,12 @@ def versioned(request, workshop):
 
 def test_a_reference_is_bound_to_the_version_it_was_linked_against(workshop, versioned):
     old, both = versioned
-    user = "int which(void); int NAME(void) { return which(); } int (*pointer)(void) = which; int through(void) { return pointer(); }"
+    user = """
+    int which(void);
+    int (*pointer)(void) = which;
+    int NAME(void) { return which(); }
+    int through(void) { return pointer(); }
+    """
     path = f"-Wl,-rpath,{workshop.folder}"
     early = workshop.library("private_early", user.replace("NAME", "early"), path, needs=(old,))
     late = workshop.library("private_late", user.replace("NAME", "late"), path, needs=(both,))
@@ -298,7 +303,11 @@ def test_an_indirect_function_of_a_shared_library_is_resolved(workshop):
     provider = workshop.library("shared_provider", CHOOSING)
     user = workshop.library(
         "private_user",
-        "int chosen(void); int (*elsewhere)(void) = chosen; int answer(void) { return chosen() + elsewhere(); }",
+        """
+        int chosen(void);
+        int (*elsewhere)(void) = chosen;
+        int answer(void) { return chosen() + elsewhere(); }
+        """,
         needs=(provider,),
     )
     assert answers(user) == [84]

@@ -1,8 +1,8 @@
 """Whatever is wrong with what a library says of itself: it is loaded or refused, never a crash or a hang.
 
-Only the metadata is damaged (headers, dynamic section, symbols, relocations, hash and version tables, strings), and
-no code of the library is called: it has no constructors and no IFUNC resolvers, and damage that would make something
-else one is left out. What wrong code does when it runs is nobody's to prevent.
+Only the metadata is damaged (headers, dynamic section, symbols, relocations, hash and version tables,
+strings), and no code of the library is called: it has no constructors and no IFUNC resolvers, and damage that
+would make something else one is left out. What wrong code does when it runs is nobody's to prevent.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ VALUES = [
 
 
 class Server:
-    """The process that loads; started again when it has died or seen so many files that it holds many open."""
+    """The process that loads; started again when it has died, or holds many files open."""
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None

@@ -18,7 +18,13 @@ int passes(int n);
 """
 THROWER = (
     DECLARED
-    + "void throws(int n) { if (n == 0) throw std::string(1, 'x').at(5); if (n > 0) throw Failure(n); throw n; }"
+    + """
+void throws(int n) {
+  if (n == 0) throw std::string(1, 'x').at(5);
+  if (n > 0) throw Failure(n);
+  throw n;
+}
+"""
 )
 MIDDLE = (
     DECLARED
@@ -41,7 +47,8 @@ extern "C" int answer(int n) {
   try {
     passes(n);
   } catch (const Failure &failure) {
-    return 1000 * count_unwound() + failure.number + (std::string(failure.what()) == "failure " + std::to_string(n) ? 100 : 0);
+    bool whole = std::string(failure.what()) == "failure " + std::to_string(n);
+    return 1000 * count_unwound() + failure.number + 100 * whole;
   } catch (const std::out_of_range &) {
     return 1000 * count_unwound() + 1;
   } catch (...) {
@@ -101,7 +108,12 @@ def test_a_dynamic_cast_sees_types_of_another_library(workshop):
     base = workshop.library(
         "private_shapes",
         shapes
-        + "Shape::~Shape() {} Round::Round() : n(3) {} Round::~Round() {} Shape *make() { return new Round; }",
+        + """
+        Shape::~Shape() {}
+        Round::Round() : n(3) {}
+        Round::~Round() {}
+        Shape *make() { return new Round; }
+        """,
         cpp=True,
     )
     user = workshop.library(
@@ -114,7 +126,9 @@ def test_a_dynamic_cast_sees_types_of_another_library(workshop):
         extern "C" int answer() {
           Shape *shape = make();
           Round *round = dynamic_cast<Round *>(shape);
-          int result = (round ? round->n : 0) + 10 * (dynamic_cast<Square *>(shape) == nullptr) + 100 * (typeid(*shape) == typeid(Round));
+          int result = (round ? round->n : 0);
+          result += 10 * (dynamic_cast<Square *>(shape) == nullptr);
+          result += 100 * (typeid(*shape) == typeid(Round));
           delete shape;
           return result;
         }
@@ -134,7 +148,10 @@ def test_an_exception_thrown_in_a_constructor_function_of_an_image_is_handled_in
         "private_early",
         """
         #include <stdexcept>
-        static int caught = [] { try { throw std::logic_error("early"); } catch (const std::exception &) { return 4; } }();
+        static int attempt() {
+          try { throw std::logic_error("early"); } catch (const std::exception &) { return 4; }
+        }
+        static int caught = attempt();
         extern "C" int answer() { return caught; }
         """,
         cpp=True,

@@ -69,18 +69,22 @@ def test_destructors_run_dependents_first(workshop):
 def test_a_destructor_may_use_the_libraries_it_needs(workshop):
     base = workshop.library(
         "private_base",
-        "#include <unistd.h>\nint alive = 1; __attribute__((destructor)) static void stop(void) { alive = 0; }",
+        "int alive = 1; __attribute__((destructor)) static void stop(void) { alive = 0; }",
     )
     top = workshop.library(
         "private_top",
-        '#include <unistd.h>\nextern int alive; __attribute__((destructor)) static void stop(void) { (void)!write(2, alive ? "yes" : "no", 2); }',
+        """
+        #include <unistd.h>
+        extern int alive;
+        __attribute__((destructor)) static void stop(void) { (void)!write(2, alive ? "y" : "n", 1); }
+        """,
         needs=(base,),
     )
 
     def scenario(pool):
         pool.submit(lambda: ctypes.CDLL(top) and None).result()
 
-    assert in_pool_and_output(scenario)[1] == "ye"
+    assert in_pool_and_output(scenario)[1] == "y"
 
 
 VARIABLES = r"""

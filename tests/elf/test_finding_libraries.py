@@ -97,7 +97,7 @@ def test_what_an_extension_needs_stays_shared_unless_it_uses_python_too(workshop
 
 @pytest.fixture
 def chain(workshop):
-    """A library whose need, in the folder `deep`, needs another one there and has no search path of its own."""
+    """A library whose need, in the folder `deep`, needs another one there and has no search path."""
 
     def build(*flags, origin="$ORIGIN"):
         leaf = workshop.library("private_leaf", "int leaf(void) { return 1; }", folder="deep")

@@ -116,7 +116,12 @@ def test_two_files_of_one_basename_are_two_images(workshop):
 def test_constructors_run_once_per_image_dependencies_first(workshop):
     log = workshop.library(
         "shared_log",
-        "static char text[99]; static int n; void put(char c) { text[n++] = c; } char *get(void) { return text; }",
+        """
+        static char text[99];
+        static int n;
+        void put(char c) { text[n++] = c; }
+        char *get(void) { return text; }
+        """,
     )
 
     def letter(name, c, *needs):
@@ -150,7 +155,7 @@ def test_constructors_get_the_arguments_of_the_process_and_run_in_their_order(wo
     source = """
     #include <string.h>
     static int order, first, second, arguments;
-    __attribute__((constructor(102))) static void later(int argc, char **argv, char **envp) { second = ++order; }
+    __attribute__((constructor(102))) static void later(void) { second = ++order; }
     __attribute__((constructor(101))) static void sooner(int argc, char **argv, char **envp) {
       first = ++order;
       arguments = argc > 0 && argv[argc] == 0 && strstr(argv[0], "python") != 0 && envp != 0;
@@ -286,7 +291,8 @@ def test_text_relocations_are_written_and_the_text_is_protected_again(workshop):
     source = """
     static int value = 5;
     int *moved = &value;
-    __asm__(".text\\n.globl where\\n.type where,@function\\nwhere:\\n movabs $moved, %rax\\n mov (%rax), %rax\\n ret\\n");
+    __asm__(".text\\n.globl where\\n.type where,@function\\n"
+            "where:\\n movabs $moved, %rax\\n mov (%rax), %rax\\n ret\\n");
     int *where(void);
     int get(void) { return ++*where(); }
     """

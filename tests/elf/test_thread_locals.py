@@ -31,7 +31,7 @@ MODELS = {
 
 
 def per_thread(library):
-    """A scenario: `answer()` thrice on the worker thread, twice on a thread of its own, then on the first again."""
+    """A scenario: `answer()` thrice on the worker thread, twice on another, then on the first again."""
 
     def scenario(pool):
         def use():
@@ -79,7 +79,11 @@ def test_threads_that_run_already_see_the_initial_values_of_a_library_loaded_lat
     assert in_pool(scenario) == [12111]
 
 
-OWNER = "__thread int padding = 1; __thread int variable = 10; int *of_owner(void) { padding++; return &variable; }"
+OWNER = """
+__thread int padding = 1;
+__thread int variable = 10;
+int *of_owner(void) { padding++; return &variable; }
+"""
 USER = """
 extern __thread int variable;
 int *of_owner(void);

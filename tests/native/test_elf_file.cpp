@@ -142,7 +142,7 @@ TEST_CASE("a file is opened once under all its names, and a missing one is an er
   const auto file = File::open(path);
   const auto slash = path.rfind('/');
   CHECK(File::open(path.substr(0, slash) + "/." + path.substr(slash)) == file);
-  CHECK(file->fd() >= 0);
+  CHECK(file->reopen().get() >= 0);
   try {
     File::open("/no/such/file.so");
     FAIL("opened");

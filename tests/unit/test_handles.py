@@ -73,8 +73,8 @@ class Mortal:
 
 
 def test_calling_the_handle_of_an_object_that_is_not_callable_is_a_type_error(pool):
-    handle = Mortal.options(pool=pool).remote(2)
-    with pytest.raises(TypeError, match="'Mortal' object is not callable"):
+    handle = Broken.options(pool=pool).remote()
+    with pytest.raises(TypeError, match="'Broken' object is not callable"):
         handle()
 
 

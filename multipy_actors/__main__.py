@@ -1,0 +1,28 @@
+"""The command line: `python -m multipy_actors doctor`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from multipy_actors import doctor
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the subcommand that `arguments` name; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m multipy_actors", description="MultiPy Actors")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    doctor.add_arguments(
+        commands.add_parser(
+            "doctor",
+            help="say what this installation has and which packages work in private interpreters",
+            description=doctor.DESCRIPTION,
+        )
+    )
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

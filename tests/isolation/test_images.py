@@ -1,0 +1,56 @@
+"""What a pool tells of the libraries that its interpreters have private images of."""
+
+from __future__ import annotations
+
+import os
+
+import multipy_actors as multipy
+
+
+def test_a_pool_tells_what_each_interpreter_has_loaded_and_why(pool):
+    first, second = pool.images()
+    libpython = first[0]
+    assert isinstance(libpython, multipy.ImageInfo)
+    assert libpython.path == second[0].path and "libpython" in libpython.path
+    assert libpython.private and libpython.reason
+    assert libpython.size > 1_000_000 and libpython.address % os.sysconf("SC_PAGE_SIZE") == 0
+    assert not {image.address for image in first} & {image.address for image in second}
+
+
+def test_images_lie_where_they_are_said_to(pool):
+    def address():
+        import ctypes
+
+        return ctypes.cast(ctypes.pythonapi.Py_IsInitialized, ctypes.c_void_p).value
+
+    for images, inside in zip(pool.images(), multipy.get(pool.broadcast(address)), strict=True):
+        assert images[0].address <= inside < images[0].address + images[0].size
+
+
+def test_a_library_that_an_import_brings_is_listed_with_its_reason():
+    def load():
+        import _sqlite3
+
+        return _sqlite3.__file__
+
+    with multipy.Pool(2) as pool:
+        path = pool.interpreters[1].submit(load).result()
+        mine, other = ([image for image in images if image.path == path] for images in pool.images()[::-1])
+        assert len(mine) == 1 and mine[0].private and "Py" in mine[0].reason
+        assert other == []
+    assert len(pool.images()) == 2  # a closed pool still tells
+
+
+def test_what_the_user_makes_private_is_listed_as_such():
+    def load():
+        import ctypes
+
+        ctypes.CDLL("libz.so.1")
+
+    with multipy.Pool(1) as pool:
+        pool.submit(load).result()
+        assert not [image for image in pool.images()[0] if "libz.so" in image.path]
+    with multipy.Pool(1, private=["libz.so*"]) as pool:
+        pool.submit(load).result()
+        (found,) = (image for image in pool.images()[0] if "libz.so" in image.path)
+        assert found.reason == "named by the policy"
