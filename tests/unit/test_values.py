@@ -279,14 +279,13 @@ def test_bytes_that_are_no_value_are_an_error(data):
         decode(data, [])
 
 
-def test_importing_values_imports_nothing_heavy():
+def test_importing_values_imports_nothing_heavy(tmp_path):
     code = """
         import sys
         from multipy_actors import values
         values.decode(*values.encode((1, {"a": {2}})))
         print({"torch", "numpy", "cloudpickle", "pickle", "dataclasses", "inspect"} & set(sys.modules))
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout == "set()\n"
