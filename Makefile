@@ -6,6 +6,8 @@
 #
 #   make demo QUERY="split a command line"    the main job; without QUERY it asks its own
 #   make test                                 lint, C++ tests, Python tests
+#   make test-packages                        some forty packages at work in interpreters; writes docs/packages.md
+#   make test-hosts                           the Pythons and allocators that this machine has
 #   make native-test | sanitize | lint | format | bench | wheel | clean
 #
 # PyPI's torch brings CUDA along; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives the smaller CPU one.
@@ -25,7 +27,7 @@ CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ni
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
 
-.PHONY: demo test pytest wheel native-test sanitize bench lint format clean
+.PHONY: demo test pytest test-packages run-packages test-hosts wheel native-test sanitize bench lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -36,6 +38,18 @@ test: lint native-test pytest
 # Bare pytest: `python -m pytest` would put the source folder, which has no extension, before the installed wheel.
 pytest: $(VENV)/installed-test
 	$(BIN)/pytest
+
+# In an environment of its own, which holds gigabytes. The table is written whether or not all is well.
+test-packages:
+	$(MAKE) VENV=.venv-packages run-packages
+
+run-packages: $(VENV)/installed-test,packages
+	mkdir -p build
+	status=0; $(BIN)/pytest tests/packages -q -m "" --junit-xml=build/packages.xml || status=$$?; \
+	  PYTHONPATH=tests/packages $(BIN)/python tests/packages/report.py build/packages.xml docs/packages.md && exit $$status
+
+test-hosts: $(VENV)/installed-test
+	$(BIN)/python tests/hosts/matrix.py
 
 wheel: dist/built
 

@@ -73,11 +73,9 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
 
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
-    import importlib
-
     sys.path[:] = kwargs["search_paths"]
     for name in kwargs["preload"]:
-        importlib.import_module(name)
+        __import__(name)
     if kwargs["initializer"] is not None:
         kwargs["initializer"](*kwargs["initargs"])
 

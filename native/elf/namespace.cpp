@@ -439,6 +439,30 @@ void Namespace::run_at_exit(void* dso) {
   }
 }
 
+int Namespace::at_fork(void (*prepare)(), void (*parent)(), void (*child)()) {
+  const std::lock_guard lock(mutex_);
+  fork_functions_.push_back({prepare, parent, child});
+  return 0;
+}
+
+pid_t Namespace::fork() {
+  // As glibc: prepare last registered first, the others in order.
+  std::vector<ForkFunctions> functions;
+  {
+    const std::lock_guard lock(mutex_);
+    functions = fork_functions_;
+  }
+  for (auto entry = functions.rbegin(); entry != functions.rend(); ++entry) {
+    if (entry->prepare != nullptr) entry->prepare();
+  }
+  const pid_t pid = ::fork();
+  for (const auto& entry : functions) {
+    void (*function)() = pid == 0 ? entry.child : entry.parent;
+    if (function != nullptr) function();
+  }
+  return pid;
+}
+
 int Namespace::sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller) {
   const std::lock_guard lock(mutex_);
   const bool from_python = caller != nullptr && !images_.empty() && caller == images_.front().get();

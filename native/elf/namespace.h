@@ -75,6 +75,9 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   int dlclose(void* handle);
   void at_exit(void (*function)(void*), void* argument, void* dso);
   void run_at_exit(void* dso);
+  /// Fork handlers of an interpreter take its locks, its GIL even: they are for its own forks alone.
+  int at_fork(void (*prepare)(), void (*parent)(), void (*child)());
+  pid_t fork();
   /// Signals are the host's. Python code that asks for one is told so (EPERM); libraries that set handlers when they
   /// are loaded are left in the belief that they did.
   int sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller);
@@ -117,6 +120,12 @@ class MULTIPY_API Namespace final : public SymbolResolver {
     void* dso;
   };
   std::vector<ExitFunction> exit_functions_;
+  struct ForkFunctions {
+    void (*prepare)();
+    void (*parent)();
+    void (*child)();
+  };
+  std::vector<ForkFunctions> fork_functions_;
   std::map<int, struct sigaction> believed_actions_;
 };
 

@@ -165,9 +165,23 @@ void unblock_signals(const Caller& caller) {
 
 pid_t seam_fork() {
   MULTIPY_CALLER;
-  const pid_t child = ::fork();
+  if (caller.space == nullptr) return ::fork();
+  const pid_t child = caller.space->fork();
   if (child == 0) unblock_signals(caller);
   return child;
+}
+
+int seam_register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
+  const Image* image = image_at(dso);
+  const Caller caller(__builtin_return_address(0));
+  Namespace* space = image != nullptr ? &image->owner() : caller.space;
+  return space == nullptr ? ::pthread_atfork(prepare, parent, child) : space->at_fork(prepare, parent, child);
+}
+
+int seam_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)()) {
+  MULTIPY_CALLER;
+  return caller.space == nullptr ? ::pthread_atfork(prepare, parent, child)
+                                 : caller.space->at_fork(prepare, parent, child);
 }
 
 int seam_execve(const char* path, char* const* arguments, char* const* variables) {
@@ -286,6 +300,8 @@ void* seam_symbol(std::string_view name, Environment& environment) {
       {"unsetenv", reinterpret_cast<void*>(seam_unsetenv)},
       {"clearenv", reinterpret_cast<void*>(seam_clearenv)},
       {"fork", reinterpret_cast<void*>(seam_fork)},
+      {"__register_atfork", reinterpret_cast<void*>(seam_register_atfork)},
+      {"pthread_atfork", reinterpret_cast<void*>(seam_pthread_atfork)},
       {"execv", reinterpret_cast<void*>(seam_execv)},
       {"execve", reinterpret_cast<void*>(seam_execve)},
       {"execvp", reinterpret_cast<void*>(seam_execvp)},

@@ -10,6 +10,7 @@
 //   getenv secure_getenv setenv putenv unsetenv clearenv environ            its own environment
 //   execv execvp system                                                     pass that environment on
 //   fork execve execvpe posix_spawn posix_spawnp (and these)                the child has the host's signal mask
+//   pthread_atfork __register_atfork                                        run when this interpreter forks, only then
 //   sigaction signal                                                        take no effect: signals are the host's
 #pragma once
 

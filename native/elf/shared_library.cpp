@@ -63,9 +63,11 @@ void* find_shared(void* handle, const SymbolName& symbol) {
   const std::string name(symbol.name);
   void* scope = handle == nullptr ? RTLD_DEFAULT : handle;
   if (symbol.version.empty()) return ::dlsym(scope, name.c_str());
-  if (void* address = ::dlvsym(scope, name.c_str(), std::string(symbol.version).c_str())) return address;
-  void* address = ::dlsym(scope, name.c_str());
-  return address != nullptr && is_unversioned(address, name) ? address : nullptr;
+  void* plain = ::dlsym(scope, name.c_str());
+  void* versioned = ::dlvsym(scope, name.c_str(), std::string(symbol.version).c_str());
+  if (plain == nullptr || plain == versioned) return versioned;
+  // A definition without any version satisfies every reference: so preloaded allocators interpose malloc and free.
+  return is_unversioned(plain, name) ? plain : versioned;
 }
 
 std::string path_of(void* handle) {

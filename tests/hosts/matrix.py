@@ -34,7 +34,8 @@ PROBE = """
 import json, sys, sysconfig
 version = ".".join(map(str, sys.version_info[:3]))
 shared = "libpython" in open("/proc/self/maps").read()
-print(json.dumps([version, shared, sys.implementation.name, sysconfig.get_config_var("Py_GIL_DISABLED") or 0]))
+free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+print(json.dumps([version, shared, sys.implementation.name, free_threaded]))
 """
 
 
@@ -117,11 +118,11 @@ def prepared(python: Python, name: str, work: Path, only: list[str]) -> Host:
     pip = [executable, "-m", "pip", "install", "--quiet"]
     print(f"building for {python.executable} ({python.version})", file=sys.stderr, flush=True)
     # Version by version a build folder of its own: a rebuild then compiles only what changed.
-    build = f"build-dir={work}/build-{python.version}"
+    build = f"--config-settings=build-dir={work}/build-{python.version}"
     for command in (
         [python.executable, "-m", "venv", str(folder)],
         [*pip, "scikit-build-core>=0.10", "nanobind>=3.1", "cmake", "ninja", "numpy"],
-        [*pip, "--no-build-isolation", "--force-reinstall", "--no-deps", "-C", build, str(ROOT)],
+        [*pip, "--no-build-isolation", "--force-reinstall", "--no-deps", build, str(ROOT)],
         [*pip, "msgpack>=1.0", "cloudpickle>=3.0"],
     ):
         # With its tools in front on PATH, the build finds cmake and ninja.
@@ -153,8 +154,6 @@ def allocators(given: list[str]) -> dict[str, str]:
 
 def try_host(host: Host, preload: str, first: bool, timeout: float) -> str:
     """Run the smoke test; return "ok" or the last line of what it said."""
-    if host.problem:
-        return host.problem
     environment = clean_environment()
     if preload:
         environment["LD_PRELOAD"] = preload
@@ -198,6 +197,10 @@ def main() -> int:
     failed = 0
     for host in hosts(options.work, options.only):
         if options.only and host.name not in options.only:
+            continue
+        if host.problem:
+            failed += 1
+            print(f"{host.name:<18} {host.python.version:<8} not tried: {host.problem}", flush=True)
             continue
         for preload, path in preloads.items():
             for first in (False, True):

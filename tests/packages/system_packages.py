@@ -175,7 +175,7 @@ def use_decimal(folder: Path) -> None:
 
     with decimal.localcontext() as context:
         context.prec = 40
-        assert str(decimal.Decimal(2).sqrt()).startswith("1.41421356237309504880168872420969807856")
+        assert str(decimal.Decimal(2).sqrt()).startswith("1.4142135623730950488016887242096980785")
     try:
         decimal.Decimal(1) / decimal.Decimal(0)
     except decimal.DivisionByZero:
