@@ -5,7 +5,8 @@ tuple into a list and a subclass into its base. What arrives must equal what was
 
 Model: `pack` returns a document, or None if the value must be pickled. A document is either plain msgpack,
 if the value is made of `_PLAIN` types only, or tagged msgpack, `[TAGGED, document]`, if it also holds what
-`_WRITERS` knows: tuples, sets, complex, dates, tensors, NumPy scalars. In a tagged document a
+`_WRITERS` knows: tuples, sets, complex, dates, tensors, NumPy scalars, and functions and classes that their
+module's name leads to. In a tagged document a
 container is a list whose first item is a mark, so that it is written in one pass at any depth; the rest are
 extension types. A tensor is a marked list: its number in the table of tensors, and its description.
 
@@ -24,6 +25,7 @@ Guarantee: an empty dict aside, no document begins with the byte that pickles be
 from __future__ import annotations
 
 import struct
+import sys
 from datetime import date, datetime, time, timedelta, timezone
 from gc import get_referents
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["pack", "unpack"]
 
 _TUPLE, _SET, _FROZENSET, _TENSOR = 1, 2, 3, 4
-_INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR = range(16, 24)
+_INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR, _REFERENCE = range(16, 25)
 _TAG = 127
 _MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _TAG)}
 _TAGGED = b"\x92\xc7\x00\x7f"  # how msgpack writes the beginning of [_MARKS[_TAG], document]
@@ -168,6 +170,33 @@ def _dated(code: int) -> Callable[[Any, Outgoing], Any]:
     return write
 
 
+def _write_reference(obj: Any, _: Outgoing) -> Any:
+    # As cloudpickle decides what travels by name, but without it: importing it takes longer than most calls.
+    module = obj.__module__
+    if type(module) is not str or module == "__main__" or not _is_found(obj, module, obj.__qualname__):
+        raise _Unfit("not what an import of its module would give")
+    cloudpickle = sys.modules.get("cloudpickle")
+    if cloudpickle is not None and cloudpickle.list_registry_pickle_by_value():
+        raise _Unfit("it may have been registered to travel by value")
+    return ExtType(_REFERENCE, f"{module}\n{obj.__qualname__}".encode())
+
+
+def _is_found(obj: Any, module: str, qualname: str) -> bool:
+    found: Any = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def _read_reference(data: bytes) -> Any:
+    module, qualname = data.decode().split("\n")
+    __import__(module)
+    found: Any = sys.modules[module]
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found
+
+
 def _write_scalar(obj: Any, _: Outgoing) -> Any:
     return ExtType(_SCALAR, tensors.flatten_scalar(obj))
 
@@ -182,6 +211,9 @@ _WRITERS |= {
     date: _dated(_DATE),
     time: _dated(_TIME),
     datetime: _dated(_DATETIME),
+    type(_is_known): _write_reference,
+    type(len): _write_reference,
+    type: _write_reference,
     timedelta: lambda obj, _: ExtType(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds)),
 }
 
@@ -236,5 +268,6 @@ _READ: dict[int, Callable[[bytes], Any]] = {
     _DATETIME_UTC: lambda data: datetime(data, timezone.utc),  # type: ignore[call-arg, arg-type]
     _DELTA: lambda data: timedelta(*struct.unpack("<iii", data)),
     _SCALAR: tensors.rebuild_scalar,
+    _REFERENCE: _read_reference,
     _TAG: lambda _: None,  # only says that the document is tagged
 }

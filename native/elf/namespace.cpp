@@ -317,7 +317,7 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
       if (handle == nullptr) continue;
       if (const auto found = find_shared_tls(handle, name))
         return {Target::Kind::tls, found->is_static, found->offset, found->module};
-    } else if (void* address = find_shared(handle, name)) {
+    } else if (void* address = handle == nullptr ? find_global(name) : find_shared(handle, name)) {
       return {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(address), 0};
     }
   }

@@ -4,6 +4,9 @@
 #include <link.h>
 
 #include <algorithm>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
 
 #include "base/error.h"
 
@@ -58,6 +61,24 @@ bool is_unversioned(const void* address, const std::string& name) {
 }
 
 }  // namespace
+
+void* find_global(const SymbolName& symbol) {
+  // What the global scope defines it goes on defining: every image of every interpreter asks for the same names.
+  static std::shared_mutex mutex;
+  static auto& known = *new std::unordered_map<std::string, void*>();
+  std::string key(symbol.name);
+  key.append("@").append(symbol.version);
+  {
+    const std::shared_lock lock(mutex);
+    if (const auto found = known.find(key); found != known.end()) return found->second;
+  }
+  void* address = find_shared(nullptr, symbol);
+  if (address != nullptr) {
+    const std::unique_lock lock(mutex);
+    known.emplace(std::move(key), address);
+  }
+  return address;
+}
 
 void* find_shared(void* handle, const SymbolName& symbol) {
   const std::string name(symbol.name);

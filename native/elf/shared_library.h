@@ -25,6 +25,9 @@ void* open_shared(const std::string& name, const std::string& path, const Reques
 /// The address of `name` in the global scope (`handle == nullptr`) or in `handle` and what it needs; null: not there.
 void* find_shared(void* handle, const SymbolName& name);
 
+/// As find_shared in the global scope, remembered. Not for thread-locals, whose address is the asking thread's.
+void* find_global(const SymbolName& name);
+
 /// The module and offset of the thread-local variable `name` in `handle` or a library it needs.
 std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& name);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/spin.h"
 #include "pool/placement.h"
 
 namespace multipy {
@@ -16,6 +17,10 @@ namespace {
 void add(std::atomic<std::uint64_t>& figure, std::uint64_t amount) noexcept {
   figure.store(figure.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
 }
+
+// What Seat::asleep may be, beside 0.
+constexpr std::uint32_t kSleeping = 1;
+constexpr std::uint32_t kSpinning = 2;
 
 /// Cancelled or abandoned while it waited.
 bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != CallState::pending; }
@@ -99,14 +104,17 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
     if (found == mailboxes_.end()) throw ClosedError("the mailbox is closed");
     Mailbox& box = found->second;
     if (box.lane->live == 0) throw ClosedError("the interpreters that served the mailbox have ended");
+    Call& posted = *call;
     box.lane->calls.push_back({next_ticket_++, &box, std::move(call)});
     ++box.queued;
-    seat = summon(*box.lane);
+    int cpu = kNoCpu;
+    seat = summon(*box.lane, &cpu);
+    posted.expect_on(cpu);
   }
   notify(seat);
 }
 
-Dispatcher::Seat* Dispatcher::summon(Lane& lane) {
+Dispatcher::Seat* Dispatcher::summon(Lane& lane, int* cpu) {
   if (idle_ == 0 || lane.calls.size() <= lane.claims) return nullptr;
   LeastLoaded least_loaded;
   for (const std::size_t server : *lane.servers) {
@@ -116,14 +124,16 @@ Dispatcher::Seat* Dispatcher::summon(Lane& lane) {
   if (!choice) return nullptr;
   seats_[*choice].claim = &lane;
   ++lane.claims;
+  if (cpu != nullptr) *cpu = seats_[*choice].cpu;
   return rouse(seats_[*choice]);
 }
 
 Dispatcher::Seat* Dispatcher::rouse(Seat& seat) {
   if (!std::exchange(seat.idle, false)) return nullptr;
   --idle_;
-  seat.asleep.store(0, std::memory_order_release);
-  return &seat;
+  seat.caller_cpu.store(::sched_getcpu(), std::memory_order_relaxed);
+  // One that still spins sees it by itself.
+  return seat.asleep.exchange(0, std::memory_order_acq_rel) == kSleeping ? &seat : nullptr;
 }
 
 void Dispatcher::notify(Seat* seat) noexcept {
@@ -167,10 +177,15 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
       if (!closed_ && !seat.retired) {
         seat.idle = true;
         ++idle_;
-        seat.asleep.store(1, std::memory_order_relaxed);
+        seat.cpu = ::sched_getcpu();
+        seat.asleep.store(kSpinning, std::memory_order_relaxed);
         lock.unlock();
         ended.clear();
-        while (seat.asleep.load(std::memory_order_acquire) != 0) futex_wait(seat.asleep, 1, std::nullopt);
+        spin_until(seat.caller_cpu.load(std::memory_order_relaxed),
+                   [&] { return seat.asleep.load(std::memory_order_acquire) == 0; });
+        std::uint32_t spinning = kSpinning;
+        seat.asleep.compare_exchange_strong(spinning, kSleeping, std::memory_order_acq_rel);
+        while (seat.asleep.load(std::memory_order_acquire) != 0) futex_wait(seat.asleep, kSleeping, std::nullopt);
         lock.lock();
         continue;
       }

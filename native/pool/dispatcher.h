@@ -135,6 +135,8 @@ class MULTIPY_API Dispatcher {
     bool woken = false;
     bool retired = false;
     std::atomic<std::uint32_t> asleep = 0;  // the futex word: set with idle, cleared by whoever rouses the seat
+    int cpu = -1;                           // where the worker went idle
+    std::atomic<int> caller_cpu = -1;       // where it was last roused from
     Clock::time_point started;              // the worker's own
     std::atomic<std::uint64_t> done = 0;    // these three: written by the worker, read by anybody
     std::atomic<std::uint64_t> failed = 0;
@@ -145,7 +147,8 @@ class MULTIPY_API Dispatcher {
 
   // With the mutex held. The seats returned, if any, are to be passed to notify() once it is free.
   /// Has the best idle server of `lane` come for it, if it has more calls than claims.
-  Seat* summon(Lane& lane);
+  /// `cpu` is set to where that server went idle.
+  Seat* summon(Lane& lane, int* cpu = nullptr);
   Seat* rouse(Seat& seat);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`.

@@ -3,6 +3,7 @@
 #include <climits>
 #include <utility>
 
+#include "base/spin.h"
 #include "task/completion_queue.h"
 
 namespace multipy {
@@ -103,6 +104,10 @@ void Call::announce(std::uint32_t word) {
 
 WaitResult Call::wait(Deadline deadline) {
   std::uint32_t word = word_.load(std::memory_order_acquire);
+  if (!is_final(word)) {
+    spin_until(expected_cpu_.load(std::memory_order_relaxed),
+               [&] { return is_final(word = word_.load(std::memory_order_acquire)); });
+  }
   while (!is_final(word)) {
     if (!(word & awaited)) {
       if (!word_.compare_exchange_weak(word, word | awaited, std::memory_order_acquire)) continue;

@@ -82,6 +82,8 @@ class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
   bool abandon(Payload error);
   /// Index of the interpreter the call was handed to, or `no_worker`.
   std::int64_t worker() const noexcept { return worker_.load(std::memory_order_relaxed); }
+  /// The CPU on which an idle worker is about to take the call; -1: none is. A hint for wait().
+  void expect_on(int cpu) noexcept { expected_cpu_.store(cpu, std::memory_order_relaxed); }
   void set_worker(std::int64_t interpreter) noexcept { worker_.store(interpreter, std::memory_order_relaxed); }
 
  private:
@@ -93,6 +95,7 @@ class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
 
   std::atomic<std::uint32_t> word_;
   std::atomic<std::int64_t> worker_ = no_worker;
+  std::atomic<int> expected_cpu_ = -1;
   Payload request_;
   Payload result_;
   std::mutex watch_mutex_;
