@@ -2,6 +2,7 @@
 #include <nanobind/stl/pair.h>
 
 #include "bindings/bind.h"
+#include "bindings/worker.h"
 #include "pool/pool.h"
 #include "task/call.h"
 
@@ -87,6 +88,8 @@ void bind_pool(nb::module_& module) {
       .def(
           "post",
           [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Tensors& tensors) {
+            // Who sends much should not wait for the notifier thread to get the GIL before memory comes back.
+            returns()->drain();
             auto call = std::make_shared<Call>(make_payload(data, tensors));
             self.dispatcher().post(mailbox, call);
             return call;

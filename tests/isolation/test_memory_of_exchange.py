@@ -50,10 +50,14 @@ def there_and_back(pool, kind, number):
 def unasked(pool, kind, number):
     assert pool.submit(make, kind, number).exception() is None
 
-def unwatched(pool, kind, number):
-    pool.submit(make, kind, number)
+def catch_up(pool, number):
+    # Else the queue, and what waits in it, grows as long as we are faster than the interpreters.
     if number % 50 == 0:
         multipy.get(pool.broadcast(abs, 1))
+
+def unwatched(pool, kind, number):
+    pool.submit(make, kind, number)
+    catch_up(pool, number)
 
 def raised(pool, kind, number):
     def fail(value):
@@ -62,6 +66,7 @@ def raised(pool, kind, number):
 
 def cancelled(pool, kind, number):
     pool.submit(echo, make(kind, number)).cancel()
+    catch_up(pool, number)
 
 with multipy.Pool(2) as pool:
     for number in range(COUNT // 10):
