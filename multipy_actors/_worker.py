@@ -16,6 +16,7 @@ Guarantees: whatever a call raises, SystemExit and KeyboardInterrupt included, f
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from multipy_actors import _native, errors, values
@@ -93,6 +94,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 def prepare() -> None:
     """Make the interpreter ready for calls."""
+    # Big packages are imported in every interpreter anew, and a good part of that was looking for garbage
+    # that is not there. Code that wants Python's own thresholds can set them.
+    gc.set_threshold(10_000, *gc.get_threshold()[1:])
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
