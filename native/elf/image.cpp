@@ -68,25 +68,6 @@ std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   return kept;
 }
 
-/// A folder only this user can enter, for the moment in which dlopen needs a name.
-class PrivateFolder {
- public:
-  explicit PrivateFolder(const std::string& label) {
-    const char* configured = ::secure_getenv("TMPDIR");
-    for (const char* parent : {configured, "/tmp", "/dev/shm", "/var/tmp"}) {
-      if (parent == nullptr || *parent == 0) continue;
-      path_ = std::string(parent) + "/multipy-" + label + "-XXXXXX";
-      if (::mkdtemp(path_.data()) != nullptr) return;
-    }
-    throw Error("no folder for temporary names: TMPDIR, /tmp, /dev/shm and /var/tmp are not writable");
-  }
-  ~PrivateFolder() { ::rmdir(path_.c_str()); }
-  const std::string& path() const noexcept { return path_; }
-
- private:
-  std::string path_;
-};
-
 UniqueFd create_memfd(const std::string& name) {
   constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, which kernels before 6.3 refuse
   int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | kExecutable);
@@ -94,7 +75,26 @@ UniqueFd create_memfd(const std::string& name) {
   return UniqueFd(fd);
 }
 
-/// Opens the skeleton with glibc. The name is unique in the process for ever: glibc compares names before files.
+/// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
+/// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there.
+std::string unique_path(int fd) {
+  static std::atomic<std::uint64_t> serial{0};
+  std::string path = "/proc/self/fd/";
+  for (std::uint64_t bits = ++serial; bits != 0; bits >>= 1) path += (bits & 1) != 0 ? "./" : "/";
+  return path + std::to_string(fd);
+}
+
+/// Has debuggers and backtraces find the file, and its symbols, by the name the image has in glibc's list. Spelled so
+/// that nobody who opens the file itself is given the image. The former name stays: others may be looking at it.
+void name_for_debuggers(link_map& map, const std::string& path) {
+  const auto slash = path.rfind('/');
+  if (slash == std::string::npos) return;
+  if (char* name = ::strdup((path.substr(0, slash) + "//" + path.substr(slash)).c_str())) {
+    std::atomic_ref(map.l_name).store(name, std::memory_order_release);
+  }
+}
+
+/// Opens the skeleton with glibc.
 void* open_skeleton(const File& file) {
   const std::string base = file.path().substr(file.path().rfind('/') + 1);
   const UniqueFd memfd = create_memfd(base.substr(0, 200));
@@ -108,17 +108,12 @@ void* open_skeleton(const File& file) {
       throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
     }
   }
-  static std::atomic<std::uint64_t> serial{0};
-  const PrivateFolder folder(std::to_string(::getpid()) + "-" + std::to_string(++serial));
-  const std::string name = folder.path() + "/" + base;
-  const std::string link = "/proc/self/fd/" + std::to_string(memfd.get());
-  if (::symlink(link.c_str(), name.c_str()) != 0)
-    throw ImageError(file.path(), std::string("symlink: ") + std::strerror(errno));
-  void* handle = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  const char* failure = handle == nullptr ? ::dlerror() : nullptr;
-  const std::string reason = failure == nullptr ? "" : failure;
-  ::unlink(name.c_str());
-  if (handle == nullptr) throw ImageError(file.path(), "the dynamic linker refuses it: " + reason);
+  void* handle = ::dlopen(unique_path(memfd.get()).c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr) {
+    const char* reason = ::dlerror();
+    throw ImageError(file.path(), std::string("the dynamic linker refuses it: ") + (reason ? reason : "unknown"));
+  }
+  name_for_debuggers(*static_cast<link_map*>(handle), file.path());
   return handle;
 }
 

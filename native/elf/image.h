@@ -68,6 +68,7 @@ class Image {
   void* handle() const noexcept { return handle_; }
   std::uintptr_t base() const noexcept { return base_; }
   std::uintptr_t end() const noexcept { return base_ + file_->memory_end(); }
+  std::size_t size() const noexcept { return file_->memory_end(); }
   std::size_t tls_module() const noexcept { return tls_module_; }
   bool tls_static() const noexcept { return tls_static_; }
   State state() const noexcept { return state_; }

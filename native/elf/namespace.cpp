@@ -10,6 +10,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "base/heap.h"
 #include "elf/seam.h"
 #include "elf/shared_library.h"
 
@@ -18,6 +19,9 @@ extern "C" void* __tls_get_addr(void* module_and_offset);
 namespace multipy::elf {
 
 namespace {
+
+/// Bytes; libraries of this size set up much on the heap when they are constructed and imported.
+constexpr std::size_t kLarge = 16 << 20;
 
 /// Which image lies where. Written under the exclusive lock when a batch is adopted; nothing else is locked meanwhile.
 struct Registry {
@@ -144,8 +148,10 @@ std::string Namespace::why_private_by_content(const File& file, const Requesters
   Requesters chain{&file};
   chain.insert(chain.end(), requesters.begin(), requesters.end());
   for (const auto& need : file.needed()) {
+    if (known(need) != nullptr) return "needs " + need;
+    if (shared_by_name_.contains(need)) continue;
     const auto found = find_library(need, chain);
-    if (known(need) != nullptr || (found && !why_private(*found, chain).empty())) return "needs " + need;
+    if (found && !why_private(*found, chain).empty()) return "needs " + need;
   }
   return {};
 }
@@ -174,6 +180,10 @@ void Namespace::stage_needs(Image& image, Batch& batch) {
       image.needs.push_back(need);
       continue;
     }
+    if (const auto shared = shared_by_name_.find(name); shared != shared_by_name_.end()) {
+      image.shared_needs.push_back(shared->second);
+      continue;
+    }
     auto path = find_library(name, chain);
     if (!path) {
       // Not on any search path, but the process may have a library of this name already.
@@ -187,7 +197,9 @@ void Namespace::stage_needs(Image& image, Batch& batch) {
     }
     const std::string reason = why_private(*path, chain);
     if (reason.empty()) {
-      image.shared_needs.push_back(open_shared(name, *path, chain));
+      void* handle = open_shared(name, *path, chain);
+      shared_by_name_.emplace(name, handle);
+      image.shared_needs.push_back(handle);
     } else {
       image.needs.push_back(stage(*path, &image, reason, batch));
     }
@@ -200,6 +212,7 @@ Image& Namespace::load(const std::string& path, bool global, const Image* loaded
   // The batch grows while its members' needs are staged: breadth first.
   for (std::size_t i = 0; i < batch.size(); ++i) stage_needs(*batch[i], batch);
   if (!batch.empty()) {
+    if (std::any_of(batch.begin(), batch.end(), [](const auto& image) { return image->size() > kLarge; })) widen_heap();
     const auto outer = std::exchange(binding_scope_, closure_of(*root));
     try {
       for (const auto& image : batch) image->bind(*this);
@@ -490,8 +503,7 @@ std::vector<ImageInfo> Namespace::images() const {
   const std::lock_guard lock(mutex_);
   std::vector<ImageInfo> out;
   for (const auto& image : images_) {
-    out.push_back(
-        {image->file().path(), image->reason, image->base(), static_cast<std::size_t>(image->file().memory_end())});
+    out.push_back({image->file().path(), image->reason, image->base(), image->size()});
   }
   return out;
 }

@@ -109,6 +109,8 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   std::vector<Image*> constructed_;             // in order of construction
   std::map<FileId, Image*> by_file_;
   std::unordered_map<std::string, Image*> by_name_;  // sonames and base names
+  /// Needs that a shared library satisfied: as in ld.so, later needs of that name get the same one.
+  std::unordered_map<std::string, void*> shared_by_name_;
   std::unordered_map<void*, Image*> by_handle_;
   std::vector<Image*> globals_;
   std::vector<Image*> binding_scope_;          // closure being bound
