@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         RemoteTraceback,
         SerializationError,
     )
-    from multipy_actors.futures import Future, get
-    from multipy_actors.handles import ReplicatedObj, replicate
+    from multipy_actors.futures import Future, get, wait
+    from multipy_actors.handles import ReplicatedObj, get_actor, kill, replicate
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
-    from multipy_actors.pool import Pool, default_pool, init, shutdown
+    from multipy_actors.pool import Pool, current_interpreter, default_pool, init, shutdown
     from multipy_actors.remote import remote
     from multipy_actors.values import copied
 
@@ -48,10 +48,10 @@ _HOMES = {
         "RemoteTraceback",
         "SerializationError",
     ),
-    "futures": ("Future", "get"),
-    "handles": ("ReplicatedObj", "replicate"),
+    "futures": ("Future", "get", "wait"),
+    "handles": ("ReplicatedObj", "get_actor", "kill", "replicate"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
-    "pool": ("Pool", "default_pool", "init", "shutdown"),
+    "pool": ("Pool", "current_interpreter", "default_pool", "init", "shutdown"),
     "remote": ("remote",),
     "values": ("copied",),
 }
@@ -77,12 +77,16 @@ __all__ = [
     "ReplicatedObj",
     "SerializationError",
     "copied",
+    "current_interpreter",
     "default_pool",
     "get",
+    "get_actor",
     "init",
+    "kill",
     "remote",
     "replicate",
     "shutdown",
+    "wait",
 ]
 
 

@@ -14,7 +14,10 @@ def take_load_failure(text: bytes) -> tuple[bytes, bytes] | None:
     All are in the file system encoding.
     """
 
-class SharedTensor:
+class Attachment:
+    """What is handed over by reference: a tensor, a call or an actor."""
+
+class SharedTensor(Attachment):
     """
     A tensor handed over by reference: sender and receivers see the same memory.
 
@@ -37,7 +40,7 @@ class SharedTensor:
     @property
     def nbytes(self) -> int: ...
 
-class Call:
+class Call(Attachment):
     """One request to an interpreter and, once done, its outcome."""
 
     @property
@@ -49,6 +52,18 @@ class Call:
     @property
     def key(self) -> int:
         """Identifies the call while it is alive."""
+
+    @property
+    def mailbox(self) -> int:
+        """Where it was posted."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time limit ended it, if it failed without an error."""
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether somebody wants the code that runs to end."""
 
     @property
     def interpreter(self) -> int:
@@ -64,21 +79,29 @@ class Call:
     def cancel(self) -> bool:
         """Takes it back if it has not started."""
 
-    def result(self) -> tuple[bytes, list[SharedTensor]]:
+    def interrupt(self) -> None:
+        """Has Interrupted raised in the code that runs."""
+
+    def result(self) -> tuple[bytes, list[Attachment]]:
         """The encoded value or exception, by `state`. Only once done."""
 
     def watch(self, queue: CompletionQueue) -> None:
         """Pushes the call to `queue` when it is done."""
 
+    def run_aside(self, queue: CompletionQueue) -> None:
+        """
+        The worker goes on with other calls; who wants this one to end pushes it to `queue`.
+        """
+
     def start(self) -> bool:
         """pending to running; false: it was cancelled."""
 
-    def take_request(self) -> tuple[bytes, list[SharedTensor]]:
+    def take_request(self) -> tuple[bytes, list[Attachment]]:
         """Moves the encoded request out, once."""
 
-    def succeed(self, data: bytes, tensors: Sequence[SharedTensor]) -> bool: ...
+    def succeed(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
 
-    def fail(self, data: bytes, tensors: Sequence[SharedTensor]) -> bool: ...
+    def fail(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
 
 class CompletionQueue:
     """
@@ -99,9 +122,34 @@ class CompletionQueue:
 class Pool:
     """Private interpreters and the queues that feed them."""
 
-    def __init__(self, names: Sequence[str], libpython: bytes, extension: bytes, settings: Sequence[tuple[bytes, bytes]], environment: Sequence[tuple[bytes, bytes]], private_patterns: Sequence[str], shared_patterns: Sequence[str]) -> None: ...
+    def __init__(self, name: str, names: Sequence[str], libpython: bytes, extension: bytes, settings: Sequence[tuple[bytes, bytes]], environment: Sequence[tuple[bytes, bytes]], private_patterns: Sequence[str], shared_patterns: Sequence[str]) -> None: ...
 
     def __len__(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def closed(self) -> bool:
+        """Whether close() was called."""
+
+    @property
+    def key(self) -> int:
+        """Identifies the pool while it is alive."""
+
+    @property
+    def any_mailbox(self) -> int:
+        """The one that all interpreters serve."""
+
+    def own_mailbox(self, interpreter: int) -> int:
+        """The one that only this interpreter serves."""
+
+    def place(self, replicas: int) -> list[int]:
+        """
+        The `replicas` interpreters with the fewest actors; they count as having one more.
+        """
+
+    def count_actors(self, interpreter: int, change: int) -> None: ...
 
     def start(self) -> None:
         """Boots all interpreters in parallel."""
@@ -111,13 +159,7 @@ class Pool:
         Waits until all are up; raises InterpreterStartError if one is not. False: timed out.
         """
 
-    def open_mailbox(self, interpreters: Sequence[int]) -> int:
-        """A queue that these interpreters serve, oldest call first."""
-
-    def close_mailbox(self, mailbox: int) -> int:
-        """No more calls to it; fails those still queued and returns how many."""
-
-    def post(self, mailbox: int, data: bytes, tensors: Sequence[SharedTensor]) -> Call:
+    def post(self, mailbox: int, data: bytes, attachments: Sequence[Attachment]) -> Call:
         """Queues a request. Raises PoolClosedError after close()."""
 
     def cancel_pending(self) -> int:
@@ -139,6 +181,65 @@ class Pool:
         (path, why it is private, address, bytes of address space) of each private image.
         """
 
+class Actor(Attachment):
+    """An object that lives in interpreters; gone when nobody refers to it."""
+
+    def __init__(self, pool: Pool, number: int, interpreters: Sequence[int], label: str, name: str, description: bytes, farewell: bytes, limit: int) -> None: ...
+
+    @staticmethod
+    def next_number() -> int: ...
+
+    @staticmethod
+    def find(name: str) -> Actor | None: ...
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def description(self) -> bytes: ...
+
+    @property
+    def pool(self) -> Pool: ...
+
+    @property
+    def interpreters(self) -> list[int]:
+        """Those that hold a replica."""
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def queued(self) -> int: ...
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def failed(self) -> int: ...
+
+    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None) -> Call:
+        """
+        Queues a request for the replica that is free first, or that of interpreter `on`.
+
+        In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.
+        """
+
+    def kill(self, error: bytes) -> None:
+        """
+        Ends it: calls that wait fail with `error`, those that run are interrupted.
+        """
+
+    def unload(self, interpreter: int, error: bytes) -> bool:
+        """
+        Drops one replica; with the last one, calls that wait fail with `error`. False: there is none.
+        """
+
 class Worker:
     """The interpreter's place in its pool."""
 
@@ -148,14 +249,27 @@ class Worker:
     def take(self) -> Call | None:
         """The next call to run; None: the pool is closed and nothing is left."""
 
-    def begin(self, call: Call) -> None:
-        """User code of `call` runs from here on: it may be interrupted."""
+    def begin(self, call: Call) -> bool:
+        """
+        User code of `call` runs from here on: it may be interrupted. False: that has happened already.
+        """
+
+    def take_more(self, mailbox: int, seconds: float) -> Call | None:
+        """
+        One more call of `mailbox`, waiting `seconds` for it at most; None: there is none.
+        """
 
     def end(self) -> None:
         """User code has returned."""
 
     def finished(self, ok: bool) -> None:
         """Ends the call taken last, for the figures."""
+
+    def finished_aside(self, ok: bool) -> None:
+        """Counts a call that ended aside, on whatever thread."""
+
+    @property
+    def pool(self) -> Pool: ...
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""

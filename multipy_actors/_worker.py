@@ -47,7 +47,9 @@ def _map(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> lis
     return [fn(*items) for items in args]
 
 
-def _create(args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any]) -> None:
+def _create(
+    args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
+) -> None:
     try:
         _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
@@ -55,18 +57,32 @@ def _create(args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[
         raise
 
 
-def _adopt(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
+def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]) -> None:
     (_actors[number],) = args
 
 
-def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+def _actor(number: int) -> Any:
     try:
         actor = _actors[number]
     except KeyError:
         raise errors.ActorClosedError("the actor has no replica in this interpreter any more") from None
     if type(actor) is _Broken:
         raise actor.error
-    return getattr(actor, name)(*args, **kwargs)
+    return actor
+
+
+def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    return getattr(_actor(number), name)(*args, **kwargs)
+
+
+def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    return getattr(_actor(number), name)
+
+
+def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> tuple[bool, Any]:
+    actor = _actor(number)
+    value = type(actor).__enter__(actor)
+    return (True, None) if value is actor else (False, value)
 
 
 def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
@@ -87,6 +103,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "create": _create,
     "adopt": _adopt,
     "method": _method,
+    "get": _get,
+    "enter": _enter,
     "drop": _drop,
     "configure": _configure,
 }
@@ -124,19 +142,36 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool:
     if not call.start():
         return True
     try:
-        operation, args, kwargs = values.decode(*call.take_request())
-        worker.begin(call)
+        data, attachments = call.take_request()
+        operation, args, kwargs = values.decode(data, attachments)
         try:
+            if not worker.begin(call):
+                raise errors.Interrupted("the call was interrupted")
+            if attachments:
+                _await_futures(args, kwargs)
             result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
             worker.end()
-        del operation, args, kwargs
-        data, tensors = values.encode(result, "result")
+        del operation, args, kwargs, attachments
+        data, attachments = values.encode(result, "result")
     except BaseException as error:
         call.fail(*values.encode_exception(_as_image_error(error)))
         return False
-    call.succeed(data, tensors)
+    call.succeed(data, attachments)
     return True
+
+
+def _await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Put the values of futures that are arguments in their place; those deeper inside stay futures."""
+    futures = sys.modules.get("multipy_actors.futures")
+    if futures is None:
+        return
+    for index, arg in enumerate(args):
+        if type(arg) is futures.Future:
+            args[index] = arg.result()
+    for name, arg in kwargs.items():
+        if type(arg) is futures.Future:
+            kwargs[name] = arg.result()
 
 
 def _as_image_error(error: BaseException) -> BaseException:

@@ -23,13 +23,14 @@ from __future__ import annotations
 
 import atexit
 import threading
-from concurrent.futures import CancelledError
+from concurrent.futures import FIRST_COMPLETED, CancelledError
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures import wait as wait_for_any
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from multipy_actors import _native, values
+from multipy_actors import _native, attached, values
 from multipy_actors.errors import PoolClosedError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Future", "get"]
+__all__ = ["Future", "get", "wait"]
 
 _STATES = {
     "pending": PENDING,
@@ -164,12 +165,20 @@ class Future(BaseFuture[T]):
 
     # The public interface ----------------------------------------------------------------------------------
 
-    def cancel(self) -> bool:
-        """Take the call back if it has not started; says whether it is cancelled."""
+    def cancel(self, interrupt: bool = False) -> bool:
+        """Take the call back if it has not started; says whether it is cancelled.
+
+        With `interrupt`, a call that runs has `Interrupted` raised in it at its next bytecode (in a
+        coroutine, CancelledError at its next `await`), and the answer says whether it was asked to end. What
+        comes of that is the future's result as ever.
+        """
         cancelled = self._call.cancel() or self._call.state == "cancelled"
         if cancelled:
             with self._condition:
                 self._condition.notify_all()
+        elif interrupt and not self._call.done():
+            self._call.interrupt()
+            return True
         return cancelled
 
     def cancelled(self) -> bool:
@@ -222,6 +231,10 @@ class Future(BaseFuture[T]):
 
         return asyncio.wrap_future(self).__await__()
 
+    def __reduce__(self) -> Any:
+        """Refuse: only a call of this library takes a future along."""
+        raise TypeError("a future can only be sent to an interpreter of this process")
+
     def __repr__(self) -> str:
         """Name the state."""
         return f"<multipy.Future at {id(self):#x} state={self._state.lower()}>"
@@ -245,9 +258,14 @@ class Future(BaseFuture[T]):
                 return values.decode(data, tensors), None
             except Exception as error:
                 return None, error
+        if not data and self._call.expired:
+            return None, FutureTimeoutError("the call has outlived its timeout")
         if not data:
             return None, PoolClosedError("the interpreter ended before the call was done")
         return None, values.decode_exception(data, tensors)
+
+
+attached.register(Future, "Call", lambda future: (future._call, ()), Future)
 
 
 @overload
@@ -264,10 +282,39 @@ def get(futures: Any, timeout: float | None = None) -> Any:
         return futures.result(timeout)
     if timeout is None:
         return [future.result() for future in futures]
+    deadline = _now() + timeout
+    return [future.result(max(0.0, deadline - _now())) for future in futures]
+
+
+def wait(
+    futures: Iterable[BaseFuture[T]], num_returns: int = 1, timeout: float | None = None
+) -> tuple[list[BaseFuture[T]], list[BaseFuture[T]]]:
+    """Wait until `num_returns` of `futures` are done; return those that are, and the rest.
+
+    Both keep the order given, and at most `num_returns` are in the first. After `timeout` seconds there may
+    be fewer.
+    """
+    waited = list(futures)
+    if not 0 <= num_returns <= len(waited):
+        raise ValueError(f"num_returns must be from 0 to {len(waited)}, not {num_returns}")
+    deadline = None if timeout is None else _now() + timeout
+    pending = {future for future in waited if not future.done()}
+    while len(waited) - len(pending) < num_returns:
+        left = None if deadline is None else max(0.0, deadline - _now())
+        ended, pending = wait_for_any(pending, left, FIRST_COMPLETED)
+        if not ended:
+            break
+    done: list[BaseFuture[T]] = []
+    rest: list[BaseFuture[T]] = []
+    for future in waited:
+        (done if len(done) < num_returns and future.done() else rest).append(future)
+    return done, rest
+
+
+def _now() -> float:
     import time
 
-    deadline = time.monotonic() + timeout
-    return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
+    return time.monotonic()
 
 
 class _Notifier:

@@ -1,38 +1,49 @@
-"""Handles of actors: objects that live in interpreters and are called from here.
+"""Handles of actors: objects that live in interpreters and are called from anywhere.
 
 Model: a `ReplicatedObj` stands for one object with a replica in each of some interpreters of a pool; an actor
-is one with a single replica. It owns a mailbox that those interpreters serve: each takes the oldest call when
-it is free, so calls go to the least loaded replica, and with one replica they run in the order they were
-submitted. Creating posts one request per interpreter, ahead of any call; what is sent, tensors included, is
-encoded once and shared by all replicas. When the last reference to the handle goes, the replicas are dropped,
-after the calls submitted before.
+is one with a single replica. What all handles of it share is a `_native.Actor` in the core: a mailbox that
+those interpreters serve. Each takes the oldest call when it is free, so calls go to the least loaded replica,
+and with one replica they run in the order they were submitted. Creating posts one request per interpreter,
+ahead of any call; what is sent, tensors included, is encoded once and shared by all replicas. When the last
+reference to the actor goes, in whichever interpreter, the replicas are dropped, after the calls submitted
+before.
+
+A handle knows what it stands for by a description (see `members_of`), so that an interpreter which is handed
+one need not import the class.
 
 An `__init__` that raises does not raise here: the calls of that actor do, each with that error.
 
-Threads: any. A handle belongs to the interpreter that made it and cannot be sent to others.
+Threads: any. A handle may be sent to any interpreter of the process, and a call from one to another does not
+pass through the host's Python.
 """
 
 from __future__ import annotations
 
 import difflib
-import itertools
+import inspect
 import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from multipy_actors import values
-from multipy_actors.errors import ActorClosedError, SerializationError
+from multipy_actors import _native, attached, values
+from multipy_actors.errors import ActorClosedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.pool import Pool, default_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
 T = TypeVar("T")
 
-__all__ = ["RemoteMethod", "ReplicatedObj", "create_replicas", "replicate", "resolve_pin"]
-
-_numbers = itertools.count(1)
+__all__ = [
+    "RemoteMethod",
+    "ReplicatedObj",
+    "create_replicas",
+    "get_actor",
+    "kill",
+    "replicate",
+    "resolve_pin",
+]
 
 
 class RemoteMethod:
@@ -47,6 +58,15 @@ class RemoteMethod:
         """Call the method on the replica that is free first; its value is the future's."""
         return self._handle._submit(self._name, args, kwargs)
 
+    def map(self, /, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+        """Call the method once for each of the zipped items; iterate over the values, in their order.
+
+        All calls are submitted at once (as far as `max_pending` lets them), and go to whichever replica is
+        free. `timeout` bounds the wait for each value from now on, in seconds.
+        """
+        calls = [self.submit(*items) for items in zip(*iterables, strict=False)]
+        return _results(calls, timeout)
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the method and wait for its value."""
         return self._handle._submit(self._name, args, kwargs).result()
@@ -54,6 +74,20 @@ class RemoteMethod:
     def __repr__(self) -> str:
         """Name the method and its handle."""
         return f"<RemoteMethod {self._name!r} of {self._handle!r}>"
+
+
+def _results(futures: list[Future[Any]], timeout: float | None) -> Iterator[Any]:
+    import time
+
+    deadline = None if timeout is None else time.monotonic() + timeout
+    futures.reverse()
+    try:
+        while futures:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            yield futures.pop().result(left)
+    finally:
+        for future in futures:
+            future.cancel()
 
 
 class _BroadcastMethod:
@@ -79,7 +113,7 @@ class _Broadcast:
         self._handle = handle
 
     def __getattr__(self, name: str) -> _BroadcastMethod:
-        self._handle._check_method(name)
+        self._handle._kind_of(name)
         return _BroadcastMethod(self._handle, name)
 
 
@@ -87,26 +121,28 @@ class ReplicatedObj(Generic[T]):
     """A handle of an object that has a copy in one or more interpreters.
 
     `handle.method(...)` calls and waits, `handle.method.submit(...)` returns a future, `handle(...)` calls
-    `__call__`, `handle.broadcast.method.submit(...)` calls all replicas.
+    `__call__`, `handle.broadcast.method.submit(...)` calls all replicas. A property of the object is fetched
+    when the handle's is read. Used in a `with` statement, it enters and leaves the object.
+
+    Handles compare equal if they stand for the same object (and are pinned alike). An attribute that handles
+    have themselves (`on`, `unload`, ...) hides a method of that name.
     """
 
-    def __init__(self, pool: Pool, interpreters: Sequence[int], cls: type) -> None:
+    def __init__(self, actor: _native.Actor, pin: int | None = None, pool: Pool | None = None) -> None:
         """For the library alone: handles come from `.remote(...)` and `multipy.replicate`."""
-        self._pool = pool
-        self._interpreters = list(interpreters)
-        self._cls = cls
-        self._number = next(_numbers)
-        native = pool._native
-        self._mailbox = native.open_mailbox(self._interpreters)
-        # Runs when the handle goes, and must not keep it alive; the pool's end makes it unnecessary.
-        self._finalizer = weakref.finalize(
-            self, _drop_replicas, pool, self._mailbox, self._number, self._interpreters
-        )
-        self._finalizer.atexit = False
+        self._actor = actor
+        self._pin = pin
+        self._pool = pool or Pool._of(actor.pool)
+        self._members, self._waits, self._timeout = _description_of(actor)
+
+    @property
+    def replicas(self) -> int:
+        """How many interpreters hold a copy."""
+        return len(self._interpreters)
 
     @property
     def interpreters(self) -> list[Interpreter]:
-        """The interpreters that hold a replica."""
+        """The interpreters that hold a copy."""
         return [self._pool.interpreters[index] for index in self._interpreters]
 
     @property
@@ -114,81 +150,179 @@ class ReplicatedObj(Generic[T]):
         """Its methods run on every replica: `handle.broadcast.method.submit(...)` → list of futures."""
         return _Broadcast(self)
 
-    def __getattr__(self, name: str) -> RemoteMethod:
-        """Return the method `name` of the object."""
-        self._check_method(name)
+    def on(self, interpreter: Interpreter | int) -> ReplicatedObj[T]:
+        """Return a handle whose calls all go to the replica in `interpreter`."""
+        _, index = resolve_pin(self._pool, interpreter)
+        if index not in self._interpreters:
+            raise ValueError(f"{self!r} has no replica in interpreter {index}")
+        return ReplicatedObj(self._actor, index, self._pool)
+
+    def unload(self, interpreter: Interpreter | int | None = None) -> None:
+        """Drop the replica in `interpreter`, or all of them, after the calls that run.
+
+        With the last replica the actor ends: calls that wait fail with ActorClosedError.
+        """
+        pinned = resolve_pin(self._pool, interpreter)[1]
+        chosen = self._interpreters if pinned is None else [pinned]
+        error, _ = values.encode_exception(ActorClosedError(f"{self._name_it()} was unloaded"))
+        for index in chosen:
+            if not self._actor.unload(index, error) and interpreter is not None:
+                raise ValueError(f"{self!r} has no replica in interpreter {index}")
+
+    def statistics(self) -> dict[str, int]:
+        """Return the counts of calls `queued`, `done` and (of these) `failed`, and of `replicas`."""
+        actor = self._actor
+        figures = {"queued": actor.queued, "done": actor.done, "failed": actor.failed}
+        return {"replicas": self.replicas, **figures}
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the method `name` of the object, or the value of its property."""
+        if self._kind_of(name) == "property":
+            return self._post(["get", self._actor.number, name], (), {}).result()
         return RemoteMethod(self, name)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the object itself (its `__call__`) and wait for the value."""
-        if not any("__call__" in base.__dict__ for base in self._cls.__mro__):
-            raise TypeError(f"{self._cls.__qualname__!r} object is not callable")
+        if "__call__" not in self._members:
+            raise TypeError(f"{self._actor.label!r} object is not callable")
         return self._submit("__call__", args, kwargs).result()
 
+    def __enter__(self) -> Any:
+        """Enter the object; its value, or this handle where the object returns itself."""
+        if "__enter__" not in self._members or "__exit__" not in self._members:
+            raise TypeError(f"{self._actor.label!r} object is no context manager")
+        is_itself, value = self._post(["enter", self._actor.number], (), {}).result()
+        return self if is_itself else value
+
+    def __exit__(self, *exception: Any) -> Any:
+        """Leave the object. It is told the exception, but not the traceback, which stays where it is."""
+        return self._submit("__exit__", (*exception[:2], None), {}).result()
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether both stand for the same object and are pinned alike."""
+        if not isinstance(other, ReplicatedObj):
+            return NotImplemented
+        return (self._actor.number, self._pin) == (other._actor.number, other._pin)
+
+    def __hash__(self) -> int:
+        """Agree with `==`."""
+        return hash((self._actor.number, self._pin))
+
     def __repr__(self) -> str:
-        """Name the class and the interpreters."""
+        """Name the class, the name if it has one, the state and the interpreters."""
+        state = "closed" if self._pool._lost or self._actor.closed else "alive"
         where = ", ".join(map(str, self._interpreters))
-        state = "closed, " if self._pool._closed else ""
-        what = f"{self._cls.__qualname__} ({state}interpreters {where} of {self._pool._name!r})"
+        pinned = "" if self._pin is None else f", pinned to {self._pin}"
+        what = f"{self._name_it()} ({state}, interpreters {where} of {self._pool._name!r}{pinned})"
         return f"<multipy.ReplicatedObj of {what}>"
 
     def __reduce__(self) -> Any:
-        """Refuse: a handle belongs to the interpreter that made it."""
-        raise SerializationError("a handle cannot be sent to another interpreter")
+        """Refuse: only a call of this library takes a handle along."""
+        raise TypeError("a handle can only be sent to an interpreter of this process")
 
-    def _check_method(self, name: str) -> None:
+    @property
+    def _interpreters(self) -> list[int]:
+        return [] if self._pool._lost else self._actor.interpreters
+
+    def _name_it(self) -> str:
+        return f"{self._actor.label} {self._actor.name!r}" if self._actor.name else self._actor.label
+
+    def _kind_of(self, name: str) -> str:
+        """Return what the object's attribute `name` is; AttributeError, naming the nearest, if none."""
+        kind = self._members.get(name)
+        if kind is not None and not name.startswith("__"):
+            return kind
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        attribute = getattr(self._cls, name, None)
-        if callable(attribute):
-            return
-        known = [
-            each
-            for each in dir(self._cls)
-            if not each.startswith("_") and callable(getattr(self._cls, each, None))
-        ]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, self._members, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise AttributeError(f"{self._cls.__qualname__!r} has no method {name!r}{hint}")
+        raise AttributeError(f"{self._actor.label!r} has no method {name!r}{hint}")
 
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
-        self._check_open()
-        return self._pool._post(self._mailbox, ["method", self._number, name], args, kwargs)
+        return self._post(["method", self._actor.number, name], args, kwargs)
+
+    def _post(self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        if self._pool._lost:
+            raise self._closed_error()
+        data, attachments = values.encode_call(operation, args, kwargs)
+        try:
+            return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout))
+        except PoolClosedError:
+            raise self._closed_error() from None
 
     def _submit_to_all(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future[Any]]:
-        self._check_open()
-        return _post_to_each(self._pool, self._interpreters, ["method", self._number, name], args, kwargs)
+        if self._pool._lost or self._actor.closed:
+            raise self._closed_error()
+        operation = ["method", self._actor.number, name]
+        data, attachments = values.encode_call(operation, args, kwargs)
+        return [
+            Future(self._actor.post(data, attachments, index, self._waits, self._timeout))
+            for index in self._interpreters
+        ]
 
-    def _check_open(self) -> None:
-        if self._pool._closed:
-            raise ActorClosedError(f"{self!r}: its pool is closed")
-
-
-def _post_to_each(
-    pool: Pool,
-    interpreters: Sequence[int],
-    operation: list[Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> list[Future[Any]]:
-    """Post one request to several interpreters; it is encoded once, so they share its tensors."""
-    data, tensors = values.encode_call(operation, args, kwargs)
-    return [Future(pool._native.post(pool._mailbox(index), data, tensors)) for index in interpreters]
+    def _closed_error(self) -> ActorClosedError:
+        why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"
+        return ActorClosedError(f"{self!r}: {why}")
 
 
-def _drop_replicas(pool: Pool, mailbox: int, number: int, interpreters: list[int]) -> None:
-    """Drop the replicas after the calls submitted so far, then the mailbox."""
-    if pool._closed:
-        return
-    pool._displace(interpreters)
-    left = itertools.count(len(interpreters) - 1, -1)
+attached.register(
+    ReplicatedObj,
+    "Actor",
+    lambda handle: (handle._actor, () if handle._pin is None else (handle._pin,)),
+    ReplicatedObj,
+)
 
-    def dropped(_: Any) -> None:
-        if next(left) == 0:
-            pool._native.close_mailbox(mailbox)
 
-    for future in _post_to_each(pool, interpreters, ["drop", number], (), {}):
-        future.add_done_callback(dropped)
+# What a handle knows of the object -------------------------------------------------------------------------
+
+_CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
+_members: weakref.WeakKeyDictionary[type, dict[str, str]] = weakref.WeakKeyDictionary()
+
+
+def members_of(cls: type) -> dict[str, str]:
+    """Return what can be reached through a handle: method names and properties, with what each is.
+
+    The kinds are "method", "coroutine", "generator", "async generator" and "property".
+    """
+    members = _members.get(cls)
+    if members is None:
+        names = (name for name in dir(cls) if not name.startswith("__") or name in _CALLED_BY_HANDLES)
+        kinds = ((name, _kind_of_member(cls, name)) for name in names)
+        members = _members[cls] = {name: kind for name, kind in kinds if kind is not None}
+    return members
+
+
+def _kind_of_member(cls: type, name: str) -> str | None:
+    found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, (staticmethod, classmethod)):
+        found = found.__func__
+    if inspect.isasyncgenfunction(found):
+        return "async generator"
+    if inspect.iscoroutinefunction(found):
+        return "coroutine"
+    if inspect.isgeneratorfunction(found):
+        return "generator"
+    if callable(found):
+        return "method"
+    # Slots and what ctypes or a C extension makes are read like properties, too.
+    return "property" if hasattr(type(found), "__get__") else None
+
+
+_Description = tuple[dict[str, str], bool, "float | None"]
+_descriptions: dict[bytes, _Description] = {}
+
+
+def _description_of(actor: _native.Actor) -> _Description:
+    """Return the members, whether a full mailbox makes callers wait, and the time limit of calls."""
+    encoded = actor.description
+    description = _descriptions.get(encoded)
+    if description is None:
+        members, waits, timeout = values.decode(encoded)
+        description = _descriptions[encoded] = (members, waits, timeout)
+    return description
+
+
+# Making them -----------------------------------------------------------------------------------------------
 
 
 def create_replicas(
@@ -196,24 +330,96 @@ def create_replicas(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
-    pool: Pool | None,
-    replicas: int | str,
-    interpreter: Interpreter | int | None,
+    pool: Pool | None = None,
+    replicas: int | str = 1,
+    interpreter: Interpreter | int | None = None,
+    **options: Any,
 ) -> ReplicatedObj[T]:
     """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
     chosen_pool, chosen = _choose(pool, replicas, interpreter)
-    handle: ReplicatedObj[T] = ReplicatedObj(chosen_pool, chosen, cls)  # type: ignore[arg-type]
-    _post_to_each(chosen_pool, chosen, ["create", handle._number, cls], args, kwargs)
+    made_by: Any = cls
+    handle, _ = _make(
+        chosen_pool,
+        chosen,
+        made_by,
+        members_of(made_by),
+        lambda number: ["create", number, cls],
+        args,
+        kwargs,
+        **options,
+    )
     return handle
 
 
 def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
     """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
     chosen_pool, chosen = _choose(pool, "all", None)
-    handle: ReplicatedObj[T] = ReplicatedObj(chosen_pool, chosen, type(obj))
-    for future in _post_to_each(chosen_pool, chosen, ["adopt", handle._number], (obj,), {}):
+    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
+    members |= members_of(type(obj))
+    handle, adopted = _make(
+        chosen_pool, chosen, type(obj), members, lambda number: ["adopt", number], (obj,), {}
+    )
+    for future in adopted:
         future.result()
     return handle
+
+
+def _make(
+    pool: Pool,
+    interpreters: list[int],
+    cls: type,
+    members: dict[str, str],
+    operation: Callable[[int], list[Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    name: str | None = None,
+    max_pending: int | None = None,
+    on_full: str = "wait",
+    timeout: float | None = None,
+    **options: Any,
+) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
+    """Open an actor and have its replicas made by `operation(number)`."""
+    number = _native.Actor.next_number()
+    try:
+        data, attachments = values.encode_call([*operation(number), options], args, kwargs)
+        actor = _native.Actor(
+            pool=pool._native,
+            number=number,
+            interpreters=interpreters,
+            label=cls.__qualname__,
+            name=name or "",
+            description=values.encode([members, on_full == "wait", timeout])[0],
+            farewell=values.encode_call(["drop", number], (), {})[0],
+            limit=max_pending or 0,
+        )
+    except BaseException as error:
+        if type(error) is MultipyError:
+            raise ValueError(str(error)) from None  # the name is taken
+        for index in interpreters:
+            pool._native.count_actors(index, -1)
+        raise
+    made: list[Future[Any]] = [
+        Future(pool._native.post(pool._own[index], data, attachments)) for index in interpreters
+    ]
+    return ReplicatedObj(actor, None, pool), made
+
+
+def get_actor(name: str) -> ReplicatedObj[Any]:
+    """Return a handle of the actor made with the option `name`; ValueError if there is none."""
+    actor = _native.Actor.find(name)
+    if actor is None or actor.closed:
+        raise ValueError(f"there is no actor named {name!r}")
+    return ReplicatedObj(actor)
+
+
+def kill(handle: ReplicatedObj[Any]) -> None:
+    """End an actor now: calls that wait fail with ActorClosedError, those that run are interrupted."""
+    if not isinstance(handle, ReplicatedObj):
+        raise TypeError(f"kill takes the handle of an actor, not {type(handle).__name__}")
+    if not handle._pool._lost:
+        error = ActorClosedError(f"{handle._name_it()} was killed")
+        handle._actor.kill(values.encode_exception(error)[0])
 
 
 def resolve_pin(pool: Pool | None, interpreter: Interpreter | int | None) -> tuple[Pool, int | None]:
@@ -232,16 +438,16 @@ def _choose(
     pool: Pool | None, replicas: int | str, interpreter: Interpreter | int | None
 ) -> tuple[Pool, list[int]]:
     pool, interpreter = resolve_pin(pool, interpreter)
+    pool._mailbox(None)  # raises if it is closed
     if interpreter is not None:
         if replicas not in (1, "all"):
             raise ValueError("an actor that is pinned to one interpreter has one replica")
-        with pool._lock:
-            pool._actor_counts[interpreter] += 1
+        pool._native.count_actors(interpreter, 1)
         return pool, [interpreter]
     if replicas == "all":
-        return pool, pool._place(len(pool))
+        return pool, pool._native.place(len(pool))
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= len(pool):
         raise ValueError(
             f'replicas must be "all" or from 1 to {len(pool)}, the interpreters of the pool, not {replicas!r}'
         )
-    return pool, pool._place(replicas)
+    return pool, pool._native.place(replicas)

@@ -8,7 +8,8 @@ if the value is made of `_PLAIN` types only, or tagged msgpack, `[TAGGED, docume
 `_WRITERS` knows: tuples, sets, complex, dates, tensors, NumPy scalars, and functions and classes that their
 module's name leads to. In a tagged document a
 container is a list whose first item is a mark, so that it is written in one pass at any depth; the rest are
-extension types. A tensor is a marked list: its number in the table of tensors, and its description.
+extension types. A tensor is a marked list: its number in the table of attachments, and its description; so
+are handles and futures.
 
 Before packing, `_scan` looks at the exact types in the value, level by level with `gc.get_referents`,
 which runs at C speed (a tenth of a recursive function in Python). Left to pickle are bytearrays and
@@ -31,7 +32,7 @@ from gc import get_referents
 
 from msgpack import ExtType, Packer, unpackb  # type: ignore[import-untyped]
 
-from multipy_actors import tensors
+from multipy_actors import attached, tensors
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
@@ -41,10 +42,10 @@ if TYPE_CHECKING:
 
 __all__ = ["pack", "unpack"]
 
-_TUPLE, _SET, _FROZENSET, _TENSOR = 1, 2, 3, 4
+_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED = 1, 2, 3, 4, 5
 _INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR, _REFERENCE = range(16, 25)
 _TAG = 127
-_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _TAG)}
+_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _TAG)}
 _TAGGED = b"\x92\xc7\x00\x7f"  # how msgpack writes the beginning of [_MARKS[_TAG], document]
 
 _ATOMS = frozenset((type(None), bool, int, float, str, bytes))
@@ -114,6 +115,8 @@ def _is_known(kind: type) -> bool:
         _WRITERS[kind] = _write_tensor
     elif tensors.is_numpy_scalar(kind):
         _WRITERS[kind] = _write_scalar
+    elif attached.is_attachable(kind):
+        _WRITERS[kind] = _write_attached
     else:
         return False
     return True
@@ -151,6 +154,11 @@ def _write_tensor(obj: Any, outgoing: Outgoing) -> Any:
         raise _Unfit("attributes may be anything")
     index, description = outgoing.add(obj)
     return [_MARKS[_TENSOR], index, *description]
+
+
+def _write_attached(obj: Any, outgoing: Outgoing) -> Any:
+    attachment, rest = attached.take_apart(obj)
+    return [_MARKS[_ATTACHED], outgoing.attach(attachment), *rest]
 
 
 def _write_int(obj: int, _: Outgoing) -> Any:
@@ -232,6 +240,8 @@ def unpack(data: bytes, incoming: Incoming) -> Any:
         make = items[0].make
         if make is None:
             return incoming.take(items[1], tuple(items[2:]))
+        if make is attached.put_together:
+            return make(incoming.shared[items[1]], *items[2:])
         del items[0]
         return make(items)
 
@@ -243,7 +253,7 @@ class _Mark:
 
     __slots__ = ("make",)
 
-    def __init__(self, make: Callable[[list[Any]], Any] | None) -> None:
+    def __init__(self, make: Callable[..., Any] | None) -> None:
         self.make = make
 
 
@@ -257,6 +267,7 @@ _READ_MARK = {
     _SET: _Mark(set),
     _FROZENSET: _Mark(frozenset),
     _TENSOR: _Mark(None),
+    _ATTACHED: _Mark(attached.put_together),
 }
 _READ: dict[int, Callable[[bytes], Any]] = {
     _INT: lambda data: int.from_bytes(data, "little", signed=True),

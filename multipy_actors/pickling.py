@@ -21,7 +21,7 @@ from __future__ import annotations
 from _thread import _local  # threading.local, without all of threading
 from io import BytesIO
 
-from multipy_actors import tensors
+from multipy_actors import attached, tensors
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -103,6 +103,9 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
         return _rebuild_view, _flatten_view(obj)
     if tensors.is_numpy_scalar(kind):
         return tensors.rebuild_scalar, (tensors.flatten_scalar(obj),)
+    if attached.is_attachable(kind):
+        attachment, rest = attached.take_apart(obj)
+        return _take_attached, (outgoing.attach(attachment), *rest)
     if tensors.kind_of(kind) is None:
         return None
     try:
@@ -118,6 +121,11 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
 def _take(index: int, description: tensors.Description) -> Any:
     incoming: Incoming = _current.incoming
     return incoming.take(index, description)
+
+
+def _take_attached(index: int, *rest: Any) -> Any:
+    incoming: Incoming = _current.incoming
+    return attached.put_together(incoming.shared[index], *rest)
 
 
 def _set_attributes(obj: Any, attributes: dict[str, Any]) -> None:

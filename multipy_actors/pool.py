@@ -9,13 +9,17 @@ initializer); `shutdown` closes the queues, and each interpreter then finishes w
 handlers and is finalised on its own thread. A pool that is dropped or forgotten warns and is closed without
 waiting: what is queued is cancelled, what runs is interrupted, and what cannot be interrupted is left behind.
 
-Threads and locks: all methods may be called from any thread; the native pool has its own lock, and the few
-fields here change only under `_lock`. In a forked child, which has none of the threads, pools are closed.
+An interpreter sees the pool it belongs to, and those whose handles reach it, through a Pool of its own that
+does not own the native one and cannot close it.
+
+Threads and locks: all methods may be called from any thread; the native pool has its own lock. In a forked
+child, which has none of the threads, pools are closed.
 """
 
 from __future__ import annotations
 
 import atexit
+import collections
 import itertools
 import os
 import sys
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Pool", "default_pool", "init", "shutdown"]
+__all__ = ["Pool", "current_interpreter", "default_pool", "init", "shutdown"]
 
 # How long code that cannot be interrupted may hold up the end of a failed `with` block or of the process.
 _GRACE_SECONDS = 2.0
@@ -44,6 +48,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 
 _pool_numbers = itertools.count(1)
 _live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+_known_pools: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
 _draining: set[Pool] = set()  # shut down without waiting; the end of the process waits for them
 
 
@@ -87,11 +92,11 @@ class Pool(Executor):
             raise TypeError(f"interpreters must be an int, not {type(interpreters).__name__}")
         if count < 1:
             raise ValueError(f"interpreters must be at least 1, not {count}")
-        self._lock = threading.RLock()  # the collector may drop a handle, and so come here again, at any time
         self._name = name or f"pool-{next(_pool_numbers)}"
-        self._owner_pid = os.getpid()
+        self._owned = True
         search_paths = (env or Environment()).search_paths(sys.path)
         self._native = _native.Pool(
+            name=self._name,
             names=[f"{self._name}-{index}" for index in range(count)],
             libpython=os.fsencode(find_libpython()),
             extension=os.fsencode(_native.__file__),
@@ -100,17 +105,13 @@ class Pool(Executor):
             private_patterns=list(private),
             shared_patterns=list(shared),
         )
-        self._closed = False
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
-        self._actor_counts = [0] * count
+        self._adopt()
         _live_pools.add(self)
         futures.start_notifier()
         try:
             self._native.start()
             self._native.wait_started()
-            self._any = self._native.open_mailbox(list(range(count)))
-            self._own = [self._native.open_mailbox([index]) for index in range(count)]
-            self.interpreters: Sequence[Interpreter] = tuple(Interpreter(self, i) for i in range(count))
             configuration = {
                 "search_paths": search_paths,
                 "preload": list(preload),
@@ -121,6 +122,31 @@ class Pool(Executor):
         except BaseException:
             self._close_now()
             raise
+
+    def _adopt(self) -> None:
+        """Take from the native pool what every view of it has."""
+        native = self._native
+        self._lost = False  # in a forked child, where no interpreter goes on
+        self._any = native.any_mailbox
+        self._own = [native.own_mailbox(index) for index in range(len(native))]
+        self.interpreters: Sequence[Interpreter] = tuple(Interpreter(self, i) for i in range(len(native)))
+        _known_pools[native.key] = self
+
+    @classmethod
+    def _of(cls, native: _native.Pool) -> Pool:
+        """Return the pool that `native` is of, or a view of it for an interpreter that has not made it."""
+        pool = _known_pools.get(native.key)
+        if pool is None:
+            pool = cls.__new__(cls)
+            pool._native = native
+            pool._name = native.name
+            pool._owned = False
+            pool._adopt()
+        return pool
+
+    @property
+    def _closed(self) -> bool:
+        return self._lost or self._native.closed
 
     # Calls -------------------------------------------------------------------------------------------------
 
@@ -154,16 +180,19 @@ class Pool(Executor):
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
         calls = (self._post(mailbox, ["map", fn], tuple(chunk), {}) for chunk in chunks)
-        ahead: list[Future[list[T]]] = list(itertools.islice(calls, buffersize))
+        ahead: collections.deque[Future[list[T]]] = collections.deque(itertools.islice(calls, buffersize))
 
         def results() -> Iterator[T]:
             try:
-                ahead.reverse()
                 while ahead:
-                    future = ahead.pop()
                     if buffersize is not None and (following := next(calls, None)) is not None:
-                        ahead.insert(0, following)
-                    yield from future.result(None if deadline is None else deadline - _now())
+                        ahead.append(following)
+                    # The future stays in line until it is done: who gives up on it has it cancelled as well.
+                    done = ahead[0].result(None if deadline is None else deadline - _now())
+                    del ahead[0]
+                    done.reverse()
+                    while done:
+                        yield done.pop()  # nothing here refers to what the consumer has
             finally:
                 for future in ahead:
                     future.cancel()
@@ -190,22 +219,6 @@ class Pool(Executor):
         self, mailbox: int, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
         return Future(self._native.post(mailbox, *values.encode_call(operation, args, kwargs)))
-
-    # Placing actors ----------------------------------------------------------------------------------------
-
-    def _place(self, replicas: int) -> list[int]:
-        """Choose the `replicas` interpreters with the fewest actors; they count as having one more."""
-        with self._lock:
-            counts = self._actor_counts
-            chosen = sorted(sorted(range(len(counts)), key=counts.__getitem__)[:replicas])
-            for index in chosen:
-                counts[index] += 1
-        return chosen
-
-    def _displace(self, interpreters: Iterable[int]) -> None:
-        with self._lock:
-            for index in interpreters:
-                self._actor_counts[index] -= 1
 
     # Looking at it -----------------------------------------------------------------------------------------
 
@@ -243,8 +256,9 @@ class Pool(Executor):
 
         With `wait`, returns when all have ended; else at once. Ctrl-C interrupts the wait.
         """
-        self._closed = True
-        if self._owner_pid != os.getpid():
+        if not self._owned:
+            raise RuntimeError(f"{self!r} can only be shut down where it was made")
+        if self._lost:
             return
         if cancel_futures:
             self._native.cancel_pending()
@@ -266,9 +280,8 @@ class Pool(Executor):
 
     def _close_now(self) -> None:
         """Close without waiting for user code: cancel, interrupt, leave behind what goes on all the same."""
-        self._closed = True
         _live_pools.discard(self)
-        if self._owner_pid != os.getpid():
+        if self._lost:
             return
         self._native.cancel_pending()
         self._native.close()
@@ -276,6 +289,10 @@ class Pool(Executor):
         if not self._native.join(_GRACE_SECONDS):
             text = f"{self!r}: code in it that cannot be interrupted is left running"
             warnings.warn(text, ResourceWarning, stacklevel=2)
+
+    def __reduce__(self) -> Any:
+        """Refuse: interpreters know their own pool, as `default_pool()`."""
+        raise TypeError("a pool cannot be sent to an interpreter; its own is multipy.default_pool() there")
 
     def __exit__(
         self,
@@ -291,9 +308,8 @@ class Pool(Executor):
 
     def __del__(self) -> None:
         """Warn of a pool that was dropped without `shutdown`, and close it without waiting."""
-        if not getattr(self, "_closed", True) and self._owner_pid == os.getpid():
+        if "_native" in self.__dict__ and self._owned and not self._closed:
             warnings.warn(f"{self!r} was never shut down", ResourceWarning, source=self, stacklevel=2)
-            self._closed = True
             self._native.cancel_pending()
             self._native.close()
             self._native.interrupt_running()
@@ -314,6 +330,12 @@ def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes
     return [(name.encode(), str(threads).encode()) for name in _THREAD_VARIABLES]
 
 
+def current_interpreter() -> Interpreter | None:
+    """Return the interpreter that this code runs in; None in the host."""
+    worker = _native.current_worker()
+    return None if worker is None else Pool._of(worker.pool).interpreters[worker.index]
+
+
 # The default pool ------------------------------------------------------------------------------------------
 
 _default: Pool | None = None
@@ -323,6 +345,8 @@ _default_lock = threading.Lock()
 def init(**pool_options: Any) -> Pool:
     """Make the default pool, with `Pool`'s options. RuntimeError if there is one already."""
     global _default
+    if (interpreter := current_interpreter()) is not None:
+        raise RuntimeError(f"the default pool of an interpreter is its own, {interpreter._pool!r}")
     with _default_lock:
         if _default is not None and not _default._closed:
             raise RuntimeError("multipy is initialised already; call multipy.shutdown() first")
@@ -331,8 +355,13 @@ def init(**pool_options: Any) -> Pool:
 
 
 def default_pool() -> Pool:
-    """Return the default pool; it is made, with the default options, when first asked for."""
+    """Return the default pool; it is made, with the default options, when first asked for.
+
+    In an interpreter it is the pool that the interpreter belongs to.
+    """
     global _default
+    if (interpreter := current_interpreter()) is not None:
+        return interpreter._pool
     with _default_lock:
         if _default is None or _default._closed:
             _default = Pool()
@@ -361,8 +390,8 @@ def _close_forgotten() -> None:
 
 def _after_fork_in_child() -> None:
     global _default, _default_lock
-    for pool in list(_live_pools):
-        pool._closed = True
+    for pool in list(_known_pools.values()):
+        pool._lost = True
     _live_pools.clear()
     _draining.clear()
     _default = None

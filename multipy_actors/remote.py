@@ -19,7 +19,7 @@ from multipy_actors.handles import ReplicatedObj, create_replicas, resolve_pin
 from multipy_actors.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from multipy_actors.futures import Future
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 __all__ = ["remote"]
 
-_CLASS_OPTIONS = ("pool", "replicas", "interpreter")
+_CLASS_OPTIONS = ("pool", "replicas", "interpreter", "name", "max_pending", "on_full", "timeout")
 _FUNCTION_OPTIONS = ("pool", "interpreter")
 
 
@@ -41,8 +41,7 @@ class _ActorClass:
     def remote(self, /, *args: Any, **kwargs: Any) -> ReplicatedObj[Any]:
         """Make the actor; returns at once. What `__init__` raises, the actor's calls raise."""
         _check_arguments(self._cls, args, kwargs)
-        options = {"pool": None, "replicas": 1, "interpreter": None, **self._options}
-        return create_replicas(self._cls, args, kwargs, **options)
+        return create_replicas(self._cls, args, kwargs, **self._options)
 
     def options(self, **options: Any) -> _ActorClass:
         """Choose more options; later ones win."""
@@ -65,7 +64,7 @@ class _ForClass:
 
 
 class _RemoteFunction:
-    """The `submit` and `options` of a decorated function."""
+    """The `submit`, `map` and `options` of a decorated function."""
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._function = function
@@ -78,6 +77,15 @@ class _RemoteFunction:
             return pool.submit(self._function, *args, **kwargs)
         return pool.interpreters[interpreter].submit(self._function, *args, **kwargs)
 
+    def map(
+        self, /, *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Any]:
+        """Return the values of the function over the zipped iterables, in their order, as `Pool.map` does."""
+        pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
+        if interpreter is not None:
+            raise ValueError("map spreads its calls over the pool; the option 'interpreter' is for submit")
+        return pool.map(self._function, *iterables, timeout=timeout, chunksize=chunksize)
+
     def options(self, **options: Any) -> _RemoteFunction:
         """Choose where it runs; later options win."""
         _check_options(options, _FUNCTION_OPTIONS)
@@ -89,7 +97,7 @@ class _RemoteFunction:
 
 
 class _FunctionAttribute:
-    """`submit` or `options` of a decorated function; unlike a bound method it travels with the function."""
+    """`submit`, `map` or `options` of a decorated function; unlike a bound method it travels along."""
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self._function = function
@@ -103,10 +111,20 @@ class _FunctionAttribute:
 def remote(target: T) -> T:
     """Make actors of a class, or remote calls of a function; the class or function stays what it is.
 
-    A class gains `.remote(...)` and `.options(pool=, replicas=, interpreter=).remote(...)`, a function gains
-    `.submit(...)` and `.options(pool=, interpreter=).submit(...)`.
+    A class gains `.remote(...)`, which makes an actor and returns its handle, and `.options(...)` for it:
+
+    - `pool`: where; default: the default pool
+    - `replicas`: in how many interpreters, or "all"; default: 1
+    - `interpreter`: which one, by number or as an `Interpreter`
+    - `name`: under which `multipy.get_actor` finds it, as long as somebody holds a handle
+    - `max_pending`: how many calls may wait for it; with `on_full="wait"` (the default) callers wait when
+      there are as many, with "raise" they get MailboxFullError
+    - `timeout`: seconds, from when it is submitted, after which a call ends with TimeoutError; the code that
+      runs it is interrupted
+
+    A function gains `.submit(...)`, `.map(...)` and `.options(pool=, interpreter=)`.
     """
-    names = ("remote", "options") if isinstance(target, type) else ("submit", "options")
+    names = ("remote", "options") if isinstance(target, type) else ("submit", "map", "options")
     if not isinstance(target, type) and not inspect.isfunction(target):
         raise TypeError(f"@multipy.remote takes a class or a function, not {type(target).__name__}")
     for name in names:
@@ -126,6 +144,26 @@ def _check_options(options: dict[str, Any], known: tuple[str, ...]) -> None:
     pool = options.get("pool")
     if pool is not None and not isinstance(pool, Pool):
         raise TypeError(f"option 'pool' must be a multipy.Pool, not {type(pool).__name__}")
+    for name, (fits, wanted) in _CHECKS.items():
+        value = options.get(name)
+        if value is not None and not fits(value):
+            raise ValueError(f"option {name!r} must be {wanted}, not {value!r}")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (lambda value: isinstance(value, str) and value != "", "a string that is not empty"),
+    "max_pending": (_is_count, "a positive int"),
+    "on_full": (lambda value: value in ("wait", "raise"), '"wait" or "raise"'),
+    "timeout": (_is_duration, "a positive number of seconds"),
+}
 
 
 @functools.lru_cache(maxsize=256)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
+    from multipy_actors._native import Attachment
+
     Description = tuple[Any, ...]
 
 __all__ = [
@@ -111,13 +113,13 @@ def receive(shared: SharedTensor, description: Description) -> Any:
 
 
 class Outgoing:
-    """The tensors of one encoded value, each once; with `copy`, copies of them."""
+    """The attachments of one encoded value: its tensors, each once (with `copy`, copies), and others."""
 
     __slots__ = ("copy", "seen", "shared")
 
     def __init__(self, copy: bool) -> None:
         self.copy = copy
-        self.shared: list[SharedTensor] = []
+        self.shared: list[Attachment] = []
         self.seen: dict[int, tuple[Any, tuple[int, Description]]] = {}
 
     def add(self, obj: Any) -> tuple[int, Description]:
@@ -131,21 +133,32 @@ class Outgoing:
         self.seen[id(obj)] = obj, place  # holding obj keeps its id from being used again
         return place
 
+    def attach(self, attachment: Attachment) -> int:
+        """Return the index of an attachment that is no tensor."""
+        self.shared.append(attachment)
+        return len(self.shared) - 1
+
 
 class Incoming:
-    """The tensors of one value that is being decoded, and the objects made of them so far."""
+    """The attachments of one value that is being decoded, and the objects made of tensors so far."""
 
     __slots__ = ("objects", "shared")
 
-    def __init__(self, shared: Sequence[SharedTensor]) -> None:
+    def __init__(self, shared: Sequence[Attachment]) -> None:
         self.shared = shared
         self.objects: dict[int, Any] = {}
 
     def take(self, index: int, description: Description) -> Any:
         """Return the object for the tensor at `index`, the same one each time."""
         if index not in self.objects:
-            self.objects[index] = receive(self.shared[index], description)
+            self.objects[index] = receive(cast_tensor(self.shared[index]), description)
         return self.objects[index]
+
+
+def cast_tensor(attachment: Attachment) -> SharedTensor:
+    """Return `attachment`, which the encoded value says is a tensor."""
+    assert isinstance(attachment, SharedTensor)
+    return attachment
 
 
 # torch -----------------------------------------------------------------------------------------------------

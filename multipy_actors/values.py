@@ -7,8 +7,9 @@ error should name it.
 
 Model: `encode` returns `(data, tensors)`. `data` is msgpack if the value is pure data (see packing), else a
 pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
-tensors); `decode` may be called any number of times, in any interpreter, and each call makes new objects
-around the same memory. The dependence goes values → packing, pickling → tensors → `_native`.
+tensors), and so is a handle or a future (see attached); `decode` may be called any number of times, in any
+interpreter, and each call makes new objects around the same memory. The dependence goes values → packing,
+pickling → attached, tensors → `_native`.
 
 An exception is a pickle within a document of texts: type name, message, traceback. The sender tries the
 pickle before it relies on it, and the receiver falls back on the texts, so decoding an exception always
@@ -33,14 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from multipy_actors._native import SharedTensor
+    from multipy_actors._native import Attachment
 
 __all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
 
 _PICKLE = 0x80  # how pickles begin; to msgpack this is an empty dict, which is one byte long
 
 
-def encode(value: object, what: str = "value") -> tuple[bytes, list[SharedTensor]]:
+def encode(value: object, what: str = "value") -> tuple[bytes, list[Attachment]]:
     """Encode `value`; `what` is how an error calls it.
 
     Raises SerializationError, whose message names the path inside the value, if something in it cannot be
@@ -54,7 +55,7 @@ def encode(value: object, what: str = "value") -> tuple[bytes, list[SharedTensor
 
 def encode_call(
     target: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[bytes, list[SharedTensor]]:
+) -> tuple[bytes, list[Attachment]]:
     """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
 
     Lists need no tags, so the frame of a call of plain data is plain msgpack.
@@ -68,7 +69,7 @@ def encode_call(
         raise _explained(error, parts) from error
 
 
-def decode(data: bytes, tensors: Sequence[SharedTensor] = ()) -> Any:
+def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
     """Rebuild the value that `encode` returned `data` and `tensors` for.
 
     Raises SerializationError if this interpreter cannot: a module is missing here, say.
@@ -82,7 +83,7 @@ def decode(data: bytes, tensors: Sequence[SharedTensor] = ()) -> Any:
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
 
 
-def _encode(value: object) -> tuple[bytes, list[SharedTensor]]:
+def _encode(value: object) -> tuple[bytes, list[Attachment]]:
     outgoing = Outgoing(False)
     data = packing.pack(value, outgoing)
     if data is None:
@@ -117,7 +118,7 @@ def _name_of(kind: type) -> str:
 # Exceptions ------------------------------------------------------------------------------------------------
 
 
-def encode_exception(error: BaseException) -> tuple[bytes, list[SharedTensor]]:
+def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     """Encode `error` with its traceback as text; always possible.
 
     The text holds causes, contexts and notes, and leaves out the frames of this package that led to the
@@ -135,7 +136,7 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[SharedTensor]]:
     return data, tensors
 
 
-def decode_exception(data: bytes, tensors: Sequence[SharedTensor] = ()) -> BaseException:
+def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseException:
     """Rebuild an exception, in its own type if possible, else as RemoteError.
 
     Its `__cause__` is a RemoteTraceback.
@@ -150,7 +151,7 @@ def decode_exception(data: bytes, tensors: Sequence[SharedTensor] = ()) -> BaseE
     return error
 
 
-def _travelling(error: BaseException) -> tuple[bytes | None, list[SharedTensor]]:
+def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
     """Return the exception pickled, or None if it would not arrive as what it is."""
     outgoing = Outgoing(False)
     try:
@@ -163,7 +164,7 @@ def _travelling(error: BaseException) -> tuple[bytes | None, list[SharedTensor]]
     return None, []
 
 
-def _rebuilt(pickled: bytes, tensors: Sequence[SharedTensor]) -> BaseException | None:
+def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | None:
     try:
         error, notes = pickling.loads(pickled, Incoming(tensors))
         if not isinstance(error, BaseException):

@@ -33,6 +33,8 @@ Error::~Error() = default;
 ImageError::~ImageError() = default;
 StartError::~StartError() = default;
 ClosedError::~ClosedError() = default;
+DeadlockError::~DeadlockError() = default;
+FullError::~FullError() = default;
 
 ImageError::ImageError(std::string file, const std::string& reason, const std::string& symbol)
     : Error(describe(file, printable(reason), printable(symbol))), file_(std::move(file)), symbol_(printable(symbol)) {}

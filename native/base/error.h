@@ -44,4 +44,18 @@ class MULTIPY_API ClosedError : public Error {
   ~ClosedError() override;
 };
 
+/// A wait could never have ended; Python sees `DeadlockError`.
+class MULTIPY_API DeadlockError : public Error {
+ public:
+  using Error::Error;
+  ~DeadlockError() override;
+};
+
+/// There is no room for a call; Python sees `MailboxFullError`.
+class MULTIPY_API FullError : public Error {
+ public:
+  using Error::Error;
+  ~FullError() override;
+};
+
 }  // namespace multipy

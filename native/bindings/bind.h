@@ -12,7 +12,7 @@
 #include <optional>
 
 #include "base/futex.h"
-#include "exchange/tensor.h"
+#include "bindings/worker.h"
 #include "task/payload.h"
 
 namespace multipy::bindings {
@@ -20,6 +20,7 @@ namespace multipy::bindings {
 namespace nb = nanobind;
 
 void bind_errors(nb::module_& module);
+void bind_actor(nb::module_& module);
 void bind_tensor(nb::module_& module);
 void bind_call(nb::module_& module);
 void bind_completion_queue(nb::module_& module);
@@ -29,21 +30,15 @@ void bind_worker(nb::module_& module);
 // Every class bound with a shared_ptr derives from enable_shared_from_this: nanobind then shares the C++ owner, and
 // the last reference may go on any thread. Otherwise it would own the Python object and need this interpreter's GIL.
 
-using Tensors = std::vector<std::shared_ptr<SharedTensor>>;
+using Attachments = std::vector<std::shared_ptr<Attachment>>;
 
-/// Encoded bytes and tensors as the core carries them.
-inline Payload make_payload(const nb::bytes& data, const Tensors& tensors) {
-  Payload payload{std::string(data.c_str(), data.size()), {}};
-  payload.attachments.assign(tensors.begin(), tensors.end());
-  return payload;
+/// Encoded bytes and attachments as the core carries them.
+inline Payload make_payload(const nb::bytes& data, Attachments attachments) {
+  return {std::string(data.c_str(), data.size()), std::move(attachments)};
 }
 
-/// (bytes, list of SharedTensor), as values.decode takes them.
-inline nb::tuple payload_parts(const Payload& payload) {
-  nb::list tensors;
-  for (const auto& attachment : payload.attachments) tensors.append(std::static_pointer_cast<SharedTensor>(attachment));
-  return nb::make_tuple(nb::bytes(payload.data.data(), payload.data.size()), tensors);
-}
+/// (bytes, list of Attachment), as values.decode takes them.
+nb::tuple payload_parts(const Payload& payload);
 
 /// Seconds from now as a deadline; none: for ever. Longer than a century counts as none.
 inline Deadline deadline_after(std::optional<double> seconds) {
@@ -63,7 +58,8 @@ bool wait_interruptibly(std::optional<double> seconds, Wait&& wait) {
       result = wait(deadline);
     }
     if (result != WaitResult::interrupted) return result == WaitResult::woken;
-    if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    // In an interpreter it was not a signal, which are the host's, but somebody who wants the call to end.
+    if (PyErr_CheckSignals() != 0 || (worker() != nullptr && Py_MakePendingCalls() != 0)) throw nb::python_error();
   }
 }
 

@@ -27,11 +27,14 @@ const char* state_name(const Call& call) {
 }  // namespace
 
 void bind_call(nb::module_& module) {
-  nb::class_<Call>(module, "Call", "One request to an interpreter and, once done, its outcome.")
+  nb::class_<Call, Attachment>(module, "Call", "One request to an interpreter and, once done, its outcome.")
       .def_prop_ro("state", &state_name, "How far it is: pending, running, or for good succeeded, failed or cancelled.")
       .def_prop_ro(
           "key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
           "Identifies the call while it is alive.")
+      .def_prop_ro("mailbox", &Call::mailbox, "Where it was posted.")
+      .def_prop_ro("expired", &Call::expired, "Whether its time limit ended it, if it failed without an error.")
+      .def_prop_ro("interrupted", &Call::interrupted, "Whether somebody wants the code that runs to end.")
       .def_prop_ro("interpreter", &Call::worker, "Index of the interpreter that took it; -1: none yet.")
       .def("done", &Call::done)
       .def(
@@ -43,14 +46,18 @@ void bind_call(nb::module_& module) {
           nb::arg("timeout") = nb::none(),
           "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
       .def("cancel", &Call::cancel, "Takes it back if it has not started.")
+      .def("interrupt", &Call::interrupt, nb::call_guard<nb::gil_scoped_release>(),
+           "Has Interrupted raised in the code that runs.")
       .def(
           "result", [](const Call& self) { return payload_parts(self.result()); },
-          nb::sig("def result(self) -> tuple[bytes, list[SharedTensor]]"),
+          nb::sig("def result(self) -> tuple[bytes, list[Attachment]]"),
           "The encoded value or exception, by `state`. Only once done.")
       .def(
           "watch", [](Call& self, std::shared_ptr<CompletionQueue> queue) { self.watch(std::move(queue)); },
           nb::arg("queue"), "Pushes the call to `queue` when it is done.")
       // For the worker.
+      .def("run_aside", &Call::run_aside, nb::arg("queue"),
+           "The worker goes on with other calls; who wants this one to end pushes it to `queue`.")
       .def("start", &Call::start, "pending to running; false: it was cancelled.")
       .def(
           "take_request",
@@ -58,19 +65,19 @@ void bind_call(nb::module_& module) {
             const Payload request = self.take_request();
             return payload_parts(request);
           },
-          nb::sig("def take_request(self) -> tuple[bytes, list[SharedTensor]]"), "Moves the encoded request out, once.")
+          nb::sig("def take_request(self) -> tuple[bytes, list[Attachment]]"), "Moves the encoded request out, once.")
       .def(
           "succeed",
-          [](Call& self, const nb::bytes& data, const Tensors& tensors) {
-            return self.succeed(make_payload(data, tensors));
+          [](Call& self, const nb::bytes& data, const Attachments& attachments) {
+            return self.succeed(make_payload(data, attachments));
           },
-          nb::arg("data"), nb::arg("tensors"))
+          nb::arg("data"), nb::arg("attachments"))
       .def(
           "fail",
-          [](Call& self, const nb::bytes& data, const Tensors& tensors) {
-            return self.fail(make_payload(data, tensors));
+          [](Call& self, const nb::bytes& data, const Attachments& attachments) {
+            return self.fail(make_payload(data, attachments));
           },
-          nb::arg("data"), nb::arg("tensors"));
+          nb::arg("data"), nb::arg("attachments"));
 }
 
 void bind_completion_queue(nb::module_& module) {

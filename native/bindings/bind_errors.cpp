@@ -29,6 +29,10 @@ void bind_errors(nb::module_& module) {
       raise("InterpreterStartError", error);
     } catch (const ClosedError& error) {
       raise("PoolClosedError", error);
+    } catch (const DeadlockError& error) {
+      raise("DeadlockError", error);
+    } catch (const FullError& error) {
+      raise("MailboxFullError", error);
     } catch (const Error& error) {
       raise("MultipyError", error);
     }

@@ -10,8 +10,8 @@ namespace multipy::bindings {
 
 namespace {
 
-std::shared_ptr<Pool> make_pool(const std::vector<std::string>& names, const nb::bytes& libpython,
-                                const nb::bytes& extension,
+std::shared_ptr<Pool> make_pool(const std::string& pool_name, const std::vector<std::string>& names,
+                                const nb::bytes& libpython, const nb::bytes& extension,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& settings,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& environment,
                                 const std::vector<std::string>& private_patterns,
@@ -29,7 +29,7 @@ std::shared_ptr<Pool> make_pool(const std::vector<std::string>& names, const nb:
     all.push_back(options);
     all.back().name = name;
   }
-  auto pool = std::make_shared<Pool>(all);
+  auto pool = std::make_shared<Pool>(all, pool_name);
   for (std::size_t i = 0; i < pool->size(); ++i) {
     for (const auto& [name, value] : environment) {
       pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), false);
@@ -60,9 +60,19 @@ nb::list images(Pool& pool, std::size_t index) {
 
 void bind_pool(nb::module_& module) {
   nb::class_<Pool>(module, "Pool", "Private interpreters and the queues that feed them.")
-      .def(nb::new_(&make_pool), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"), nb::arg("settings"),
-           nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"))
+      .def(nb::new_(&make_pool), nb::arg("name"), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"),
+           nb::arg("settings"), nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"))
       .def("__len__", &Pool::size)
+      .def_prop_ro("name", &Pool::name)
+      .def_prop_ro("closed", &Pool::closed, "Whether close() was called.")
+      .def_prop_ro(
+          "key", [](const Pool& self) { return reinterpret_cast<std::uintptr_t>(&self); },
+          "Identifies the pool while it is alive.")
+      .def_prop_ro("any_mailbox", &Pool::any_mailbox, "The one that all interpreters serve.")
+      .def("own_mailbox", &Pool::own_mailbox, nb::arg("interpreter"), "The one that only this interpreter serves.")
+      .def("place", &Pool::place, nb::arg("replicas"),
+           "The `replicas` interpreters with the fewest actors; they count as having one more.")
+      .def("count_actors", &Pool::count_actors, nb::arg("interpreter"), nb::arg("change"))
       .def("start", &Pool::start, nb::call_guard<nb::gil_scoped_release>(), "Boots all interpreters in parallel.")
       .def(
           "wait_started",
@@ -72,29 +82,15 @@ void bind_pool(nb::module_& module) {
           nb::arg("timeout") = nb::none(),
           "Waits until all are up; raises InterpreterStartError if one is not. False: timed out.")
       .def(
-          "open_mailbox",
-          [](Pool& self, std::vector<std::size_t> interpreters) {
-            return self.dispatcher().open_mailbox(std::move(interpreters));
-          },
-          nb::arg("interpreters"), "A queue that these interpreters serve, oldest call first.")
-      .def(
-          "close_mailbox",
-          [](Pool& self, Dispatcher::MailboxId mailbox) {
-            const auto calls = self.dispatcher().close_mailbox(mailbox);
-            for (const auto& call : calls) call->abandon({});
-            return calls.size();
-          },
-          nb::arg("mailbox"), "No more calls to it; fails those still queued and returns how many.")
-      .def(
           "post",
-          [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Tensors& tensors) {
+          [](Pool& self, Dispatcher::MailboxId mailbox, const nb::bytes& data, const Attachments& attachments) {
             // Who sends much should not wait for the notifier thread to get the GIL before memory comes back.
             returns()->drain();
-            auto call = std::make_shared<Call>(make_payload(data, tensors));
+            auto call = std::make_shared<Call>(make_payload(data, attachments));
             self.dispatcher().post(mailbox, call);
             return call;
           },
-          nb::arg("mailbox"), nb::arg("data"), nb::arg("tensors"),
+          nb::arg("mailbox"), nb::arg("data"), nb::arg("attachments"),
           "Queues a request. Raises PoolClosedError after close().")
       .def(
           "cancel_pending", [](Pool& self) { return self.dispatcher().cancel_pending().size(); },

@@ -1,8 +1,10 @@
-// SharedTensor: a tensor on its way between interpreters, in and out as DLPack capsules.
+// Attachments, and of these SharedTensor: a tensor on its way between interpreters, in and out as DLPack capsules.
 #include "bindings/bind.h"
 #include "bindings/worker.h"
 #include "exchange/dlpack.h"
 #include "exchange/tensor.h"
+#include "pool/actor.h"
+#include "task/call.h"
 
 namespace multipy::bindings {
 
@@ -52,8 +54,23 @@ nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
 
 }  // namespace
 
+nb::tuple payload_parts(const Payload& payload) {
+  nb::list attachments;
+  for (const auto& attachment : payload.attachments) {
+    if (auto tensor = std::dynamic_pointer_cast<SharedTensor>(attachment)) {
+      attachments.append(std::move(tensor));
+    } else if (auto call = std::dynamic_pointer_cast<Call>(attachment)) {
+      attachments.append(std::move(call));
+    } else {
+      attachments.append(std::dynamic_pointer_cast<Actor>(attachment));
+    }
+  }
+  return nb::make_tuple(nb::bytes(payload.data.data(), payload.data.size()), attachments);
+}
+
 void bind_tensor(nb::module_& module) {
-  nb::class_<SharedTensor>(
+  nb::class_<Attachment>(module, "Attachment", "What is handed over by reference: a tensor, a call or an actor.");
+  nb::class_<SharedTensor, Attachment>(
       module, "SharedTensor",
       "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
       "It may be received any number of times; the exporter's memory is released, in the exporter's\n"

@@ -12,7 +12,10 @@ Worker* this_worker = nullptr;  // written once, before Python starts in this im
 
 }  // namespace
 
-void set_worker(Worker* worker) noexcept { this_worker = worker; }
+void set_worker(Worker* worker) noexcept {
+  this_worker = worker;
+  worker->adopt_thread();
+}
 Worker* worker() noexcept { return this_worker; }
 
 const std::shared_ptr<ReturnQueue>& returns() {
@@ -31,7 +34,7 @@ void bind_worker(nb::module_& module) {
               Dispatcher::Delivery delivery;
               {
                 nb::gil_scoped_release released;
-                delivery = self.pool->dispatcher().take(self.index);
+                delivery = self.pool.dispatcher().take(self.index);
               }
               if (delivery.kind == Dispatcher::Delivery::closed) return nullptr;
               if (delivery.kind == Dispatcher::Delivery::call_ready) return delivery.call;
@@ -40,13 +43,32 @@ void bind_worker(nb::module_& module) {
           nb::sig("def take(self) -> Call | None"),
           "The next call to run; None: the pool is closed and nothing is left.")
       .def(
-          "begin", [](Worker& self, Call& call) { self.running.store(&call); }, nb::arg("call"),
-          "User code of `call` runs from here on: it may be interrupted.")
+          "begin",
+          [](Worker& self, Call& call) {
+            self.running_group.store(call.group().get());
+            self.running.store(&call);
+            return !call.interrupted();
+          },
+          nb::arg("call"),
+          "User code of `call` runs from here on: it may be interrupted. False: that has happened already.")
+      .def(
+          "take_more",
+          [](Worker& self, Dispatcher::MailboxId mailbox, double seconds) {
+            nb::gil_scoped_release released;
+            return self.pool.dispatcher().take_more(self.index, mailbox, deadline_after(seconds).value());
+          },
+          nb::arg("mailbox"), nb::arg("seconds"),
+          nb::sig("def take_more(self, mailbox: int, seconds: float) -> Call | None"),
+          "One more call of `mailbox`, waiting `seconds` for it at most; None: there is none.")
       .def(
           "end", [](Worker& self) { self.running.store(nullptr); }, "User code has returned.")
       .def(
-          "finished", [](Worker& self, bool ok) { self.pool->dispatcher().finished(self.index, ok); }, nb::arg("ok"),
-          "Ends the call taken last, for the figures.");
+          "finished", [](Worker& self, bool ok) { self.pool.dispatcher().finished(self.index, ok); }, nb::arg("ok"),
+          "Ends the call taken last, for the figures.")
+      .def(
+          "finished_aside", [](Worker& self, bool ok) { self.pool.dispatcher().finished_aside(self.index, ok); },
+          nb::arg("ok"), "Counts a call that ended aside, on whatever thread.")
+      .def_prop_ro("pool", [](Worker& self) { return self.pool.shared_from_this(); });
 
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,

@@ -14,5 +14,6 @@ NB_MODULE(_native, module) {
   multipy::bindings::bind_call(module);
   multipy::bindings::bind_completion_queue(module);
   multipy::bindings::bind_pool(module);
+  multipy::bindings::bind_actor(module);
   multipy::bindings::bind_worker(module);
 }

@@ -125,10 +125,12 @@ SharedTensor::~SharedTensor() {
   }
 }
 
-DLManagedTensor* SharedTensor::view() { return make_view<DLManagedTensor>(shared_from_this(), flags_); }
+DLManagedTensor* SharedTensor::view() {
+  return make_view<DLManagedTensor>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_);
+}
 
 DLManagedTensorVersioned* SharedTensor::view_versioned() {
-  return make_view<DLManagedTensorVersioned>(shared_from_this(), flags_);
+  return make_view<DLManagedTensorVersioned>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_);
 }
 
 }  // namespace multipy

@@ -27,7 +27,7 @@
 
 namespace multipy {
 
-class MULTIPY_API SharedTensor final : public Attachment, public std::enable_shared_from_this<SharedTensor> {
+class MULTIPY_API SharedTensor final : public Attachment {
   struct Exported;
 
  public:

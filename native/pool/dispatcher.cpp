@@ -1,6 +1,7 @@
 #include "pool/dispatcher.h"
 
 #include <algorithm>
+#include <climits>
 #include <iterator>
 #include <string>
 #include <utility>
@@ -13,9 +14,8 @@ namespace multipy {
 
 namespace {
 
-/// Only the worker writes its figures, so that adding needs no locked instruction.
 void add(std::atomic<std::uint64_t>& figure, std::uint64_t amount) noexcept {
-  figure.store(figure.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  figure.fetch_add(amount, std::memory_order_relaxed);
 }
 
 // What Seat::asleep may be, beside 0.
@@ -27,8 +27,8 @@ bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != Call
 
 }  // namespace
 
-Dispatcher::Dispatcher(std::size_t interpreters)
-    : count_(interpreters), seats_(std::make_unique<Seat[]>(interpreters)) {}
+Dispatcher::Dispatcher(std::size_t interpreters, Servers runners)
+    : count_(interpreters), seats_(std::make_unique<Seat[]>(interpreters)), runners_(std::move(runners)) {}
 
 Dispatcher::~Dispatcher() = default;
 
@@ -39,7 +39,7 @@ Dispatcher::Seat& Dispatcher::seat_at(std::size_t interpreter) const {
   return seats_[interpreter];
 }
 
-Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpreters) {
+Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit) {
   std::sort(interpreters.begin(), interpreters.end());
   interpreters.erase(std::unique(interpreters.begin(), interpreters.end()), interpreters.end());
   if (interpreters.empty()) throw Error("a mailbox needs an interpreter to serve it");
@@ -47,22 +47,31 @@ Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpre
 
   const std::lock_guard lock(mutex_);
   if (closed_) throw ClosedError("the pool is closed");
-  const auto live = static_cast<std::size_t>(std::count_if(
-      interpreters.begin(), interpreters.end(), [this](std::size_t server) { return !seats_[server].retired; }));
-  if (live == 0) throw ClosedError("the interpreters to serve the mailbox have ended");
-  const auto [entry, created] = lanes_.try_emplace(std::move(interpreters));
-  Lane& lane = entry->second;
-  if (created) {
-    lane.servers = &entry->first;
-    lane.live = live;
-    for (const std::size_t server : entry->first) {
-      if (!seats_[server].retired) seats_[server].lanes.push_back(&lane);
-    }
-  }
+  const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
+  if (std::all_of(interpreters.begin(), interpreters.end(), has_retired))
+    throw ClosedError("the interpreters to serve the mailbox have ended");
+  Lane& lane = lane_of(std::move(interpreters));
   ++lane.mailboxes;
   const MailboxId id = next_mailbox_++;
-  mailboxes_.emplace(id, Mailbox{&lane, id});
+  mailboxes_.emplace(id, Mailbox{&lane, id, limit});
   return id;
+}
+
+Dispatcher::Lane& Dispatcher::lane_of(Interpreters interpreters) {
+  const auto [entry, created] = lanes_.try_emplace(std::move(interpreters));
+  Lane& lane = entry->second;
+  if (!created) return lane;
+  lane.servers = &entry->first;
+  lane.live = 0;
+  Servers runners;
+  for (const std::size_t server : entry->first) {
+    if (!runners_.empty()) runners.push_back(runners_[server]);
+    if (seats_[server].retired) continue;
+    ++lane.live;
+    seats_[server].lanes.push_back(&lane);
+  }
+  if (!runners.empty()) lane.runners = std::make_shared<const Servers>(std::move(runners));
+  return lane;
 }
 
 Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
@@ -80,11 +89,79 @@ Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
                      [](Queued& queued) { return std::move(queued.call); });
       lane.calls.erase(lane.calls.begin(), others);
     }
-    mailboxes_.erase(found);
-    if (--lane.mailboxes == 0) drop_lane(lane);
+    drop_mailbox(box);
   }
   std::erase_if(calls, has_ended);
   return calls;
+}
+
+void Dispatcher::close_mailbox_when_empty(MailboxId mailbox) {
+  const std::lock_guard lock(mutex_);
+  const auto found = mailboxes_.find(mailbox);
+  if (found == mailboxes_.end()) return;
+  found->second.closing = true;
+  if (found->second.queued == 0) drop_mailbox(found->second);
+}
+
+bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls) {
+  std::vector<Seat*> roused;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = mailboxes_.find(mailbox);
+    if (found == mailboxes_.end()) return true;
+    Mailbox& box = found->second;
+    Lane& before = *box.lane;
+    Interpreters rest = *before.servers;
+    if (std::erase(rest, interpreter) == 0) return false;
+    std::vector<Queued> moved;
+    const auto others = std::stable_partition(before.calls.begin(), before.calls.end(),
+                                              [&box](const Queued& queued) { return queued.mailbox == &box; });
+    std::move(before.calls.begin(), others, std::back_inserter(moved));
+    before.calls.erase(before.calls.begin(), others);
+    const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
+    if (std::all_of(rest.begin(), rest.end(), has_retired)) {
+      for (Queued& queued : moved) calls.push_back(std::move(queued.call));
+      drop_mailbox(box);
+      return true;
+    }
+    Lane& after = lane_of(std::move(rest));
+    ++after.mailboxes;
+    box.lane = &after;
+    const auto middle = static_cast<std::ptrdiff_t>(after.calls.size());
+    std::move(moved.begin(), moved.end(), std::back_inserter(after.calls));
+    std::inplace_merge(after.calls.begin(), after.calls.begin() + middle, after.calls.end(),
+                       [](const Queued& left, const Queued& right) { return left.ticket < right.ticket; });
+    if (--before.mailboxes == 0) drop_lane(before);
+    while (Seat* seat = summon(after)) roused.push_back(seat);
+  }
+  std::for_each(roused.begin(), roused.end(), notify);
+  return false;
+}
+
+void Dispatcher::drop_mailbox(Mailbox& mailbox) {
+  Lane& lane = *mailbox.lane;
+  if (mailbox.signals) {
+    // Whoever waits finds it gone.
+    for (auto* word : {&mailbox.signals->room, &mailbox.signals->arrivals}) {
+      word->fetch_add(1, std::memory_order_relaxed);
+      futex_wake(*word, INT_MAX);
+    }
+  }
+  mailboxes_.erase(mailbox.id);
+  if (--lane.mailboxes == 0) drop_lane(lane);
+}
+
+void Dispatcher::drop_mailboxes(const std::vector<Mailbox*>& mailboxes) {
+  for (Mailbox* mailbox : mailboxes) drop_mailbox(*mailbox);
+}
+
+bool Dispatcher::taken_from(Mailbox& mailbox) {
+  --mailbox.queued;
+  if (mailbox.signals && mailbox.limit > 0) {
+    mailbox.signals->room.fetch_add(1, std::memory_order_relaxed);
+    futex_wake(mailbox.signals->room, 1);
+  }
+  return mailbox.closing && mailbox.queued == 0;
 }
 
 void Dispatcher::drop_lane(Lane& lane) {
@@ -103,15 +180,41 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
     const auto found = mailboxes_.find(mailbox);
     if (found == mailboxes_.end()) throw ClosedError("the mailbox is closed");
     Mailbox& box = found->second;
+    if (box.closing) throw ClosedError("the mailbox is closed");
     if (box.lane->live == 0) throw ClosedError("the interpreters that served the mailbox have ended");
+    if (box.limit > 0 && box.queued >= box.limit)
+      throw FullError("there are " + std::to_string(box.queued) + " calls waiting already");
     Call& posted = *call;
+    posted.set_mailbox(mailbox, box.lane->runners);
     box.lane->calls.push_back({next_ticket_++, &box, std::move(call)});
     ++box.queued;
     int cpu = kNoCpu;
     seat = summon(*box.lane, &cpu);
     posted.expect_on(cpu);
+    if (box.signals && box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
+      box.signals->arrivals.fetch_add(1, std::memory_order_relaxed);
+      futex_wake(box.signals->arrivals, 1);
+    }
   }
   notify(seat);
+}
+
+WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline) {
+  std::shared_ptr<Signals> signals;
+  std::shared_ptr<const Servers> servers;
+  std::uint32_t before;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = mailboxes_.find(mailbox);
+    if (found == mailboxes_.end() || found->second.queued < found->second.limit) return WaitResult::woken;
+    if (!found->second.signals) found->second.signals = std::make_shared<Signals>();
+    signals = found->second.signals;
+    servers = found->second.lane->runners;
+    before = signals->room.load(std::memory_order_relaxed);
+  }
+  Wait waiting(nullptr, std::move(servers), deadline.has_value());
+  if (waiting.disturbed()) return WaitResult::interrupted;
+  return futex_wait(signals->room, before, deadline);
 }
 
 Dispatcher::Seat* Dispatcher::summon(Lane& lane, int* cpu) {
@@ -140,7 +243,7 @@ void Dispatcher::notify(Seat* seat) noexcept {
   if (seat != nullptr) futex_wake(seat->asleep, 1);
 }
 
-Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, Calls& ended) {
+Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, Calls& ended, std::vector<Mailbox*>& emptied) {
   while (true) {
     Lane* oldest = nullptr;
     for (Lane* lane : seat.lanes) {
@@ -148,17 +251,15 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, Calls& ended)
       if (oldest == nullptr || lane->calls.front().ticket < oldest->calls.front().ticket) oldest = lane;
     }
     if (oldest == nullptr) return nullptr;
-    Queued& front = oldest->calls.front();
-    --front.mailbox->queued;
-    const bool runnable = !has_ended(front.call);
-    if (runnable) {
+    Queued front = std::move(oldest->calls.front());
+    oldest->calls.pop_front();
+    if (taken_from(*front.mailbox)) emptied.push_back(front.mailbox);
+    if (!has_ended(front.call)) {
       delivery = {Delivery::call_ready, front.mailbox->id, std::move(front.call)};
       ++seat.taken;
-    } else {
-      ended.push_back(std::move(front.call));
+      return oldest;
     }
-    oldest->calls.pop_front();
-    if (runnable) return oldest;
+    ended.push_back(std::move(front.call));
   }
 }
 
@@ -166,6 +267,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   Seat& seat = seat_at(interpreter);
   Delivery delivery;
   Calls ended;
+  std::vector<Mailbox*> emptied;
   std::unique_lock lock(mutex_);
   while (true) {
     Lane* const claim = std::exchange(seat.claim, nullptr);
@@ -173,8 +275,9 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     Lane* from = nullptr;
     if (std::exchange(seat.woken, false)) {
       delivery.kind = Delivery::woken;
-    } else if ((from = pick(seat, delivery, ended)) == nullptr) {
+    } else if ((from = pick(seat, delivery, ended, emptied)) == nullptr) {
       if (!closed_ && !seat.retired) {
+        drop_mailboxes(std::exchange(emptied, {}));
         seat.idle = true;
         ++idle_;
         seat.cpu = ::sched_getcpu();
@@ -192,10 +295,11 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
       delivery.kind = Delivery::closed;
     }
     Seat* const next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
+    drop_mailboxes(emptied);
     lock.unlock();
     notify(next);
     if (delivery.call) {
-      delivery.call->set_worker(static_cast<std::int64_t>(interpreter));
+      delivery.call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
       seat.started = Clock::now();
     }
     return delivery;
@@ -208,6 +312,48 @@ void Dispatcher::finished(std::size_t interpreter, bool ok) noexcept {
   add(seat.busy_ns, static_cast<std::uint64_t>(busy));
   add(seat.done, 1);
   if (!ok) add(seat.failed, 1);
+}
+
+void Dispatcher::finished_aside(std::size_t interpreter, bool ok) noexcept {
+  add(seats_[interpreter].done, 1);
+  if (!ok) add(seats_[interpreter].failed, 1);
+}
+
+std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline) {
+  Calls ended;
+  std::shared_ptr<Signals> signals;
+  std::shared_ptr<Call> call;
+  while (true) {
+    std::uint32_t before = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = mailboxes_.find(mailbox);
+      if (found == mailboxes_.end()) break;
+      Mailbox& box = found->second;
+      if (!box.signals) box.signals = std::make_shared<Signals>();
+      if (!signals) {
+        signals = box.signals;
+        signals->gatherers.fetch_add(1, std::memory_order_relaxed);
+      }
+      before = signals->arrivals.load(std::memory_order_relaxed);
+      auto& calls = box.lane->calls;
+      bool emptied = false;
+      while (box.queued > 0 && !call) {
+        const auto next =
+            std::find_if(calls.begin(), calls.end(), [&box](const Queued& queued) { return queued.mailbox == &box; });
+        (has_ended(next->call) ? ended.emplace_back() : call) = std::move(next->call);
+        calls.erase(next);
+        emptied = taken_from(box);
+      }
+      if (emptied) drop_mailbox(box);
+      if (call || closed_ || emptied) break;
+    }
+    if (Clock::now() >= deadline) break;
+    futex_wait(signals->arrivals, before, deadline);
+  }
+  if (signals) signals->gatherers.fetch_sub(1, std::memory_order_relaxed);
+  if (call) call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
+  return call;
 }
 
 void Dispatcher::wake(std::size_t interpreter) {
@@ -235,13 +381,15 @@ Dispatcher::Calls Dispatcher::cancel_pending() {
   Calls calls;
   {
     const std::lock_guard lock(mutex_);
+    std::vector<Mailbox*> emptied;
     for (auto& [servers, lane] : lanes_) {
       for (Queued& queued : lane.calls) {
-        --queued.mailbox->queued;
+        if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
       lane.calls.clear();
     }
+    drop_mailboxes(emptied);
   }
   std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return !call->cancel(); });
   return calls;
@@ -255,10 +403,11 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
   {
     const std::lock_guard lock(mutex_);
     seat.retired = true;
+    std::vector<Mailbox*> emptied;
     for (Lane* lane : std::exchange(seat.lanes, {})) {
       if (--lane->live > 0) continue;
       for (Queued& queued : lane->calls) {
-        --queued.mailbox->queued;
+        if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
       lane->calls.clear();
@@ -267,6 +416,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
       --claim->claims;
       next = summon(*claim);
     }
+    drop_mailboxes(emptied);
     roused = rouse(seat);
   }
   notify(next);
@@ -279,6 +429,12 @@ std::size_t Dispatcher::queued(MailboxId mailbox) const {
   const std::lock_guard lock(mutex_);
   const auto found = mailboxes_.find(mailbox);
   return found == mailboxes_.end() ? 0 : found->second.queued;
+}
+
+std::vector<std::size_t> Dispatcher::servers(MailboxId mailbox) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = mailboxes_.find(mailbox);
+  return found == mailboxes_.end() ? Interpreters() : *found->second.lane->servers;
 }
 
 std::size_t Dispatcher::idle() const {

@@ -15,6 +15,9 @@
 //   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
 //     back, and the lane summons another.
 //
+// A mailbox may have a limit: a post beyond it is refused, and the poster may wait for room. A worker that gathers
+// calls takes further ones of one mailbox, past those of others, and may wait for them a little.
+//
 // Threads and locks: take(i) and finished(i, …) on interpreter i's worker thread; all else from any thread. One
 // mutex guards mailboxes, lanes and seats. While it is held nothing is called out to, no call is cancelled, and
 // no reference to a call is dropped (that may run a tensor's release, which may come back as wake()). The
@@ -64,7 +67,8 @@ class MULTIPY_API Dispatcher {
     std::uint64_t busy_ns = 0;        // between take() and finished()
   };
 
-  explicit Dispatcher(std::size_t interpreters);
+  /// `runners` are the interpreters' workers, if they can wait for calls themselves.
+  explicit Dispatcher(std::size_t interpreters, Servers runners = {});
   ~Dispatcher();
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
@@ -74,13 +78,24 @@ class MULTIPY_API Dispatcher {
   // For callers.
   /// A FIFO served by `interpreters`. Throws Error if there are none or one does not exist, ClosedError after
   /// close() or if all of them have retired.
-  MailboxId open_mailbox(std::vector<std::size_t> interpreters);
+  /// At most `limit` calls wait in it, 0: any number.
+  MailboxId open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit = 0);
   /// No more posts to it; returns the calls still queued, pending, for the caller to abandon or cancel.
   Calls close_mailbox(MailboxId mailbox);
-  /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it.
+  /// No more posts to it; what is queued is still delivered, and then it is gone.
+  void close_mailbox_when_empty(MailboxId mailbox);
+  /// `interpreter` no longer serves it; true if nobody does, and then posts to it throw. What nobody can take any
+  /// more is moved to `calls`, pending.
+  bool leave(MailboxId mailbox, std::size_t interpreter, Calls& calls);
+  /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
+  /// it has reached its limit.
   void post(MailboxId mailbox, std::shared_ptr<Call> call);
+  /// Sleeps until there is room in `mailbox` or it is closed. Throws DeadlockError if there never could be.
+  WaitResult wait_for_room(MailboxId mailbox, Deadline deadline);
   /// Calls waiting in `mailbox`; 0 if there is no such mailbox.
   std::size_t queued(MailboxId mailbox) const;
+  /// The interpreters that serve it.
+  std::vector<std::size_t> servers(MailboxId mailbox) const;
   /// Interpreters that sleep in take(), with nothing on its way to them.
   std::size_t idle() const;
   Statistics statistics(std::size_t interpreter) const;
@@ -88,8 +103,13 @@ class MULTIPY_API Dispatcher {
   // For interpreter `interpreter`'s worker thread.
   /// Sleeps until there is something to do. Housekeeping goes first, then the oldest call.
   Delivery take(std::size_t interpreter);
+  /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. For the figures
+  /// it is part of the call that take() delivered.
+  std::shared_ptr<Call> take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline);
   /// Ends the call that take() delivered last, for the figures.
   void finished(std::size_t interpreter, bool ok) noexcept;
+  /// Counts a call that ended aside, while the worker did other things; any thread.
+  void finished_aside(std::size_t interpreter, bool ok) noexcept;
 
   // For the pool.
   /// Makes one take(), the one under way or the next, return `woken`.
@@ -103,14 +123,22 @@ class MULTIPY_API Dispatcher {
   Calls retire(std::size_t interpreter);
 
  private:
-  using Servers = std::vector<std::size_t>;
+  using Interpreters = std::vector<std::size_t>;
   struct Lane;
+  struct Signals {
+    std::atomic<std::uint32_t> room = 0;      // a call was taken
+    std::atomic<std::uint32_t> arrivals = 0;  // a call was posted
+    std::atomic<std::uint32_t> gatherers = 0;
+  };
 
   // All guarded by mutex_, except where a member says otherwise.
   struct Mailbox {
     Lane* lane;
     MailboxId id;
+    std::size_t limit = 0;
     std::size_t queued = 0;
+    bool closing = false;
+    std::shared_ptr<Signals> signals{};  // once somebody has needed them
   };
 
   struct Queued {
@@ -120,8 +148,9 @@ class MULTIPY_API Dispatcher {
   };
 
   struct Lane {
-    const Servers* servers;  // the key under which lanes_ holds this lane
-    std::size_t live;        // servers that have not retired
+    const Interpreters* servers;             // the key under which lanes_ holds this lane
+    std::shared_ptr<const Servers> runners;  // the same
+    std::size_t live;                        // servers that have not retired
     std::size_t mailboxes = 0;
     std::size_t claims = 0;
     std::deque<Queued> calls;
@@ -151,18 +180,24 @@ class MULTIPY_API Dispatcher {
   Seat* summon(Lane& lane, int* cpu = nullptr);
   Seat* rouse(Seat& seat);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
-  /// Those that have ended are moved to `ended`.
-  static Lane* pick(Seat& seat, Delivery& delivery, Calls& ended);
+  /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`.
+  static Lane* pick(Seat& seat, Delivery& delivery, Calls& ended, std::vector<Mailbox*>& emptied);
+  Lane& lane_of(Interpreters interpreters);
   void drop_lane(Lane& lane);
+  void drop_mailbox(Mailbox& mailbox);
+  /// A call has left `mailbox`; true if it is to be dropped now, which may take its lane along.
+  static bool taken_from(Mailbox& mailbox);
+  void drop_mailboxes(const std::vector<Mailbox*>& mailboxes);
 
   static void notify(Seat* seat) noexcept;
 
   const std::size_t count_;
   const std::unique_ptr<Seat[]> seats_;
+  const Servers runners_;
 
   mutable std::mutex mutex_;
   std::unordered_map<MailboxId, Mailbox> mailboxes_;
-  std::map<Servers, Lane> lanes_;
+  std::map<Interpreters, Lane> lanes_;
   std::size_t idle_ = 0;  // seats that are idle
   std::uint64_t next_ticket_ = 0;
   MailboxId next_mailbox_ = 1;

@@ -1,20 +1,76 @@
 #include "pool/pool.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "base/error.h"
+#include "task/call.h"
 
 namespace multipy {
 
-Pool::Pool(const std::vector<InterpreterOptions>& interpreters) : dispatcher_(interpreters.size()) {
-  for (std::size_t i = 0; i < interpreters.size(); ++i) {
-    workers_.push_back(std::make_unique<Worker>());
-    workers_.back()->pool = this;
-    workers_.back()->index = i;
-    workers_.back()->returns = std::make_shared<ReturnQueue>();
-    interpreters_.push_back(std::make_shared<Interpreter>(interpreters[i]));
-  }
+namespace {
+
+std::vector<std::unique_ptr<Worker>> make_workers(Pool& pool, const std::vector<InterpreterOptions>& interpreters) {
+  std::vector<std::unique_ptr<Worker>> workers;
+  for (const auto& options : interpreters)
+    workers.push_back(std::make_unique<Worker>(pool, workers.size(), options.name));
+  return workers;
 }
 
-Pool::~Pool() = default;
+Servers ids_of(const std::vector<std::unique_ptr<Worker>>& workers) {
+  Servers ids;
+  for (const auto& worker : workers) ids.push_back(worker->id());
+  return ids;
+}
+
+}  // namespace
+
+Worker::Worker(Pool& owner, std::size_t number, std::string name)
+    : Runner(std::move(name)), pool(owner), index(number), returns(std::make_shared<ReturnQueue>()) {}
+
+Worker::~Worker() = default;
+
+bool Worker::interrupt_running(const Call* call, const CallGroup* group) {
+  Call* const current = running.load();
+  if (current == nullptr || (current != call && (group == nullptr || running_group.load() != group))) return false;
+  pool.interpreter(index).interrupt(current);
+  return true;
+}
+
+Pool::Pool(const std::vector<InterpreterOptions>& interpreters, std::string name)
+    : name_(std::move(name)),
+      workers_(make_workers(*this, interpreters)),
+      dispatcher_(interpreters.size(), ids_of(workers_)),
+      actor_counts_(interpreters.size()) {
+  std::vector<std::size_t> all;
+  for (std::size_t i = 0; i < interpreters.size(); ++i) {
+    all.push_back(i);
+    own_mailboxes_.push_back(dispatcher_.open_mailbox({i}));
+    interpreters_.push_back(std::make_shared<Interpreter>(interpreters[i]));
+  }
+  any_mailbox_ = dispatcher_.open_mailbox(std::move(all));
+}
+
+Pool::~Pool() {
+  for (const auto& worker : workers_) worker->leave();
+}
+
+std::vector<std::size_t> Pool::place(std::size_t replicas) {
+  const std::lock_guard lock(placing_mutex_);
+  std::vector<std::size_t> order(size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [this](std::size_t left, std::size_t right) { return actor_counts_[left] < actor_counts_[right]; });
+  order.resize(std::min(replicas, order.size()));
+  std::sort(order.begin(), order.end());
+  for (const std::size_t chosen : order) ++actor_counts_[chosen];
+  return order;
+}
+
+void Pool::count_actors(std::size_t interpreter, int change) {
+  const std::lock_guard lock(placing_mutex_);
+  actor_counts_.at(interpreter) += change;
+}
 
 void Pool::start() {
   for (std::size_t i = 0; i < interpreters_.size(); ++i) {
@@ -48,12 +104,15 @@ WaitResult Pool::wait_started(Deadline deadline) {
 }
 
 void Pool::interrupt_running() {
-  for (std::size_t i = 0; i < interpreters_.size(); ++i) {
-    if (void* call = workers_[i]->running.load()) interpreters_[i]->interrupt(call);
+  for (const auto& worker : workers_) {
+    if (const Call* call = worker->running.load()) Runner::interrupt(worker->id(), call, nullptr);
   }
 }
 
-void Pool::close() { dispatcher_.close(); }
+void Pool::close() {
+  closed_.store(true, std::memory_order_release);
+  dispatcher_.close();
+}
 
 WaitResult Pool::join(Deadline deadline) {
   for (const auto& interpreter : interpreters_) {

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -17,23 +18,32 @@
 #include "exchange/return_queue.h"
 #include "interpreter/interpreter.h"
 #include "pool/dispatcher.h"
+#include "task/runner.h"
 
 namespace multipy {
 
 class Pool;
 
 /// What an interpreter's own code knows of its place; handed to its extension module as an opaque pointer.
-struct Worker {
-  Pool* pool = nullptr;
-  std::size_t index = 0;
-  std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
-  std::atomic<void*> running = nullptr;  // the call whose user code runs now
+struct MULTIPY_API Worker final : Runner {
+  Worker(Pool& pool, std::size_t index, std::string name);
+  ~Worker() override;
+
+  Pool& pool;
+  const std::size_t index;
+  const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
+  // The call whose user code runs now, and its group; only compared, as both may end at any time.
+  std::atomic<Call*> running = nullptr;
+  std::atomic<const CallGroup*> running_group = nullptr;
+
+ protected:
+  bool interrupt_running(const Call* call, const CallGroup* group) override;
 };
 
 class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
  public:
   /// One interpreter per entry of `interpreters`.
-  explicit Pool(const std::vector<InterpreterOptions>& interpreters);
+  explicit Pool(const std::vector<InterpreterOptions>& interpreters, std::string name = {});
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
@@ -41,6 +51,16 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   std::size_t size() const noexcept { return interpreters_.size(); }
   Dispatcher& dispatcher() noexcept { return dispatcher_; }
   Interpreter& interpreter(std::size_t index) const { return *interpreters_.at(index); }
+  const Worker& worker(std::size_t index) const { return *workers_.at(index); }
+  const std::string& name() const noexcept { return name_; }
+  /// The mailbox that all interpreters serve, and the one that only `index` does.
+  Dispatcher::MailboxId any_mailbox() const noexcept { return any_mailbox_; }
+  Dispatcher::MailboxId own_mailbox(std::size_t index) const { return own_mailboxes_.at(index); }
+  /// The `replicas` interpreters with the fewest actors; they count as having one more.
+  std::vector<std::size_t> place(std::size_t replicas);
+  /// `interpreter` counts as having `change` more actors.
+  void count_actors(std::size_t interpreter, int change);
+  bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
 
   /// Boots all interpreters in parallel.
   void start();
@@ -56,9 +76,15 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
  private:
   void ended(std::size_t index);
 
-  Dispatcher dispatcher_;
+  const std::string name_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  Dispatcher dispatcher_;
+  Dispatcher::MailboxId any_mailbox_ = 0;
+  std::vector<Dispatcher::MailboxId> own_mailboxes_;
   std::vector<std::shared_ptr<Interpreter>> interpreters_;
+  std::mutex placing_mutex_;
+  std::vector<int> actor_counts_;  // guarded by placing_mutex_
+  std::atomic<bool> closed_ = false;
 };
 
 }  // namespace multipy

@@ -14,6 +14,7 @@ constexpr std::uint32_t state_mask = 0b111;
 constexpr std::uint32_t claimed = 1u << 3;
 constexpr std::uint32_t awaited = 1u << 4;
 constexpr std::uint32_t watched = 1u << 5;
+constexpr std::uint32_t turned = 1u << 6;
 
 constexpr CallState state_of(std::uint32_t word) { return static_cast<CallState>(word & state_mask); }
 constexpr std::uint32_t bits_of(CallState state) { return static_cast<std::uint32_t>(state); }
@@ -23,7 +24,8 @@ constexpr bool is_free(std::uint32_t word) { return state_of(word) == CallState:
 
 }  // namespace
 
-Call::Call(Payload request) : word_(bits_of(CallState::pending)), request_(std::move(request)) {}
+Call::Call(Payload request, std::shared_ptr<CallGroup> group)
+    : word_(bits_of(CallState::pending)), group_(std::move(group)), request_(std::move(request)) {}
 
 Call::~Call() = default;
 
@@ -89,7 +91,46 @@ bool Call::claim(CallState lowest, CallState& before) noexcept {
   return false;
 }
 
-void Call::publish(CallState outcome) { announce(word_.exchange(bits_of(outcome), std::memory_order_acq_rel)); }
+void Call::publish(CallState outcome) {
+  if (group_) {
+    group_->done.fetch_add(1, std::memory_order_relaxed);
+    if (outcome == CallState::failed) group_->failed.fetch_add(1, std::memory_order_relaxed);
+  }
+  announce(word_.exchange(bits_of(outcome), std::memory_order_acq_rel));
+}
+
+void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
+  {
+    const std::lock_guard lock(watch_mutex_);
+    interrupts_ = queue;
+  }
+  runs_aside_.store(true, std::memory_order_release);
+  if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+}
+
+void Call::interrupt() {
+  interrupted_.store(true, std::memory_order_release);
+  if (runs_aside()) {
+    std::shared_ptr<CompletionQueue> queue;
+    {
+      const std::lock_guard lock(watch_mutex_);
+      queue = interrupts_;
+    }
+    queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  } else if (const RunnerId id = runner()) {
+    Runner::interrupt(id, this, nullptr);
+  }
+}
+
+void Call::expire() {
+  expired_.store(true, std::memory_order_release);
+  if (abandon({})) interrupt();
+}
+
+void Call::disturb_waiters() noexcept {
+  word_.fetch_xor(turned, std::memory_order_acq_rel);
+  futex_wake(word_, INT_MAX);
+}
 
 void Call::announce(std::uint32_t word) {
   if (word & awaited) futex_wake(word_, INT_MAX);
@@ -99,7 +140,7 @@ void Call::announce(std::uint32_t word) {
     const std::lock_guard lock(watch_mutex_);
     queues.swap(watchers_);
   }
-  for (const auto& queue : queues) queue->push(shared_from_this());
+  for (const auto& queue : queues) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
 WaitResult Call::wait(Deadline deadline) {
@@ -108,7 +149,10 @@ WaitResult Call::wait(Deadline deadline) {
     spin_until(expected_cpu_.load(std::memory_order_relaxed),
                [&] { return is_final(word = word_.load(std::memory_order_acquire)); });
   }
+  if (is_final(word)) return WaitResult::woken;
+  Wait waiting(this, servers_, deadline.has_value());
   while (!is_final(word)) {
+    if (waiting.disturbed()) return WaitResult::interrupted;
     if (!(word & awaited)) {
       if (!word_.compare_exchange_weak(word, word | awaited, std::memory_order_acquire)) continue;
       word |= awaited;
@@ -135,7 +179,7 @@ void Call::watch(std::shared_ptr<CompletionQueue> queue) {
     }
     watchers_.pop_back();
   }
-  queue->push(shared_from_this());
+  queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
 }  // namespace multipy

@@ -10,15 +10,18 @@
 //        ├──────cancel──▶ cancelled     └──abandon──▶ failed
 //        └─────abandon──▶ failed
 //
+// expire() is abandon() with an interrupt of the code that runs, and remembers that it was time that ended the call.
+//
 // Beside the state the word has three flags: `claimed` (a finisher won and is storing its outcome; everybody
 // else has lost already), `awaited` (somebody may sleep: finishing must wake) and `watched` (there are
-// completion queues to tell). Without the last two, finishing costs no system call and takes no lock.
+// completion queues to tell). Without the last two, finishing costs no system call and takes no lock. A fourth one has
+// no meaning: disturb_waiters() turns it over, so that nobody falls asleep on the word as it was.
 //
 // Threads: every member may be called from any thread and needs no GIL, except that
 //   - request() belongs to the creator until the call is posted, and take_request() to the worker whose
 //     start() returned true;
 //   - whoever calls a member holds a reference: the word is touched after the outcome is visible.
-// The mutex guards `watchers_` alone and is never held while a queue is called.
+// The mutex guards `watchers_` and `interrupts_` and is never held while a queue is called.
 //
 // Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
 // outcome is stored before the state that announces it; each watch() reports exactly once. A request's
@@ -29,11 +32,13 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "base/export.h"
 #include "base/futex.h"
 #include "task/payload.h"
+#include "task/runner.h"
 
 namespace multipy {
 
@@ -41,12 +46,20 @@ class CompletionQueue;
 
 enum class CallState : std::uint32_t { pending, running, succeeded, failed, cancelled };
 
-class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
+/// What all calls of one actor share: how they are called in messages, and how many have ended.
+struct CallGroup {
+  explicit CallGroup(std::string name) : label(std::move(name)) {}
+  const std::string label;
+  std::atomic<std::uint64_t> done = 0;
+  std::atomic<std::uint64_t> failed = 0;
+};
+
+class MULTIPY_API Call : public Attachment {
  public:
   static constexpr std::int64_t no_worker = -1;
 
-  explicit Call(Payload request);
-  ~Call();
+  explicit Call(Payload request, std::shared_ptr<CallGroup> group = nullptr);
+  ~Call() override;
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
@@ -62,15 +75,27 @@ class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
   bool succeed(Payload result);
   /// running → failed; `error` is the encoded exception. False if the call was abandoned meanwhile.
   bool fail(Payload error);
+  /// It goes on beside other calls of its runner, which therefore may wait for it; interrupts go to `queue`.
+  void run_aside(std::shared_ptr<CompletionQueue> queue);
+  bool runs_aside() const noexcept { return runs_aside_.load(std::memory_order_acquire); }
+  /// Somebody wants the code that runs to end.
+  bool interrupted() const noexcept { return interrupted_.load(std::memory_order_acquire); }
 
   // For the caller.
   /// pending → cancelled; false if the call runs or has ended.
   bool cancel();
+  /// Asks the code that runs to end; nothing if none does.
+  void interrupt();
+  /// Ends a call that takes too long: pending or running → failed, without an error, and interrupted.
+  void expire();
+  /// Whether it was expire() that ended it.
+  bool expired() const noexcept { return expired_.load(std::memory_order_acquire); }
   CallState state() const noexcept;
   /// Whether the state is final.
   bool done() const noexcept { return state() >= CallState::succeeded; }
   /// Sleeps until the call is done (`woken`), `deadline` passes, or a signal handler ran on this thread
-  /// (`interrupted`; it is for the caller to look at its signals and wait again).
+  /// or this thread's runner was interrupted (`interrupted`; it is for the caller to look at its signals and wait
+  /// again). Throws DeadlockError if this thread's runner would wait for ever.
   WaitResult wait(Deadline deadline = std::nullopt);
   /// The value or the encoded exception, by state(); empty if cancelled. Valid once done().
   const Payload& result() const noexcept { return result_; }
@@ -84,7 +109,23 @@ class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
   std::int64_t worker() const noexcept { return worker_.load(std::memory_order_relaxed); }
   /// The CPU on which an idle worker is about to take the call; -1: none is. A hint for wait().
   void expect_on(int cpu) noexcept { expected_cpu_.store(cpu, std::memory_order_relaxed); }
-  void set_worker(std::int64_t interpreter) noexcept { worker_.store(interpreter, std::memory_order_relaxed); }
+  void set_worker(std::int64_t interpreter, RunnerId runner) noexcept {
+    worker_.store(interpreter, std::memory_order_relaxed);
+    runner_.store(runner, std::memory_order_release);
+  }
+  /// Who took it; 0: nobody yet.
+  RunnerId runner() const noexcept { return runner_.load(std::memory_order_acquire); }
+  /// Where it was posted, and who may take it there. Before anybody else knows of the call.
+  void set_mailbox(std::uint64_t mailbox, std::shared_ptr<const Servers> servers) {
+    mailbox_ = mailbox;
+    servers_ = std::move(servers);
+  }
+  std::uint64_t mailbox() const noexcept { return mailbox_; }
+  const std::shared_ptr<CallGroup>& group() const noexcept { return group_; }
+  /// Whose call it is, for messages; may be empty.
+  std::string label() const { return group_ == nullptr ? std::string() : group_->label; }
+  /// Has those who sleep in wait() look around.
+  void disturb_waiters() noexcept;
 
  private:
   /// Becomes the only one who may finish the call, from a state not below `lowest`; `before` is that state.
@@ -95,11 +136,19 @@ class MULTIPY_API Call : public std::enable_shared_from_this<Call> {
 
   std::atomic<std::uint32_t> word_;
   std::atomic<std::int64_t> worker_ = no_worker;
+  std::atomic<RunnerId> runner_ = 0;
   std::atomic<int> expected_cpu_ = -1;
+  std::atomic<bool> runs_aside_ = false;
+  std::atomic<bool> interrupted_ = false;
+  std::atomic<bool> expired_ = false;
+  std::uint64_t mailbox_ = 0;
+  std::shared_ptr<const Servers> servers_;
+  const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;
   std::mutex watch_mutex_;
   std::vector<std::shared_ptr<CompletionQueue>> watchers_;
+  std::shared_ptr<CompletionQueue> interrupts_;  // as watchers_
 };
 
 }  // namespace multipy

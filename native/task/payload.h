@@ -10,9 +10,9 @@
 
 namespace multipy {
 
-/// Something handed over by reference (a tensor, say). Opaque to mailboxes and calls; may be shared by several
-/// payloads and received several times. Destroyed on any thread, without any interpreter's GIL.
-class MULTIPY_API Attachment {
+/// Something handed over by reference (a tensor, a call, an actor). Opaque to mailboxes and calls; may be shared by
+/// several payloads and received several times. Destroyed on any thread, without any interpreter's GIL.
+class MULTIPY_API Attachment : public std::enable_shared_from_this<Attachment> {
  public:
   Attachment() = default;
   Attachment(const Attachment&) = delete;

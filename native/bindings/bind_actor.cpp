@@ -1,0 +1,86 @@
+// Actor: what handles of an actor share, in whichever interpreter they are.
+#include "base/error.h"
+#include "bindings/bind.h"
+#include "pool/actor.h"
+#include "task/timer.h"
+
+namespace multipy::bindings {
+
+namespace {
+
+std::shared_ptr<Actor> make_actor(const std::shared_ptr<Pool>& pool, std::uint64_t number,
+                                  std::vector<std::size_t> interpreters, std::string label, std::string name,
+                                  const nb::bytes& description, const nb::bytes& farewell, std::size_t limit) {
+  const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
+  return Actor::create(pool, {number, std::move(interpreters), std::move(label), std::move(name), text(description),
+                              text(farewell), limit});
+}
+
+/// Posts `call`; in a full mailbox, waits for room if `wait`, and else throws FullError.
+void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::size_t> on, bool wait,
+          std::optional<double> timeout) {
+  // Who sends much should not wait for the notifier thread to get the GIL before memory comes back.
+  returns()->drain();
+  const Deadline deadline = deadline_after(timeout);
+  if (deadline) expire_at(call, *deadline);
+  if (on) return actor.post_on(*on, call);
+  for (;;) {
+    try {
+      return actor.post(call);
+    } catch (const FullError&) {
+      if (!wait) throw;
+    }
+    // The call may expire while it waits for room: then it fails like one that was queued for too long.
+    if (!wait_interruptibly(timeout, [&](Deadline) { return actor.wait_for_room(deadline); })) return;
+  }
+}
+
+}  // namespace
+
+void bind_actor(nb::module_& module) {
+  nb::class_<Actor, Attachment>(module, "Actor", "An object that lives in interpreters; gone when nobody refers to it.")
+      .def(nb::new_(&make_actor), nb::arg("pool"), nb::arg("number"), nb::arg("interpreters"), nb::arg("label"),
+           nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"))
+      .def_static("next_number", &Actor::next_number)
+      .def_static("find", &Actor::find, nb::arg("name"), nb::sig("def find(name: str) -> Actor | None"))
+      .def_prop_ro("number", &Actor::number)
+      .def_prop_ro("label", &Actor::label)
+      .def_prop_ro("name", &Actor::name)
+      .def_prop_ro("description",
+                   [](const Actor& self) { return nb::bytes(self.description().data(), self.description().size()); })
+      .def_prop_ro("pool", &Actor::pool)
+      .def_prop_ro("interpreters", &Actor::interpreters, "Those that hold a replica.")
+      .def_prop_ro("closed", &Actor::closed)
+      .def_prop_ro("queued", &Actor::queued)
+      .def_prop_ro("done", [](const Actor& self) { return self.figures().done.load(); })
+      .def_prop_ro("failed", [](const Actor& self) { return self.figures().failed.load(); })
+      .def(
+          "post",
+          [](Actor& self, const nb::bytes& data, const Attachments& attachments, std::optional<std::size_t> on,
+             bool wait, std::optional<double> timeout) {
+            auto call = self.make_call(make_payload(data, attachments));
+            post(self, call, on, wait, timeout);
+            return call;
+          },
+          nb::arg("data"), nb::arg("attachments"), nb::arg("on") = nb::none(), nb::arg("wait") = true,
+          nb::arg("timeout") = nb::none(),
+          "Queues a request for the replica that is free first, or that of interpreter `on`.\n\n"
+          "In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.")
+      .def(
+          "kill",
+          [](Actor& self, const nb::bytes& error) {
+            const Payload payload = make_payload(error, {});
+            nb::gil_scoped_release released;
+            self.kill(payload);
+          },
+          nb::arg("error"), "Ends it: calls that wait fail with `error`, those that run are interrupted.")
+      .def(
+          "unload",
+          [](Actor& self, std::size_t interpreter, const nb::bytes& error) {
+            return self.unload(interpreter, make_payload(error, {}));
+          },
+          nb::arg("interpreter"), nb::arg("error"),
+          "Drops one replica; with the last one, calls that wait fail with `error`. False: there is none.");
+}
+
+}  // namespace multipy::bindings

@@ -1,0 +1,93 @@
+// An object that lives in interpreters, as those who hold a handle of it see it.
+//
+// Problem: handles are held, copied and dropped in any interpreter, and calls go through them from any interpreter to
+// any other without the host's Python. What they share therefore lives here.
+//
+// Model: an Actor owns a mailbox that the interpreters with a replica serve. It is an attachment, so that a handle
+// travels like a tensor; each interpreter wraps it in a handle object of its own, with `description`, which only Python
+// understands. When the last reference goes, the replicas are told `farewell` (an encoded request), after all calls
+// posted before; kill() does so at once.
+//
+// Two actors that hold handles of each other keep each other alive until their pool closes.
+//
+// Threads and locks: any thread. The table of names has a mutex, which is not held while the dispatcher is called or
+// the last reference of an actor goes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/export.h"
+#include "pool/pool.h"
+#include "task/call.h"
+#include "task/payload.h"
+
+namespace multipy {
+
+struct ActorOptions {
+  std::uint64_t number = 0;               // from next_number()
+  std::vector<std::size_t> interpreters;  // that hold a replica, and count it already
+  std::string label;                      // what it is called in messages
+  std::string name;                       // under which others find it; empty: none
+  std::string description;
+  std::string farewell;
+  std::size_t limit = 0;  // of calls waiting in its mailbox; 0: none
+};
+
+class MULTIPY_API Actor final : public Attachment {
+ public:
+  /// Process-wide, from 1.
+  static std::uint64_t next_number() noexcept;
+  /// Throws ClosedError if the pool is closed, and Error if the name is taken.
+  static std::shared_ptr<Actor> create(std::shared_ptr<Pool> pool, ActorOptions options);
+  /// The actor of that name; null if there is none.
+  static std::shared_ptr<Actor> find(const std::string& name);
+
+  /// For create() alone.
+  Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::MailboxId mailbox);
+  ~Actor() override;
+
+  std::uint64_t number() const noexcept { return options_.number; }
+  const std::string& label() const noexcept { return options_.label; }
+  const std::string& name() const noexcept { return options_.name; }
+  const std::string& description() const noexcept { return options_.description; }
+  const std::shared_ptr<Pool>& pool() const noexcept { return pool_; }
+  const CallGroup& figures() const noexcept { return *group_; }
+  /// Those that hold a replica.
+  std::vector<std::size_t> interpreters() const { return pool_->dispatcher().servers(mailbox_); }
+  std::size_t queued() const { return pool_->dispatcher().queued(mailbox_); }
+  /// It was killed or unloaded everywhere, or its pool is closed.
+  bool closed() const noexcept;
+
+  /// A call of it, to be posted.
+  std::shared_ptr<Call> make_call(Payload request) const { return std::make_shared<Call>(std::move(request), group_); }
+  /// To the replica that is free first. Throws as Dispatcher::post.
+  void post(std::shared_ptr<Call> call) { pool_->dispatcher().post(mailbox_, std::move(call)); }
+  /// To the replica in `interpreter`.
+  void post_on(std::size_t interpreter, std::shared_ptr<Call> call) {
+    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::move(call));
+  }
+  WaitResult wait_for_room(Deadline deadline) { return pool_->dispatcher().wait_for_room(mailbox_, deadline); }
+
+  /// Ends it: calls that wait fail with `error`, those that run are interrupted.
+  void kill(const Payload& error);
+  /// Drops the replica of `interpreter`, after the calls that it runs; with the last one the actor ends, and calls
+  /// that wait fail with `error`. False if there is no replica.
+  bool unload(std::size_t interpreter, const Payload& error);
+
+ private:
+  void close_name() noexcept;
+  void dismiss(std::size_t interpreter) noexcept;
+
+  const std::shared_ptr<Pool> pool_;
+  const ActorOptions options_;
+  const Dispatcher::MailboxId mailbox_;
+  const std::shared_ptr<CallGroup> group_;
+  std::atomic<bool> closed_ = false;
+};
+
+}  // namespace multipy

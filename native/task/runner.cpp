@@ -1,0 +1,115 @@
+#include "task/runner.h"
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "base/error.h"
+#include "task/call.h"
+
+namespace multipy {
+
+namespace {
+
+struct Graph {
+  std::mutex mutex;
+  RunnerId last = 0;
+  std::map<RunnerId, Runner*> runners;
+  std::map<RunnerId, Wait*> waits;
+};
+Graph& graph() {
+  static Graph& instance = *new Graph;
+  return instance;
+}
+
+thread_local Runner* this_runner = nullptr;
+
+RunnerId next_id() {
+  const std::lock_guard lock(graph().mutex);
+  return ++graph().last;
+}
+
+}  // namespace
+
+Runner::Runner(std::string name) : id_(next_id()), name_(std::move(name)) {
+  const std::lock_guard lock(graph().mutex);
+  graph().runners.emplace(id_, this);
+}
+
+Runner::~Runner() { leave(); }
+
+void Runner::adopt_thread() noexcept { this_runner = this; }
+
+void Runner::leave() {
+  const std::lock_guard lock(graph().mutex);
+  graph().runners.erase(id_);
+}
+
+void Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) {
+  const std::lock_guard lock(graph().mutex);
+  const auto found = graph().runners.find(runner);
+  if (found == graph().runners.end() || !found->second->interrupt_running(call, group)) return;
+  found->second->disturbed_ = true;
+  const auto wait = graph().waits.find(runner);
+  if (wait != graph().waits.end() && wait->second->call_ != nullptr) wait->second->call_->disturb_waiters();
+}
+
+Wait::Wait(Call* call, std::shared_ptr<const Servers> servers, bool finite)
+    : runner_(this_runner), call_(call), servers_(std::move(servers)), finite_(finite) {
+  if (runner_ == nullptr) return;
+  const std::lock_guard lock(graph().mutex);
+  graph().waits[runner_->id()] = this;
+  std::vector<const Wait*> stuck;
+  for (const auto& [id, wait] : graph().waits) stuck.push_back(wait);
+  while (std::erase_if(stuck, [&stuck](const Wait* wait) { return wait->may_go_on(stuck); }) != 0) {
+  }
+  if (std::find(stuck.begin(), stuck.end(), this) == stuck.end()) return;
+  graph().waits.erase(runner_->id());
+  std::string text = "this wait could never end: " + describe();
+  for (const Wait* other : stuck) {
+    if (other != this) text += "; " + other->describe();
+  }
+  throw DeadlockError(text);
+}
+
+Wait::~Wait() {
+  if (runner_ == nullptr) return;
+  const std::lock_guard lock(graph().mutex);
+  graph().waits.erase(runner_->id());
+}
+
+bool Wait::disturbed() noexcept { return runner_ != nullptr && runner_->disturbed_.exchange(false); }
+
+bool Wait::may_go_on(const std::vector<const Wait*>& stuck) const {
+  const auto is_stuck = [&stuck](RunnerId id) {
+    return std::any_of(stuck.begin(), stuck.end(), [id](const Wait* wait) { return wait->runner_->id() == id; });
+  };
+  if (finite_) return true;
+  if (call_ != nullptr) {
+    if (call_->done() || call_->runs_aside()) return true;
+    if (const RunnerId runner = call_->runner()) return !is_stuck(runner);
+  }
+  return servers_ == nullptr || !std::all_of(servers_->begin(), servers_->end(), is_stuck);
+}
+
+std::string Wait::describe() const {
+  const auto name_of = [](RunnerId id) {
+    const auto found = graph().runners.find(id);
+    return found == graph().runners.end() ? "an interpreter that has ended" : found->second->name();
+  };
+  std::string text = runner_->name() + " waits for ";
+  if (call_ == nullptr) {
+    text += "room in the mailbox of ";
+  } else {
+    const std::string label = call_->label();
+    text += label.empty() ? "a call" : "a call of " + label;
+    text += call_->runner() != 0 ? " that runs in " : " that is queued for ";
+    if (call_->runner() != 0) return text + name_of(call_->runner());
+  }
+  std::string servers;
+  for (const RunnerId id : *servers_) servers += (servers.empty() ? "" : " or ") + name_of(id);
+  return text + servers;
+}
+
+}  // namespace multipy

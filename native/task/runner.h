@@ -1,0 +1,88 @@
+// Who runs calls, and which of them wait for a call themselves.
+//
+// Problem: code that runs in an interpreter may wait for a call that another interpreter is to run. If that one waits
+// for the first, none will ever go on; and an interpreter that sleeps in such a wait must still hear an interrupt.
+//
+// Model: a Runner is one worker thread; each has a number for life, and all are known here. A runner about to sleep
+// for a call says so with a Wait, which enters it into the graph of waits. A call that runs depends on its runner; one
+// that is queued, or for which there is no room yet, on any one of those that serve its mailbox. So a wait is hopeless
+// if, after removing again and again every waiter one of whose dependencies may go on, it is still there. The last
+// wait that closes a circle finds that out and throws; the others then go on.
+//
+// A wait with a deadline ends by itself, and so does one of a thread that is no runner: neither is ever hopeless.
+//
+// Threads and locks: any thread; one mutex guards all, and is held while a runner is interrupted, so that a runner that
+// is being destroyed waits for that. No call's reference is dropped under it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/export.h"
+
+namespace multipy {
+
+class Call;
+struct CallGroup;
+
+using RunnerId = std::uint64_t;  // from 1; 0 is nobody
+using Servers = std::vector<RunnerId>;
+
+class MULTIPY_API Runner {
+ public:
+  explicit Runner(std::string name);
+  virtual ~Runner();
+  Runner(const Runner&) = delete;
+  Runner& operator=(const Runner&) = delete;
+
+  RunnerId id() const noexcept { return id_; }
+  const std::string& name() const noexcept { return name_; }
+  /// Makes this thread the runner's own.
+  void adopt_thread() noexcept;
+  /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
+  void leave();
+
+  /// Has the user code that `runner` runs just now interrupted, and its sleep ended if it waits, if it is that of
+  /// `call`, or of any call of `group`. Either may be null.
+  static void interrupt(RunnerId runner, const Call* call, const CallGroup* group);
+
+ protected:
+  /// Interrupts what runs if it is of `call` or `group`; false if it is not. With the graph's mutex held.
+  virtual bool interrupt_running(const Call* call, const CallGroup* group) = 0;
+
+ private:
+  friend class Wait;
+  const RunnerId id_;
+  const std::string name_;
+  std::atomic<bool> disturbed_ = false;
+};
+
+/// Stands for the sleep of this thread until `call` is done or, if `call` is null, until one of `servers` has taken
+/// something from its mailbox.
+class MULTIPY_API Wait {
+ public:
+  /// Throws DeadlockError, which tells the circle, if the wait could never end. Nothing to do if this thread is no
+  /// runner. With `finite` the wait has a deadline.
+  Wait(Call* call, std::shared_ptr<const Servers> servers, bool finite);
+  ~Wait();
+  Wait(const Wait&) = delete;
+  Wait& operator=(const Wait&) = delete;
+
+  /// Whether the runner was interrupted since it last asked.
+  bool disturbed() noexcept;
+
+ private:
+  friend class Runner;
+  bool may_go_on(const std::vector<const Wait*>& stuck) const;
+  std::string describe() const;
+
+  Runner* const runner_;
+  Call* const call_;
+  const std::shared_ptr<const Servers> servers_;
+  const bool finite_;
+};
+
+}  // namespace multipy
