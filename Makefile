@@ -7,18 +7,21 @@
 #   make demo QUERY="split a command line"    the main job; without QUERY it asks its own
 #   make test                                 lint, C++ tests, Python tests
 #   make test-packages                        some forty packages at work in interpreters; writes docs/packages.md
-#   make test-hosts                           the Pythons and allocators that this machine has
+#   make test-hosts                           the Pythons, C++ programs and allocators that this machine has
+#   make test-aarch64                         the loader on 64-bit Arm, emulated; says which Debian packages it needs
+#   make fuzz FUZZ_SECONDS=60                 the ELF reader against made-up files; needs clang (Debian: clang)
 #   make native-test | sanitize | lint | format | bench | wheel | clean
 #
 # PyPI's torch brings CUDA along; PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu gives the smaller CPU one.
 
 PYTHON ?= python3
 VENV ?= .venv
+FUZZ_SECONDS ?= 60
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
            $(shell find native multipy_actors -type f -not -path '*/__pycache__/*' 2>/dev/null)
-FORMATTED_CPP = $(shell find native tests/native -name '*.h' -o -name '*.cpp')
+FORMATTED_CPP = $(shell find native tests/native tests/hosts -name '*.h' -o -name '*.cpp')
 PYTHON_CODE = multipy_actors tests examples $(wildcard benches)
 CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DMULTIPY_NATIVE_TESTS=ON \
             -DPython_EXECUTABLE=$(abspath $(BIN))/python \
@@ -27,7 +30,8 @@ CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ni
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
 
-.PHONY: demo test pytest test-packages run-packages test-hosts wheel native-test sanitize bench lint format clean
+.PHONY: demo test pytest test-packages run-packages test-hosts test-aarch64 wheel native-test sanitize fuzz \
+        bench lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -50,6 +54,9 @@ run-packages: $(VENV)/installed-test,packages
 
 test-hosts: $(VENV)/installed-test
 	$(BIN)/python tests/hosts/matrix.py
+
+test-aarch64: | $(VENV)/tools
+	PATH=$(abspath $(BIN)):$$PATH $(BIN)/python tests/aarch64/run.py
 
 wheel: dist/built
 
@@ -89,6 +96,15 @@ sanitize: | $(VENV)/tools
 	$(BIN)/cmake --build build/tsan --target multipy_native_tests
 	TSAN_OPTIONS=halt_on_error=1 setarch --addr-no-randomize \
 	  $(BIN)/ctest --test-dir build/tsan/tests/native --output-on-failure --no-tests=error
+
+# What is found stays in build/fuzz/corpus and is where the next run begins; a crash leaves its input in build/fuzz.
+fuzz: | $(VENV)/tools
+	$(CONFIGURE) -B build/fuzz -DMULTIPY_NATIVE_TESTS=OFF -DMULTIPY_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+	$(BIN)/cmake --build build/fuzz --target multipy_fuzz_elf_file
+	mkdir -p build/fuzz/corpus
+	tests/native/fuzz_seeds.sh clang build/fuzz/seeds
+	build/fuzz/multipy_fuzz_elf_file -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -timeout=10 -use_value_profile=1 \
+	  -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/ build/fuzz/corpus build/fuzz/seeds
 
 bench: $(VENV)/installed-bench
 	$(BIN)/asv machine --yes

@@ -12,10 +12,12 @@ extension types. A tensor is a marked list: its number in the table of attachmen
 are handles and futures.
 
 Before packing, `_scan` looks at the exact types in the value, level by level with `gc.get_referents`,
-which runs at C speed (a tenth of a recursive function in Python). Left to pickle are bytearrays and
-memoryviews, which msgpack packs before it would ask us, and whatever is not known by exact type, is nested
-deeper than msgpack allows, contains itself, or has a string that is not valid Unicode. A list met twice in
-a packed value arrives as two equal lists, as from any data format.
+which runs at C speed (a tenth of a recursive function in Python). Left to pickle is whatever is not known by
+exact type, is nested deeper than msgpack allows, contains itself, or has a string that is not valid Unicode.
+A list met twice in a packed value arrives as two equal lists, as from any data format.
+
+msgpack packs bytearrays and memoryviews without asking us, and copies large bytes. Where the scan finds any
+of them, `_boxed` rebuilds the value with a `_Box` around each (see boxes).
 
 Threads: any. A writer is out of the free list while in use, because a finaliser may run and pack something
 in the middle of a call. `_WRITERS` only grows.
@@ -25,6 +27,7 @@ Guarantee: an empty dict aside, no document begins with the byte that pickles be
 
 from __future__ import annotations
 
+import operator
 import struct
 import sys
 from datetime import date, datetime, time, timedelta, timezone
@@ -32,7 +35,7 @@ from gc import get_referents
 
 from msgpack import ExtType, Packer, unpackb  # type: ignore[import-untyped]
 
-from multipy_actors import attached, tensors
+from multipy_actors import attached, buffers, tensors
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
@@ -40,17 +43,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["pack", "unpack"]
+__all__ = ["boxed", "pack", "unpack"]
 
-_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED = 1, 2, 3, 4, 5
+_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER = 1, 2, 3, 4, 5, 6
 _INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR, _REFERENCE = range(16, 25)
 _TAG = 127
-_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _TAG)}
+_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER, _TAG)}
 _TAGGED = b"\x92\xc7\x00\x7f"  # how msgpack writes the beginning of [_MARKS[_TAG], document]
 
 _ATOMS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = _ATOMS | {list, dict}
 _CONTAINERS = frozenset((list, dict, tuple, set, frozenset))
+_UNPACKED = frozenset((bytearray, memoryview))
+_BUFFERS = _UNPACKED | {bytes}
 _STRUCTURE = _ATOMS | _CONTAINERS
 _MAX_DEPTH = 150  # of containers; msgpack packs 511 levels
 _MANY = 64  # containers on one level, from which on it is worth looking for repeated ones
@@ -61,12 +66,26 @@ class _Unfit(Exception):
     """The value must be pickled."""
 
 
+class _Unboxed(Exception):
+    """There are buffers in the value that should go into boxes."""
+
+
 # Writing ---------------------------------------------------------------------------------------------------
 
 
 def pack(value: Any, outgoing: Outgoing) -> bytes | None:
     """Return `value` as a document, its tensors added to `outgoing`, or None if it is no pure data."""
-    tagged = False if type(value) in _ATOMS else _scan(value)
+    if type(value) in _ATOMS and type(value) is not bytes:
+        tagged: bool | None = False
+    else:
+        try:
+            tagged = _scan(value)
+        except _Unboxed:
+            try:
+                value = _boxed(value, _MAX_DEPTH, True, {})
+            except _Unfit:
+                return None
+            tagged = _scan(value)
     if tagged is None:
         return None
     try:
@@ -91,6 +110,8 @@ def _scan(value: Any) -> bool | None:
     level = value if tagged or kind is list else [value]  # the first level of a call's arguments for free
     for _ in range(_MAX_DEPTH):
         found = set(map(type, level))
+        if not found.isdisjoint(_BUFFERS) and (found & _UNPACKED or any(map(_is_large, level))):
+            raise _Unboxed
         if not found <= _PLAIN:
             for kind in found:
                 if kind not in _WRITERS and not _is_known(kind):
@@ -106,6 +127,50 @@ def _scan(value: Any) -> bool | None:
                 return None
         level = get_referents(*level)
     return None
+
+
+def _is_large(item: Any) -> bool:
+    return type(item) is bytes and len(item) >= buffers.SHARED_FROM
+
+
+def boxed(value: Any) -> Any:
+    """Return `value` with boxes around its large buffers, for pickle, which would copy them."""
+    try:
+        return _boxed(value, _MAX_DEPTH, False, {})
+    except _Unfit:
+        return value
+
+
+def _boxed(value: Any, depth: int, small: bool, known: dict[int, Any]) -> Any:
+    """Return `value`, those containers rebuilt that lead to a buffer, in which there is a box.
+
+    With `small`, buffers that msgpack would pack as bytes are boxed however small. `known` has what became
+    of containers met before, and None while one is being rebuilt. May raise _Unfit.
+    """
+    kind = type(value)
+    if kind in _BUFFERS:
+        large = kind is not memoryview and len(value) >= buffers.SHARED_FROM
+        return buffers.Box(value) if large or (small and kind is not bytes) else value
+    if kind not in _CONTAINERS:
+        return value
+    if id(value) in known:
+        if known[id(value)] is None:
+            raise _Unfit("it contains itself")
+        return known[id(value)]
+    if depth == 0:
+        raise _Unfit("nested too deeply")
+    known[id(value)] = None
+    items = [_boxed(item, depth - 1, small, known) for item in value]
+    same = all(map(operator.is_, items, value))
+    rebuilt = value
+    if kind is dict:
+        contents = [_boxed(item, depth - 1, small, known) for item in value.values()]
+        if not (same and all(map(operator.is_, contents, value.values()))):
+            rebuilt = dict(zip(items, contents, strict=True))
+    elif not same:
+        rebuilt = kind(items)
+    known[id(value)] = rebuilt
+    return rebuilt
 
 
 def _is_known(kind: type) -> bool:
@@ -159,6 +224,10 @@ def _write_tensor(obj: Any, outgoing: Outgoing) -> Any:
 def _write_attached(obj: Any, outgoing: Outgoing) -> Any:
     attachment, rest = attached.take_apart(obj)
     return [_MARKS[_ATTACHED], outgoing.attach(attachment), *rest]
+
+
+def _write_box(obj: buffers.Box, outgoing: Outgoing) -> Any:
+    return [_MARKS[_BUFFER], *buffers.take_apart(obj.value, outgoing)]
 
 
 def _write_int(obj: int, _: Outgoing) -> Any:
@@ -215,6 +284,7 @@ _WRITERS |= {
     tuple: _container(_TUPLE),
     set: _container(_SET),
     frozenset: _container(_FROZENSET),
+    buffers.Box: _write_box,
     complex: lambda obj, _: ExtType(_COMPLEX, struct.pack("<dd", obj.real, obj.imag)),
     date: _dated(_DATE),
     time: _dated(_TIME),
@@ -240,6 +310,8 @@ def unpack(data: bytes, incoming: Incoming) -> Any:
         make = items[0].make
         if make is None:
             return incoming.take(items[1], tuple(items[2:]))
+        if make is buffers.put_together:
+            return make(incoming, *items[1:])
         if make is attached.put_together:
             return make(incoming.shared[items[1]], *items[2:])
         del items[0]
@@ -268,6 +340,7 @@ _READ_MARK = {
     _FROZENSET: _Mark(frozenset),
     _TENSOR: _Mark(None),
     _ATTACHED: _Mark(attached.put_together),
+    _BUFFER: _Mark(buffers.put_together),
 }
 _READ: dict[int, Callable[[bytes], Any]] = {
     _INT: lambda data: int.from_bytes(data, "little", signed=True),

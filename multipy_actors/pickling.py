@@ -4,7 +4,7 @@ Model: pickle protocol 5 as cloudpickle writes it. Importable functions and clas
 of `__main__` and local ones by value, and the receiver makes one class of all the copies it gets. Identity
 and cycles within one pickle are kept. Wherever pickle meets a tensor or an array, `_reduce` puts its number
 in the table of tensors instead, so that it is shared; what DLPack refuses keeps its own way of being
-pickled. A memoryview arrives as one over a copy of its contents (cloudpickle alone would make it bytes).
+pickled. Memoryviews go by reference as well (see buffers).
 
 `copied(x)` is a pickle inside the pickle, written with copies of the tensors in it.
 
@@ -21,7 +21,7 @@ from __future__ import annotations
 from _thread import _local  # threading.local, without all of threading
 from io import BytesIO
 
-from multipy_actors import attached, tensors
+from multipy_actors import attached, buffers, tensors
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -99,8 +99,10 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
         inner = Outgoing(True)
         inner.shared = outgoing.shared
         return _load_inner, (dumps(obj.value, inner),)
+    if kind is buffers.Box:
+        return _take_buffer, buffers.take_apart(obj.value, outgoing)
     if kind is memoryview:
-        return _rebuild_view, _flatten_view(obj)
+        return _take_buffer, buffers.take_apart(obj, outgoing)
     if tensors.is_numpy_scalar(kind):
         return tensors.rebuild_scalar, (tensors.flatten_scalar(obj),)
     if attached.is_attachable(kind):
@@ -128,25 +130,13 @@ def _take_attached(index: int, *rest: Any) -> Any:
     return attached.put_together(incoming.shared[index], *rest)
 
 
+def _take_buffer(*parts: Any) -> Any:
+    return buffers.put_together(_current.incoming, *parts)
+
+
 def _set_attributes(obj: Any, attributes: dict[str, Any]) -> None:
     obj.__dict__.update(attributes)
 
 
 def _load_inner(data: bytes) -> Any:
     return loads(data, _current.incoming)
-
-
-def _flatten_view(view: memoryview) -> tuple[bool, str, tuple[int, ...], bytes]:
-    """Return read-only or not, format, shape and contents, for `_rebuild_view`. Raises TypeError."""
-    code = view.format.lstrip("@")
-    if len(code) != 1 or code not in "cbB?hHiIlLqQnNfd" or (view.ndim > 1 and view.nbytes == 0):
-        raise TypeError(f"a memoryview of format {view.format!r} and shape {view.shape} cannot be rebuilt")
-    return view.readonly, code, view.shape or (), view.tobytes()
-
-
-def _rebuild_view(readonly: bool, code: str, shape: tuple[int, ...], data: bytes) -> memoryview:
-    """Return a memoryview over memory of its own that holds `data`."""
-    view: Any = memoryview(data if readonly else bytearray(data))
-    # cast() takes no zeros in a shape.
-    rebuilt: memoryview = view.cast(code) if shape == (0,) else view.cast(code, shape)
-    return rebuilt

@@ -88,7 +88,7 @@ def _encode(value: object) -> tuple[bytes, list[Attachment]]:
     data = packing.pack(value, outgoing)
     if data is None:
         outgoing = Outgoing(False)  # packing may have left some
-        data = pickling.dumps(value, outgoing)
+        data = pickling.dumps(packing.boxed(value), outgoing)
     return data, outgoing.shared
 
 

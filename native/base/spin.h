@@ -19,6 +19,8 @@ inline constexpr int kNoCpu = -1;
 inline void pause_cpu() noexcept {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");  // `yield` does nothing on most processors; this takes some ten nanoseconds
 #endif
 }
 

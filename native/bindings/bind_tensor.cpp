@@ -37,6 +37,51 @@ void delete_unused(PyObject* capsule, const char* name) {
   if (managed != nullptr && managed->deleter != nullptr) managed->deleter(managed);
 }
 
+/// A buffer of this interpreter in the guise of a tensor of bytes.
+struct ExportedBuffer {
+  DLManagedTensor managed{};
+  std::int64_t length = 0;
+  Py_buffer buffer{};
+};
+
+void release_buffer(DLManagedTensor* managed) {
+  auto* exported = static_cast<ExportedBuffer*>(managed->manager_ctx);
+  // Where its Python is gone, so is whoever could still need the object: it is given up, as NumPy does.
+  if (Py_IsInitialized() == 0) return;
+  const PyGILState_STATE state = PyGILState_Ensure();
+  PyBuffer_Release(&exported->buffer);
+  PyGILState_Release(state);
+  delete exported;
+}
+
+std::shared_ptr<SharedTensor> share_buffer(const nb::object& object) {
+  auto exported = std::make_unique<ExportedBuffer>();
+  if (PyObject_GetBuffer(object.ptr(), &exported->buffer, PyBUF_SIMPLE) != 0) throw nb::python_error();
+  exported->length = exported->buffer.len;
+  DLTensor& tensor = exported->managed.dl_tensor;
+  tensor.data = exported->buffer.buf;
+  tensor.device = {kDLCPU, 0};
+  tensor.ndim = 1;
+  tensor.dtype = {kDLUInt, 8, 1};
+  tensor.shape = &exported->length;
+  exported->managed.manager_ctx = exported.get();
+  exported->managed.deleter = release_buffer;
+  return SharedTensor::adopt(&exported.release()->managed, returns());
+}
+
+int get_buffer(PyObject* self, Py_buffer* view, int flags) {
+  auto* shared = nb::inst_ptr<SharedTensor>(self);
+  const DLTensor& tensor = shared->tensor();
+  if (tensor.device.device_type != kDLCPU || tensor.ndim != 1 || tensor.dtype.bits != 8 || tensor.strides[0] != 1) {
+    PyErr_SetString(PyExc_BufferError, "only shared bytes can be looked at as a buffer");
+    return -1;
+  }
+  void* data = static_cast<char*>(tensor.data) + tensor.byte_offset;
+  return PyBuffer_FillInfo(view, self, data, static_cast<Py_ssize_t>(shared->nbytes()), 0, flags);
+}
+
+PyType_Slot kTensorSlots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {0, nullptr}};
+
 nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
   const bool versioned = !max_version.is_none() && nb::cast<long>(max_version[0]) >= 1;
   PyObject* capsule = nullptr;
@@ -71,7 +116,7 @@ nb::tuple payload_parts(const Payload& payload) {
 void bind_tensor(nb::module_& module) {
   nb::class_<Attachment>(module, "Attachment", "What is handed over by reference: a tensor, a call or an actor.");
   nb::class_<SharedTensor, Attachment>(
-      module, "SharedTensor",
+      module, "SharedTensor", nb::type_slots(kTensorSlots),
       "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
       "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
       "interpreter, when the last receiver is done.")
@@ -89,6 +134,8 @@ void bind_tensor(nb::module_& module) {
           },
           nb::sig("def __dlpack_device__(self) -> tuple[int, int]"),
           "(device type, device number), as DLPack counts them.")
+      .def_static("of_buffer", &share_buffer, nb::arg("object"),
+                  "The contents of a contiguous buffer; memoryview() of it looks at them where they are.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
 }

@@ -1,9 +1,16 @@
-// What differs between processors: the machine number and the meaning of relocation types.
+// What differs between processors: the machine number, the meaning of relocation types, how resolvers are called and
+// where libraries lie. Another processor needs a section here and a tls_descriptor_<processor>.cpp.
 #pragma once
 
 #include <elf.h>
 
 #include <cstdint>
+#include <string_view>
+
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#include <sys/ifunc.h>
+#endif
 
 namespace multipy::elf {
 
@@ -12,19 +19,29 @@ enum class RelocationKind : std::uint8_t {
   none,
   relative,        // B + A
   absolute,        // S + A
-  got_entry,       // S (+ A): GLOB_DAT and JUMP_SLOT
+  got_entry,       // S, plus A where kGotEntriesHaveAddends: GLOB_DAT and JUMP_SLOT
   tls_module,      // the module id of the variable
   tls_offset,      // the variable's offset in its module
-  tls_static,      // the variable's offset from the thread pointer (initial-exec); written by glibc
-  tls_descriptor,  // a TLS descriptor; written by glibc
+  tls_static,      // the variable's offset from the thread pointer (initial-exec); the image's own are glibc's to write
+  tls_descriptor,  // a TLS descriptor; the image's own are glibc's to write
   irelative,       // the address an IFUNC resolver at B + A returns
-  unsupported,
+  unsupported,     // among them COPY, which only executables have
 };
 
 #if defined(__x86_64__)
 inline constexpr std::uint16_t kMachine = EM_X86_64;
+inline constexpr std::uint32_t kRelativeType = R_X86_64_RELATIVE;
 inline constexpr std::uint32_t kTlsStaticType = R_X86_64_TPOFF64;
 inline constexpr std::uint32_t kTlsDescriptorType = R_X86_64_TLSDESC;
+inline constexpr bool kGotEntriesHaveAddends = false;  // ld.so does not look at them
+inline constexpr bool kStaticTlsBelowThread = true;    // where the static block of thread-locals lies
+
+// As ld.so expands $LIB and $PLATFORM, marks this processor's entries of its cache and searches last.
+inline constexpr std::string_view kLibFolder = "lib/x86_64-linux-gnu";
+inline constexpr std::string_view kPlatform = "x86_64";
+inline constexpr std::int32_t kCacheFlags = 0x0303;  // FLAG_X8664_LIB64 | FLAG_ELF_LIBC6
+inline constexpr std::string_view kDefaultFolders =
+    "/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib";
 
 constexpr RelocationKind classify(std::uint32_t type) {
   switch (type) {
@@ -51,8 +68,62 @@ constexpr RelocationKind classify(std::uint32_t type) {
       return RelocationKind::unsupported;
   }
 }
+
+/// Asks an IFUNC resolver for the function to use.
+inline std::uintptr_t call_resolver(std::uintptr_t resolver) {
+  return reinterpret_cast<std::uintptr_t (*)()>(resolver)();
+}
+#elif defined(__aarch64__) && defined(__LP64__) && !defined(__AARCH64EB__)
+inline constexpr std::uint16_t kMachine = EM_AARCH64;
+inline constexpr std::uint32_t kRelativeType = R_AARCH64_RELATIVE;
+inline constexpr std::uint32_t kTlsStaticType = R_AARCH64_TLS_TPREL;
+inline constexpr std::uint32_t kTlsDescriptorType = R_AARCH64_TLSDESC;
+inline constexpr bool kGotEntriesHaveAddends = true;
+inline constexpr bool kStaticTlsBelowThread = false;
+
+inline constexpr std::string_view kLibFolder = "lib/aarch64-linux-gnu";
+inline constexpr std::string_view kPlatform = "aarch64";
+inline constexpr std::int32_t kCacheFlags = 0x0a03;  // FLAG_AARCH64_LIB64 | FLAG_ELF_LIBC6
+inline constexpr std::string_view kDefaultFolders =
+    "/lib/aarch64-linux-gnu:/usr/lib/aarch64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib";
+
+constexpr RelocationKind classify(std::uint32_t type) {
+  switch (type) {
+    case R_AARCH64_NONE:
+      return RelocationKind::none;
+    case R_AARCH64_RELATIVE:
+      return RelocationKind::relative;
+    case R_AARCH64_ABS64:
+      return RelocationKind::absolute;
+    case R_AARCH64_GLOB_DAT:
+    case R_AARCH64_JUMP_SLOT:
+      return RelocationKind::got_entry;
+    case R_AARCH64_TLS_DTPMOD:
+      return RelocationKind::tls_module;
+    case R_AARCH64_TLS_DTPREL:
+      return RelocationKind::tls_offset;
+    case R_AARCH64_TLS_TPREL:
+      return RelocationKind::tls_static;
+    case R_AARCH64_TLSDESC:
+      return RelocationKind::tls_descriptor;
+    case R_AARCH64_IRELATIVE:
+      return RelocationKind::irelative;
+    default:
+      return RelocationKind::unsupported;
+  }
+}
+
+/// Asks an IFUNC resolver for the function to use; it is told what the processor can do.
+inline std::uintptr_t call_resolver(std::uintptr_t resolver) {
+  __ifunc_arg_t features{};
+  features._size = sizeof features;
+  features._hwcap = ::getauxval(AT_HWCAP);
+  features._hwcap2 = ::getauxval(AT_HWCAP2);
+  using Resolver = std::uintptr_t (*)(std::uint64_t, const __ifunc_arg_t*);
+  return reinterpret_cast<Resolver>(resolver)(features._hwcap | _IFUNC_ARG_HWCAP, &features);
+}
 #else
-#error "MultiPy Actors supports x86-64 Linux"
+#error "MultiPy Actors supports Linux on x86-64 and on 64-bit Arm"
 #endif
 
 }  // namespace multipy::elf

@@ -23,6 +23,9 @@ constexpr std::uint64_t kMostSymbols = 1u << 26;
 constexpr std::uint64_t kMostThreadLocal = 1u << 30;
 constexpr std::uint64_t kMostVersions = 1u << 16;
 
+// Relocations in the packed formats of Android's linker, which lld writes and glibc silently leaves out.
+constexpr ElfW(Sxword) kAndroidRel = 0x6000000f, kAndroidRela = 0x60000011, kAndroidRelr = 0x6fffe000;
+
 UniqueFd open_regular(const std::string& path, struct stat& status) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));  // a pipe must not make us wait
   if (!fd || ::fstat(fd.get(), &status) != 0) throw ImageError(path, std::strerror(errno));
@@ -276,6 +279,10 @@ void File::parse_dynamic() {
       case DT_FLAGS_1:
         if (entry.d_un.d_val & DF_1_PIE) throw ImageError(path_, "an executable, not a shared library");
         break;
+      case kAndroidRel:
+      case kAndroidRela:
+      case kAndroidRelr:
+        throw ImageError(path_, "its relocations are packed for Android's linker; link it without that");
       default:
         break;
     }

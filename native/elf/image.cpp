@@ -16,12 +16,16 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "elf/arch.h"
+#include "elf/initial_pointers.h"
+#include "elf/tls_descriptor.h"
 
 extern "C" void* __tls_get_addr(void* module_and_offset);
 
 namespace multipy::elf {
 
 namespace {
+
+constexpr std::uint64_t kNeverStaticAlignment = 4096;  // of a block: glibc's static one has a cache line's
 
 std::uint64_t page_size() {
   static const auto size = static_cast<std::uint64_t>(::getpagesize());
@@ -48,6 +52,9 @@ std::size_t words_written(const ElfW(Rela) & relocation) {
   return ELF64_R_TYPE(relocation.r_info) == kTlsDescriptorType ? 2 : 1;
 }
 
+/// Whether the relocation has glibc put the image's thread-locals into the static block.
+bool is_static(const ElfW(Rela) & relocation) { return ELF64_R_TYPE(relocation.r_info) == kTlsStaticType; }
+
 /// The relocations left to glibc, restated without a symbol so that it need not look anything up. It checks nothing.
 std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   std::vector<ElfW(Rela)> kept;
@@ -60,7 +67,9 @@ std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
       if (!file.has_tls()) throw OutOfBounds("thread-local relocation without thread-locals");
       ElfW(Rela) restated = relocation;
       const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
-      if (index != 0) restated.r_addend += static_cast<ElfW(Sxword)>(file.symbol(index).value);
+      // A damaged file's sum may overflow; as unsigned numbers it only is wrong.
+      const std::uint64_t value = index == 0 ? 0 : file.symbol(index).value;
+      restated.r_addend = static_cast<ElfW(Sxword)>(static_cast<std::uint64_t>(restated.r_addend) + value);
       restated.r_info = ELF64_R_INFO(0, ELF64_R_TYPE(relocation.r_info));
       kept.push_back(restated);
     }
@@ -137,6 +146,20 @@ std::vector<Patch> build_skeleton(const File& file) {
   std::vector<Patch> patches;
   patches.push_back({0, bytes_of(file.header())});
 
+  auto kept = relocations_for_glibc(file);
+  const auto pointers = initial_pointers(file);
+  const bool in_static_block = std::any_of(kept.begin(), kept.end(), is_static);
+  if (in_static_block) {
+    if (!pointers.foreign.empty())
+      throw ImageError(file.path(), "a thread-local of the static TLS block begins as a pointer to what is elsewhere",
+                       pointers.foreign);
+    for (const auto& pointer : pointers.relative) {
+      if (!file.writable(pointer.r_offset, sizeof(std::uintptr_t)))
+        throw OutOfBounds("thread-local relocation outside the writable segments");
+    }
+    kept.insert(kept.end(), pointers.relative.begin(), pointers.relative.end());
+  }
+
   std::string headers;
   for (ElfW(Phdr) entry : file.program_headers()) {
     // Notes are not there to read yet, and read-only data must stay writable until we have bound it.
@@ -144,6 +167,11 @@ std::vector<Patch> build_skeleton(const File& file) {
     if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO ||
         entry.p_type == PT_PHDR) {
       entry.p_type = PT_NULL;
+    }
+    // For the sake of speed glibc would give small blocks room in the static one, unless they need a stricter
+    // alignment than is possible there; then running threads would have their copies before the pointers are right.
+    if (entry.p_type == PT_TLS && pointers.any && !in_static_block) {
+      entry.p_align = std::max<std::uint64_t>(entry.p_align, kNeverStaticAlignment);
     }
     headers += bytes_of(entry);
   }
@@ -171,8 +199,7 @@ std::vector<Patch> build_skeleton(const File& file) {
   add_hash(DT_GNU_HASH, 16);
   add_hash(DT_HASH, 8);
 
-  const auto kept = relocations_for_glibc(file);
-  bool static_tls = (file.dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS) != 0;
+  const bool static_tls = in_static_block || (file.dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS) != 0;
   if (!kept.empty()) {
     const bool in_rela = file.relocations().size() >= kept.size();
     if (!in_rela && file.plt_relocations().size() < kept.size()) {
@@ -180,10 +207,7 @@ std::vector<Patch> build_skeleton(const File& file) {
     }
     const std::uint64_t address = *file.dynamic_value(in_rela ? DT_RELA : DT_JMPREL);
     std::string table;
-    for (const auto& relocation : kept) {
-      table += bytes_of(relocation);
-      static_tls = static_tls || ELF64_R_TYPE(relocation.r_info) == kTlsStaticType;
-    }
+    for (const auto& relocation : kept) table += bytes_of(relocation);
     add(DT_RELA, address);
     add(DT_RELASZ, table.size());
     add(DT_RELAENT, sizeof(ElfW(Rela)));
@@ -257,7 +281,7 @@ void Image::map_original() {
   std::vector<Saved> saved;
   for (const auto& relocation : relocations_for_glibc(*file_)) {
     const std::size_t count = words_written(relocation);
-    tls_static_ = tls_static_ || count == 1;
+    tls_static_ = tls_static_ || is_static(relocation);
     std::uintptr_t* at = slot(relocation.r_offset);
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
@@ -361,8 +385,7 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
         throw ImageError(file_->path(), "refers to what is a thread-local as if it were not",
                          std::string(file_->symbol(index).name));
       }
-      // JUMP_SLOT and GLOB_DAT carry no addend on x86-64; absolute ones do.
-      const std::uint64_t extra = kind == RelocationKind::absolute ? addend : 0;
+      const std::uint64_t extra = kGotEntriesHaveAddends || kind == RelocationKind::absolute ? addend : 0;
       const std::uintptr_t value = index == 0 ? base_ : target.value;
       if (target.kind == Target::Kind::ifunc) {
         deferred_.push_back({slot(relocation.r_offset), value, extra});
@@ -393,10 +416,17 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
                                    reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
       return;
     }
-    case RelocationKind::tls_descriptor:
+    case RelocationKind::tls_descriptor: {
       if (left_to_glibc(*file_, relocation)) return;
-      throw ImageError(file_->path(), "uses a TLS descriptor for another library's thread-local",
-                       std::string(file_->symbol(index).name));
+      const auto descriptor = describe(resolve_thread_local(index, resolver), addend);
+      if (!descriptor) {
+        throw ImageError(file_->path(), "uses a TLS descriptor for another library's thread-local",
+                         std::string(file_->symbol(index).name));
+      }
+      *slot(relocation.r_offset) = descriptor->function;
+      *slot(relocation.r_offset + sizeof(std::uintptr_t)) = descriptor->argument;
+      return;
+    }
     case RelocationKind::unsupported:
       break;
   }
@@ -404,18 +434,7 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
 }
 
 void Image::apply_relr() {
-  std::uint64_t next = 0;
-  for (const ElfW(Relr) entry : file_->relative_relocations()) {
-    if ((entry & 1) == 0) {
-      *slot(entry) += base_;
-      next = entry + sizeof(std::uintptr_t);
-    } else {
-      for (unsigned bit = 1; bit < 64; ++bit) {
-        if ((entry >> bit) & 1) *slot(next + (bit - 1) * sizeof(std::uintptr_t)) += base_;
-      }
-      next += 63 * sizeof(std::uintptr_t);
-    }
-  }
+  for_each_relative(file_->relative_relocations(), [&](std::uint64_t address) { *slot(address) += base_; });
 }
 
 void Image::protect_text(bool writable) {
@@ -448,8 +467,7 @@ void Image::bind(SymbolResolver& resolver) {
 
 void Image::finish_binding() {
   for (const auto& entry : deferred_) {
-    const auto resolver = reinterpret_cast<std::uintptr_t (*)()>(entry.resolver);
-    *entry.slot = resolver() + entry.addend;
+    *entry.slot = call_resolver(entry.resolver) + entry.addend;
   }
   deferred_ = {};
   protect_text(false);

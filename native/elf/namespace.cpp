@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/heap.h"
+#include "elf/arch.h"
 #include "elf/seam.h"
 #include "elf/shared_library.h"
 
@@ -53,7 +54,7 @@ void* address_of(const Target& target) {
     case Target::Kind::address:
       return reinterpret_cast<void*>(target.value);
     case Target::Kind::ifunc:
-      return reinterpret_cast<void* (*)()>(target.value)();
+      return reinterpret_cast<void*>(call_resolver(target.value));
     case Target::Kind::tls: {
       struct {
         std::size_t module, offset;
@@ -327,7 +328,6 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
   add_needs_of(binding_scope_);
   for (void* handle : handles) {
     if (symbol.type == STT_TLS) {
-      if (handle == nullptr) continue;
       if (const auto found = find_shared_tls(handle, name))
         return {Target::Kind::tls, found->is_static, found->offset, found->module};
     } else if (void* address = handle == nullptr ? find_global(name) : find_shared(handle, name)) {

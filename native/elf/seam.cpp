@@ -263,11 +263,18 @@ pid_t host_process() {
 }
 [[gnu::constructor]] void remember_process() { host_process(); }
 
+/// Stands for how a host without a handler of its own takes SIGINT.
+void hosts_handler(int) {}
+
 int seam_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
   MULTIPY_CALLER;
   // A child between fork and exec sets its own signals, as subprocess does.
   if (caller.space == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
-  return caller.space->sigaction(number, action, old, caller.image);
+  const int status = caller.space->sigaction(number, action, old, caller.image);
+  // A Python that finds SIGINT at its default takes it to be its own, and asyncio.run would replace the handler.
+  if (status == 0 && action == nullptr && old != nullptr && number == SIGINT && old->sa_handler == SIG_DFL)
+    old->sa_handler = hosts_handler;
+  return status;
 }
 
 sighandler_t seam_signal(int number, sighandler_t handler) {

@@ -21,12 +21,6 @@ namespace multipy::elf {
 
 namespace {
 
-#if defined(__x86_64__)
-constexpr std::string_view kLibFolder = "lib/x86_64-linux-gnu";
-constexpr std::string_view kPlatform = "x86_64";
-constexpr std::int32_t kCacheFlags = 0x0303;  // FLAG_X8664_LIB64 | FLAG_ELF_LIBC6
-#endif
-
 std::string folder_of(const std::string& path) {
   const auto slash = path.rfind('/');
   return slash == std::string::npos ? "." : path.substr(0, slash);
@@ -140,7 +134,7 @@ std::optional<std::string> find_library(const std::string& name, const Requester
   }
   static const auto& cache = *new std::map<std::string, std::string, std::less<>>(read_cache());
   if (const auto found = cache.find(name); found != cache.end() && is_candidate(found->second)) return found->second;
-  return in_folders("/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib", origin, name);
+  return in_folders(kDefaultFolders, origin, name);
 }
 
 }  // namespace multipy::elf

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "elf/arch.h"
 
 namespace multipy::elf {
 
@@ -97,6 +98,23 @@ std::string path_of(void* handle) {
   return map->l_name;
 }
 
+namespace {
+
+/// Libraries the process started with need not say that their thread-locals lie in the static TLS block.
+bool lies_in_static_block(const char* block) {
+  using Info = void (*)(std::size_t*, std::size_t*);
+  static const auto info = reinterpret_cast<Info>(::dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info"));
+  if (info == nullptr) return false;
+  std::size_t size = 0;
+  std::size_t alignment = 0;
+  info(&size, &alignment);
+  const auto* thread = static_cast<const char*>(__builtin_thread_pointer());
+  const auto distance = kStaticTlsBelowThread ? thread - block : block - thread;
+  return distance >= 0 && static_cast<std::size_t>(distance) <= size;
+}
+
+}  // namespace
+
 std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& symbol) {
   // dlsym answers with this thread's copy; which library it is of is found by asking each for its block.
   struct Search {
@@ -119,6 +137,7 @@ std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& symbol)
         if (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_STATIC_TLS)) is_static = true;
       }
     }
+    is_static = is_static || lies_in_static_block(block);
     const auto distance = request.wanted - block;
     if (distance < 0 || static_cast<std::uint64_t>(distance) >= size) return 0;
     request.found = SharedTls{info->dlpi_tls_modid, static_cast<std::uint64_t>(distance), is_static};

@@ -67,22 +67,24 @@ void Interpreter::run(void* worker) {
     const std::lock_guard lock(self->interrupt_mutex_);
     self->interrupt_ = nullptr;
   };
+  multipy_interpreter_main_t enter = nullptr;
   try {
     images_.open(options_.libpython, true);
     const elf::Image& extension = images_.open(options_.extension, false);
-    void* entry = images_.find(extension, MULTIPY_INTERPRETER_MAIN);
-    if (entry == nullptr) throw ImageError(options_.extension, "undefined symbol", MULTIPY_INTERPRETER_MAIN);
-    {
-      const std::lock_guard lock(interrupt_mutex_);
-      interrupt_ =
-          reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
-    }
-    const int32_t status = reinterpret_cast<multipy_interpreter_main_t>(entry)(&boot);
-    finalised_ = status != 2;
-    if (status == 0) images_.run_destructors();
+    enter = reinterpret_cast<multipy_interpreter_main_t>(images_.find(extension, MULTIPY_INTERPRETER_MAIN));
+    if (enter == nullptr) throw ImageError(options_.extension, "undefined symbol", MULTIPY_INTERPRETER_MAIN);
+    const std::lock_guard lock(interrupt_mutex_);
+    interrupt_ =
+        reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
   } catch (const std::exception& error) {
     failure_ = error.what();
+    return;
   }
+  // Outside every handler: a C++ exception that user code lets go would leave a Python in the middle of a call, its
+  // GIL held. It ends the process instead, where it was thrown, as in a Python of its own.
+  const int32_t status = enter(&boot);
+  finalised_ = status != 2;
+  if (status == 0) images_.run_destructors();
 }
 
 void Interpreter::interrupt(void* key) {

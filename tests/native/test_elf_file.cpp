@@ -3,9 +3,11 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "elf/arch.h"
 #include "elf/file.h"
 #include "elf/image.h"
 
@@ -202,6 +205,47 @@ TEST_CASE("a library with any word of its tables changed is refused or parsed") 
     }
   }
   CHECK(survives(copy));
+}
+
+TEST_CASE("relocations packed for Android are refused") {
+  const auto file = parsed();
+  for (const std::uint64_t tag : {0x6000000fu, 0x60000011u, 0x6fffe000u}) {
+    Copy copy(sample());
+    // In place of an entry that nothing else needs.
+    const auto entry = std::find_if(file->dynamic().begin(), file->dynamic().end(),
+                                    [](const ElfW(Dyn) & each) { return each.d_tag == DT_RELACOUNT; });
+    REQUIRE(entry != file->dynamic().end());
+    const auto at = file->dynamic_offset() + static_cast<std::size_t>(entry - file->dynamic().begin()) * sizeof *entry;
+    std::memcpy(copy.bytes.get() + at, &tag, sizeof tag);
+    try {
+      File::parse("sample", copy.span());
+      FAIL("parsed");
+    } catch (const ImageError& error) {
+      CHECK(std::string_view(error.what()).find("Android") != std::string_view::npos);
+    }
+  }
+}
+
+TEST_CASE("thread-local relocations whose sums overflow are survived") {
+  const auto file = parsed();
+  const auto variable = file->find(SymbolName("sample_thread_local"));
+  REQUIRE(variable);
+  Copy copy(sample());
+  std::size_t changed = 0;
+  for (const auto& relocation : file->relocations()) {
+    const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+    if (index == 0 || file->symbol(index).name != variable->name) continue;
+    const ElfW(Rela) damaged{relocation.r_offset, ELF64_R_INFO(std::uint64_t{index}, multipy::elf::kTlsStaticType),
+                             std::numeric_limits<ElfW(Sxword)>::max()};
+    const auto* at = reinterpret_cast<const std::byte*>(&relocation);
+    std::memcpy(copy.bytes.get() + (at - file->bytes().data()), &damaged, sizeof damaged);
+    const auto value = std::uint64_t{1} << 62;
+    const auto symbol = file->file_offset(*file->dynamic_value(DT_SYMTAB), 0) + index * sizeof(ElfW(Sym));
+    std::memcpy(copy.bytes.get() + symbol + offsetof(ElfW(Sym), st_value), &value, sizeof value);
+    ++changed;
+  }
+  CHECK(changed > 0);
+  survives(copy);
 }
 
 TEST_CASE("names of the CPython API are told from others") {
