@@ -1,6 +1,6 @@
 """Runs a short form of all benchmarks and prints them as Markdown, goals first.
 
-    python benches/report.py [--rounds 5] [--write docs/benchmarks.md]
+    python benches/report.py [--rounds 5] [--quick] [--write docs/benchmarks.md]
 
 Model: a scenario of the asv benchmarks is set up for all its parameters at once and then measured in rounds,
 each of which takes every worker in turn, so that a disturbance of the machine falls on all of them alike.
@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 # Modules and not their classes: asv would take those for benchmarks of this module.
-from benches import bench_calls, bench_memory, bench_startup, bench_tensors, bench_throughput
+from benches import bench_calls, bench_images, bench_memory, bench_startup, bench_tensors, bench_throughput
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,11 +44,16 @@ HEADINGS: dict[type, str] = {
     bench_throughput.SmallModel: "Throughput",
     bench_startup.StartUp: "Start-up",
     bench_memory.PrivateMemory: "Memory",
+    bench_images.Density: "Many workers with torch",
+    bench_images.NextInterpreter: "The next interpreter",
+    bench_images.ManyImages: "A host with many images",
 }
 SCENARIOS = tuple(HEADINGS)
 # How often each is measured for one round asked for. Memory is not a matter of luck: once is enough.
 ROUNDS = {bench_calls.Calls: 3, bench_tensors.Tensors: 2, bench_throughput.SmallModel: 2}
-ONCE = (bench_memory.PrivateMemory,)
+ONCE = (bench_memory.PrivateMemory, bench_images.Density)
+# What `--quick` leaves out: parameters that take minutes and gigabytes.
+LARGE = {bench_images.Density: ("workers", max(bench_images.WORKERS))}
 # Share of the CPUs that other programs may take without the report warning of its own figures.
 QUIET = 0.05
 KIND_TITLES = {
@@ -57,6 +62,7 @@ KIND_TITLES = {
     "thread": "thread",
     "process": "process",
     "python": "`python -c`",
+    **{number: f"the {number} one" for number in bench_images.NUMBERS},
 }
 
 
@@ -75,6 +81,8 @@ class Goal:
 
 
 SMALLEST, LARGEST = bench_tensors.BYTES[0], bench_tensors.BYTES[-1]
+MOST = max(bench_images.WORKERS)
+IMAGES = max(bench_images.ManyImages.params[0])
 GOALS = (
     Goal(
         "small MLP, 2 interpreters beside 1",
@@ -115,6 +123,32 @@ GOALS = (
         ("track_import_torch", "python"),
         1.0,
     ),
+    Goal(
+        f"private memory of {MOST} interpreters with torch beside {MOST} processes",
+        ("track_private", "interpreter", MOST),
+        ("track_private", "process", MOST),
+        1.0,
+    ),
+    Goal(f"text copied for {MOST} of them", ("track_copied_text", "interpreter", MOST), None, 0.0),
+    Goal(f"written to disk by {MOST} of them", ("track_written", "interpreter", MOST), None, 0.0),
+    Goal(
+        "bare interpreter, the second beside the first",
+        ("track_first_result_of", "second"),
+        ("track_first_result_of", "first"),
+        1.0,
+    ),
+    Goal(
+        f"`dlopen` and `dlclose` by the host, {IMAGES:,} images beside none",
+        ("track_open_and_close", IMAGES),
+        ("track_open_and_close", 0),
+        1.25,
+    ),
+    Goal(
+        f"C++ exception in the host, {IMAGES:,} images beside none",
+        ("track_throw_and_catch", IMAGES),
+        ("track_throw_and_catch", 0),
+        1.25,
+    ),
 )
 
 
@@ -125,9 +159,13 @@ class Figures:
         self._samples: dict[Key, list[float]] = {}
         self.disturbance: dict[type, float] = {}
 
-    def measure(self, scenario: type, rounds: int) -> None:
+    def measure(self, scenario: type, rounds: int, quick: bool = False) -> None:
         """Add `rounds` samples of each `track_` method for each combination of parameters."""
-        combinations = list(itertools.product(*scenario.params))  # type: ignore[attr-defined]
+        combinations = [
+            combination
+            for combination in itertools.product(*scenario.params)  # type: ignore[attr-defined]
+            if not (quick and is_large(scenario, combination))
+        ]
         prepared = []
         before = foreign_cpu_seconds()
         start = time.monotonic()
@@ -171,6 +209,10 @@ def foreign_cpu_seconds() -> float:
     return ticks / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
 
 
+def is_large(scenario: Any, combination: tuple[Any, ...]) -> bool:
+    return LARGE.get(scenario) in zip(scenario.param_names, combination, strict=True)
+
+
 def methods(scenario: type) -> list[str]:
     return [name for name in vars(scenario) if name.startswith("track_")]
 
@@ -196,11 +238,13 @@ def goals_table(figures: Figures) -> Iterator[str]:
 
 
 def scenario_table(figures: Figures, scenario: Any) -> Iterator[str]:
-    kinds, *others = scenario.params
-    yield f"| | {' | '.join(KIND_TITLES[kind] for kind in kinds)} |"
+    first, (kinds, *others) = scenario.param_names[0], scenario.params
+    yield f"| | {' | '.join(KIND_TITLES.get(kind) or label(first, kind) for kind in kinds)} |"
     yield f"|---|{'---:|' * len(kinds)}"
     for name in methods(scenario):
         for other in itertools.product(*others):
+            if (name, kinds[0], *other) not in figures:
+                continue  # too large for this run
             title = getattr(scenario, name).pretty_name
             labels = [title, *(label(*pair) for pair in zip(scenario.param_names[1:], other, strict=True))]
             cells = [shown(figures.median((name, kind, *other)), UNITS[name]) for kind in kinds]
@@ -214,7 +258,7 @@ def label(name: str, value: Any) -> str:
                 return f"{value // size} {unit}"
         return "1 element"
     if isinstance(value, int):
-        return f"{value} {name}" if value > 1 else f"1 {name.removesuffix('s')}"
+        return f"1 {name.removesuffix('s')}" if value == 1 else f"{f'{value:,}' if value else 'no'} {name}"
     return f"`{value}`"
 
 
@@ -282,11 +326,18 @@ def main() -> None:
         "--rounds", type=int, default=5, help="how often each figure is measured (default: 5)"
     )
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the report to this file")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help=f"leave out {MOST} workers with torch, which take 5 GB and a minute",
+    )
     options = parser.parse_args()
     figures = Figures()
     for scenario in SCENARIOS:
         start = time.monotonic()
-        figures.measure(scenario, 1 if scenario in ONCE else options.rounds * ROUNDS.get(scenario, 1))
+        figures.measure(
+            scenario, 1 if scenario in ONCE else options.rounds * ROUNDS.get(scenario, 1), options.quick
+        )
         print(
             f"{HEADINGS[scenario]}: {time.monotonic() - start:.0f} s, "
             f"others took {figures.disturbance[scenario]:.0%} of the CPUs",

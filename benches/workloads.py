@@ -102,3 +102,10 @@ def load_and_use(module: str) -> int:
         model, batch = small_model()
         model(batch)
     return os.getpid()
+
+
+def load_libraries(paths: list[str]) -> None:
+    import ctypes
+
+    for path in paths:
+        ctypes.CDLL(path)

@@ -2,8 +2,9 @@
 
 A host is a Python: the one running this, Debian's /usr/bin/python3 with this one's packages, and any other
 version found, for which the wheel is built into a virtual environment under --work. Each runs with an
-allocator preloaded and without, and with NumPy and torch imported before the pool is made and not. The exit
-status is 1 if any of them failed.
+allocator preloaded and without, and with NumPy and torch imported before the pool is made and not. For each
+Python two C++ programs are built, if there is a compiler: one without Python, whose interpreters are that
+Python's, and the same linked with that Python's libtorch. The exit status is 1 if any of them failed.
 
 Other versions get NumPy and no torch, which is too large for a matrix.
 """
@@ -20,6 +21,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import cpp_host
 
 ROOT = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.py")
@@ -102,6 +105,11 @@ def hosts(work: Path, only: list[str]) -> Iterator[Host]:
             yield prepared(python, f"python{minor(python.version)}", work, only)
 
 
+def cpp_name(name: str) -> str:
+    """Return how the C++ programs are called that have the interpreters of the Python `name`."""
+    return f"C++ for {name}"
+
+
 def has(name: str) -> bool:
     """Tell whether this Python can import the package."""
     import importlib.util
@@ -111,7 +119,7 @@ def has(name: str) -> bool:
 
 def prepared(python: Python, name: str, work: Path, only: list[str]) -> Host:
     """Build and install the wheel for another Python into an environment of its own; they are kept."""
-    if only and name not in only:
+    if only and not {name, cpp_name(name)} & set(only):
         return Host(python, name)
     folder = work / f"python{python.version}"
     executable = str(folder / "bin" / "python")
@@ -152,19 +160,24 @@ def allocators(given: list[str]) -> dict[str, str]:
     return found
 
 
-def try_host(host: Host, preload: str, first: bool, timeout: float) -> str:
-    """Run the smoke test; return "ok" or the last line of what it said."""
+def environment_for(host: Host, preload: str) -> dict[str, str]:
+    """Return a clean environment in which the host finds its packages and has `preload` in it."""
     environment = clean_environment()
     if preload:
         environment["LD_PRELOAD"] = preload
     if host.path:
         environment["PYTHONPATH"] = host.path
+    return environment
+
+
+def try_host(host: Host, preload: str, first: bool, timeout: float) -> str:
+    """Run the smoke test; return "ok" or the last line of what it said."""
     packages = ",".join(host.packages)
     arguments = [str(SMOKE), packages, packages if first else "", os.path.basename(preload)]
     try:
         done = subprocess.run(
             [host.python.executable, "-X", "faulthandler", *arguments],
-            env=environment,
+            env=environment_for(host, preload),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -177,6 +190,37 @@ def try_host(host: Host, preload: str, first: bool, timeout: float) -> str:
     lines = done.stderr.strip().splitlines() or ["?"]
     fatal = [line for line in lines if line.startswith("Fatal Python error")]
     return f"exit status {done.returncode}: {(fatal or lines[-1:])[0][:150]}"
+
+
+def try_python(host: Host, preloads: dict[str, str], timeout: float) -> Iterator[tuple[str, str, str]]:
+    """Yield what was preloaded, what was imported first and what came of it."""
+    for preload, path in preloads.items():
+        for first in (False, True):
+            yield preload, ", ".join(host.packages) if first else "", try_host(host, path, first, timeout)
+
+
+def try_cpp(
+    host: Host, preloads: dict[str, str], folder: Path, timeout: float
+) -> Iterator[tuple[str, str, str]]:
+    """As `try_python`, for the C++ programs that have this Python's interpreters."""
+    environment = environment_for(host, "")
+    for library in ("", "libtorch") if "torch" in host.packages else ("",):
+        linked = f"{library}, linked" if library else ""
+        try:
+            program = cpp_host.build(
+                [host.python.executable],
+                folder / (library or "alone"),
+                with_torch=bool(library),
+                environment=environment,
+            )
+        except cpp_host.BuildError as error:
+            yield "", linked, f"not built: {str(error).splitlines()[-1][:150]}"
+            continue
+        for preload, path in preloads.items():
+            result = cpp_host.run_all(
+                program, host.packages, path, timeout=timeout, environment=environment_for(host, path)
+            )
+            yield preload, linked, result.splitlines()[-1][:150]
 
 
 def main() -> int:
@@ -193,23 +237,26 @@ def main() -> int:
     preloads = allocators(options.allocator)
     for name in ALLOCATORS.keys() - preloads.keys():
         print(f"{name} is not installed: not tried", file=sys.stderr)
-    print(f"{'host':<18} {'version':<8} {'libpython':<11} {'preloaded':<9} {'imported first':<14} result")
+    if cpp_host.compiler() is None:
+        print("no C++ compiler: no C++ programs tried", file=sys.stderr)
+    layout = "{:<25} {:<8} {:<11} {:<9} {:<16} {}".format
+    print(layout("host", "version", "libpython", "preloaded", "imported first", "result"))
     failed = 0
     for host in hosts(options.work, options.only):
-        if options.only and host.name not in options.only:
-            continue
-        if host.problem:
-            failed += 1
-            print(f"{host.name:<18} {host.python.version:<8} not tried: {host.problem}", flush=True)
-            continue
-        for preload, path in preloads.items():
-            for first in (False, True):
-                result = try_host(host, path, first, options.timeout)
+        libpython = "library" if host.python.shared else "executable"
+        trials = {host.name: try_python(host, preloads, options.timeout)}
+        if cpp_host.compiler() is not None:
+            folder = options.work / f"cpp-{host.name.rpartition('/')[2].replace(' ', '-')}"
+            trials[cpp_name(host.name)] = try_cpp(host, preloads, folder, options.timeout)
+        for name, results in trials.items():
+            if options.only and name not in options.only:
+                continue
+            for preload, first, result in (
+                [("", "", f"not tried: {host.problem}")] if host.problem else results
+            ):
                 failed += result != "ok"
-                libpython = "library" if host.python.shared else "executable"
-                imported = ", ".join(host.packages) if first else ""
-                start = f"{host.name:<18} {host.python.version:<8} {libpython:<11} {preload or '-':<9}"
-                print(f"{start} {imported or '-':<14} {result}", flush=True)
+                version = host.python.version
+                print(layout(name, version, libpython, preload or "-", first or "-", result), flush=True)
     return 1 if failed else 0
 
 

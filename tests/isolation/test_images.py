@@ -14,7 +14,8 @@ def test_a_pool_tells_what_each_interpreter_has_loaded_and_why(pool):
     assert libpython.path == second[0].path and "libpython" in libpython.path
     assert libpython.private and libpython.reason
     assert libpython.size > 1_000_000 and libpython.address % os.sysconf("SC_PAGE_SIZE") == 0
-    assert not {image.address for image in first} & {image.address for image in second}
+    mine, others = ({image.address for image in images if image.private} for images in (first, second))
+    assert not mine & others
 
 
 def test_images_lie_where_they_are_said_to(pool):
@@ -49,8 +50,31 @@ def test_what_the_user_makes_private_is_listed_as_such():
 
     with multipy.Pool(1) as pool:
         pool.submit(load).result()
-        assert not [image for image in pool.images()[0] if "libz.so" in image.path]
+        (found,) = (image for image in pool.images()[0] if "libz.so" in image.path)
+        assert not found.private
+        assert found.address and found.size
     with multipy.Pool(1, private=["libz.so*"]) as pool:
         pool.submit(load).result()
         (found,) = (image for image in pool.images()[0] if "libz.so" in image.path)
+        assert found.private
         assert found.reason == "named by the policy"
+
+
+def test_shared_libraries_are_listed_after_the_private_ones(pool):
+    (listed, _) = pool.images()
+    shared = [image for image in listed if not image.private]
+    assert listed[-len(shared) :] == shared
+    libc = next(image for image in shared if "libc.so" in image.path)
+    assert "CPython" in libc.reason
+
+
+def test_what_the_user_makes_shared_is_listed_as_such():
+    def load():
+        import _sqlite3
+
+        return _sqlite3.__name__
+
+    with multipy.Pool(1, shared=["libsqlite3*"]) as pool:
+        pool.submit(load).result()
+        for image in pool.images()[0]:
+            assert not image.private or "libsqlite3" not in image.path

@@ -72,6 +72,24 @@ def test_booting_interpreters_leaves_the_hosts_handlers_alone(run_script):
     )
 
 
+@pytest.mark.parametrize("handler", ["SIG_DFL", "SIG_IGN", "default_int_handler"])
+def test_asyncio_runs_in_interpreters_however_the_host_takes_ctrl_c(run_script, handler):
+    run_script(
+        f"""
+        import asyncio, signal
+        import multipy_actors as multipy
+
+        def use_asyncio():
+            return asyncio.run(asyncio.sleep(0, 42))
+
+        signal.signal(signal.SIGINT, signal.{handler})
+        with multipy.Pool(1) as pool:
+            assert pool.submit(use_asyncio).result() == 42
+        assert signal.getsignal(signal.SIGINT) is signal.{handler}
+        """
+    )
+
+
 def test_signals_of_the_process_are_handled_by_the_host(pool):
     received = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
