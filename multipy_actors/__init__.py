@@ -7,6 +7,7 @@ to run its worker loop, and start-up is part of the product.
 from __future__ import annotations
 
 import importlib
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from multipy_actors.handles import ReplicatedObj, get_actor, kill, replicate
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool import Pool, current_interpreter, default_pool, init, shutdown
-    from multipy_actors.remote import remote
+    from multipy_actors.remote import Actor, remote
     from multipy_actors.values import copied
 
 __version__ = "0.1.0"
@@ -52,12 +53,13 @@ _HOMES = {
     "handles": ("ReplicatedObj", "get_actor", "kill", "replicate"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "pool": ("Pool", "current_interpreter", "default_pool", "init", "shutdown"),
-    "remote": ("remote",),
+    "remote": ("Actor", "remote"),
     "values": ("copied",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Actor",
     "ActorClosedError",
     "DeadlockError",
     "Environment",
@@ -99,6 +101,21 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
+
+
+class _Package(type(sys)):  # type: ignore[misc]
+    """This package: a public name stays what it is when the module of the same name is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _MODULE_OF and type(value) is type(sys):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        return importlib.import_module, (self.__name__,)  # as cloudpickle does with plain modules
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -34,6 +34,12 @@ class SharedTensor(Attachment):
     def __dlpack_device__(self) -> tuple[int, int]:
         """(device type, device number), as DLPack counts them."""
 
+    @staticmethod
+    def of_buffer(object: object) -> SharedTensor:
+        """
+        The contents of a contiguous buffer; memoryview() of it looks at them where they are.
+        """
+
     @property
     def read_only(self) -> bool: ...
 
@@ -42,6 +48,9 @@ class SharedTensor(Attachment):
 
 class Call(Attachment):
     """One request to an interpreter and, once done, its outcome."""
+
+    def __init__(self) -> None:
+        """One that is not posted: its maker runs it."""
 
     @property
     def state(self) -> str:
@@ -64,6 +73,10 @@ class Call(Attachment):
     @property
     def interrupted(self) -> bool:
         """Whether somebody wants the code that runs to end."""
+
+    @property
+    def killed(self) -> bool:
+        """Whether its actor was killed, and it is not to run any more."""
 
     @property
     def interpreter(self) -> int:
@@ -113,6 +126,11 @@ class CompletionQueue:
     def pop(self) -> Call | None:
         """The next call; None: woken, or closed."""
 
+    def send(self, data: bytes) -> bool:
+        """
+        Pushes a message: a call that nobody waits for. False: the queue is closed.
+        """
+
     def wake(self) -> None: ...
 
     def close(self) -> None: ...
@@ -149,6 +167,12 @@ class Pool:
         The `replicas` interpreters with the fewest actors; they count as having one more.
         """
 
+    @property
+    def messages(self) -> CompletionQueue:
+        """
+        What the interpreters tell the host without waiting; closed when all have ended.
+        """
+
     def count_actors(self, interpreter: int, change: int) -> None: ...
 
     def start(self) -> None:
@@ -176,9 +200,9 @@ class Pool:
 
     def statistics(self, interpreter: int) -> dict[str, float]: ...
 
-    def images(self, interpreter: int) -> list[tuple[str, str, int, int]]:
+    def images(self, interpreter: int) -> list[tuple[str, bool, str, int, int]]:
         """
-        (path, why it is private, address, bytes of address space) of each private image.
+        (path, whether it is private, why, address, bytes of address space) of each library.
         """
 
 class Actor(Attachment):
@@ -223,11 +247,20 @@ class Actor(Attachment):
     @property
     def failed(self) -> int: ...
 
-    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None) -> Call:
+    def make_replica(self, interpreter: int, data: bytes, attachments: Sequence[Attachment]) -> Call:
+        """
+        Posts the request that makes the replica in `interpreter`, before any call of it is posted.
+        """
+
+    def announce(self) -> None:
+        """Its replicas are made or will be: others may find it by its name."""
+
+    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None) -> Call:
         """
         Queues a request for the replica that is free first, or that of interpreter `on`.
 
         In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.
+        Calls with the same `batch` may run together.
         """
 
     def kill(self, error: bytes) -> None:
@@ -249,14 +282,18 @@ class Worker:
     def take(self) -> Call | None:
         """The next call to run; None: the pool is closed and nothing is left."""
 
-    def begin(self, call: Call) -> bool:
+    def begin(self, call: Call, batch: bool = False) -> bool:
         """
         User code of `call` runs from here on: it may be interrupted. False: that has happened already.
+
+        With `batch` it runs for others, too, and is only interrupted with all of its actor.
         """
 
-    def take_more(self, mailbox: int, seconds: float) -> Call | None:
+    def take_more(self, first: Call, seconds: float) -> Call | None:
         """
-        One more call of `mailbox`, waiting `seconds` for it at most; None: there is none.
+        The next call of the mailbox of `first`, waiting `seconds` for it at most.
+
+        None: there is none, or it is one that cannot run together with `first`.
         """
 
     def end(self) -> None:
@@ -269,10 +306,19 @@ class Worker:
         """Counts a call that ended aside, on whatever thread."""
 
     @property
+    def interrupted(self) -> bool:
+        """Whether all that runs is to end."""
+
+    @property
     def pool(self) -> Pool: ...
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
+
+def write_output(fd: int, writer: int, prefix: bytes, text: bytes) -> None:
+    """
+    Writes to standard output or error, `prefix` before each line that `writer` begins.
+    """
 
 def drain_returns() -> int:
     """Releases what others have done with; how many."""

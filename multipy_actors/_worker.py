@@ -6,6 +6,9 @@ exception bytes again, without the host's GIL and at little cost.
 Model: native/bindings/boot.cpp runs `prepare`, `run` and `finish` of this module, in this order, on the
 interpreter's only worker thread. A request is `[operation, args, kwargs]`; the operation is a list whose
 first item names one of `_OPERATIONS`. Actors live in `_actors`, by the number their handle carries.
+Those with `async` methods are in `_on_loop` instead (see _async_actors). An operation that hands a call over
+to the loop, gathers others to run with it (see _batches) or sends a piece of a stream (see _streams) returns
+a `_Deferred`, which ends the call by itself. Those modules are imported when there is need.
 
 Threads: everything here runs on the worker thread, which is also Python's main thread here; it blocks in
 `take` without holding this interpreter's GIL. User code may start threads of its own; `finish` waits for
@@ -19,12 +22,17 @@ from __future__ import annotations
 import gc
 import sys
 
-from multipy_actors import _native, errors, values
+from multipy_actors import _native, _output, errors, values
+from multipy_actors._requests import await_futures, fail, interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
+
+    from multipy_actors._async_actors import AsyncActor
+    from multipy_actors._batches import Batcher
+    from multipy_actors._streams import Stream
 
 _JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of the user's code
 
@@ -34,31 +42,89 @@ class _Broken:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
+        self._traceback = error.__traceback__
+
+    def fail(self) -> None:
+        raise self.error.with_traceback(self._traceback)  # it would grow with each call
+
+
+class _Deferred:
+    """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
+
+    None: the call, or the figures, are in the hands of others.
+    """
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[_native.Call, _native.Worker], bool | None]) -> None:
+        self.run = run
 
 
 _actors: dict[int, Any] = {}
+_on_loop: dict[int, AsyncActor] = {}
+_batchers: dict[int, Batcher] = {}
+_streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
+
+
+def _runs_now(number: int) -> None:
+    """Have what is printed from here on be that of actor `number`; 0: of none."""
+    if _output.actor.get() != number:
+        _output.actor.set(number)
 
 
 def _call(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
+    _runs_now(0)
     return fn(*args, **kwargs)
 
 
 def _map(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> list[Any]:
+    _runs_now(0)
     return [fn(*items) for items in args]
 
 
 def _create(
     args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
-) -> None:
+) -> _Deferred | None:
+    _introduce(number, cls.__name__, options)
+    if _put_on_loop(number, options):
+        return _Deferred(_on_loop[number].create(args, kwargs, cls))
     try:
         _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
         _actors[number] = _Broken(error)
         raise
+    return None
 
 
-def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]) -> None:
-    (_actors[number],) = args
+def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]) -> _Deferred | None:
+    (actor,) = args
+    _introduce(number, type(actor).__name__, options)
+    if _put_on_loop(number, options):
+        return _Deferred(_on_loop[number].create([], {}, lambda: actor))
+    _actors[number] = actor
+    return None
+
+
+def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
+    """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
+    batcher = None
+    if "max_batch_size" in options:
+        from multipy_actors._batches import Batcher
+
+        batcher = Batcher(options["max_batch_size"], options["batch_wait"])
+    if "max_concurrency" in options:
+        from multipy_actors._async_actors import AsyncActor
+
+        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher)
+        return True
+    if batcher is not None:
+        _batchers[number] = batcher
+    return False
+
+
+def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
+    _output.introduce(number, cls, options.get("name"))
+    _runs_now(number)
 
 
 def _actor(number: int) -> Any:
@@ -67,30 +133,110 @@ def _actor(number: int) -> Any:
     except KeyError:
         raise errors.ActorClosedError("the actor has no replica in this interpreter any more") from None
     if type(actor) is _Broken:
-        raise actor.error
+        actor.fail()
+    _runs_now(number)
     return actor
 
 
 def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].method(args, kwargs, name))
+    if number in _batchers and name != "__exit__" and (args or kwargs):
+        run, method = _batchers[number].run, getattr(_actor(number), name)
+        return _Deferred(lambda call, worker: run(method, args, kwargs, call, worker))
     return getattr(_actor(number), name)(*args, **kwargs)
 
 
 def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].get(name))
     return getattr(_actor(number), name)
 
 
-def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> tuple[bool, Any]:
+def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> _Deferred | tuple[bool, Any]:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].enter())
     actor = _actor(number)
     value = type(actor).__enter__(actor)
     return (True, None) if value is actor else (False, value)
 
 
 def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
-    _actors.pop(number, None)
+    _runs_now(number)
+    if number in _on_loop:
+        _on_loop.pop(number).drop()
+    _batchers.pop(number, None)
+    try:
+        _close_streams(number)
+    finally:
+        _actors.pop(number, None)
+        _output.forget(number)
+
+
+def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int) -> _Deferred:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].stream(args, kwargs, name, stream))
+    from multipy_actors._streams import Stream
+
+    _streams[stream] = number, Stream(iter(getattr(_actor(number), name)(*args, **kwargs)))
+    return _Deferred(lambda call, worker: _fill(stream, 1, call, worker))
+
+
+def _next(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> _Deferred:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].next(stream))
+    if stream not in _streams:
+        raise errors.ActorClosedError("the stream was closed")
+    return _Deferred(lambda call, worker: _fill(stream, None, call, worker))
+
+
+def _fill(stream: int, most: int | None, call: _native.Call, worker: _native.Worker) -> bool:
+    from multipy_actors._streams import Chunk
+
+    number, source = _streams[stream]
+    try:
+        if not worker.begin(call):
+            raise interrupted(call)
+        _runs_now(number)
+        return source.fill(Chunk(call, most))
+    finally:
+        worker.end()
+        if source.over:
+            del _streams[stream]
+
+
+def _close_stream(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> _Deferred | None:
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].close_stream(stream))
+    _runs_now(number)
+    if stream in _streams:
+        _streams.pop(stream)[1].close()
+    return None
+
+
+def _close_streams(actor: int | None) -> None:
+    """Close the generators of one actor, or all; the first error that is raised meanwhile is raised then."""
+    error: BaseException | None = None
+    for stream, (number, source) in list(_streams.items()):
+        if actor is None or number == actor:
+            del _streams[stream]
+            try:
+                source.close()
+            except BaseException as raised:
+                error = error or raised
+    if error is not None:
+        raise error
 
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
+    _output.set_prefixes(kwargs.get("prefix_output", False))
+    if (levels := kwargs.get("log_levels")) is not None:
+        from multipy_actors import logs
+
+        worker = _native.current_worker()
+        assert worker is not None
+        logs.install(worker.pool.messages, levels)
     for name in kwargs["preload"]:
         __import__(name)
     if kwargs["initializer"] is not None:
@@ -106,6 +252,9 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "get": _get,
     "enter": _enter,
     "drop": _drop,
+    "stream": _stream,
+    "next": _next,
+    "close_stream": _close_stream,
     "configure": _configure,
 }
 
@@ -115,9 +264,7 @@ def prepare() -> None:
     # Big packages are imported in every interpreter anew, and a good part of that was looking for garbage
     # that is not there. Code that wants Python's own thresholds can set them.
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(line_buffering=True)
+    _output.prepare()
 
 
 def run() -> None:
@@ -131,14 +278,15 @@ def run() -> None:
         try:
             succeeded = _execute(call, worker)
         except BaseException as error:  # an interrupt that came late, say: the call must not be left open
-            call.fail(*values.encode_exception(error))
+            fail(call, error)
             succeeded = False
-        worker.finished(succeeded)
+        if succeeded is not None:
+            worker.finished(succeeded)
         del call
 
 
-def _execute(call: _native.Call, worker: _native.Worker) -> bool:
-    """Run one call and complete it; says whether it succeeded."""
+def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
+    """Run one call and complete it, or hand it over (None); says whether it succeeded."""
     if not call.start():
         return True
     try:
@@ -146,47 +294,26 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool:
         operation, args, kwargs = values.decode(data, attachments)
         try:
             if not worker.begin(call):
-                raise errors.Interrupted("the call was interrupted")
-            if attachments:
-                _await_futures(args, kwargs)
+                raise interrupted(call)
+            if attachments and not _awaits_by_itself(operation):
+                await_futures(args, kwargs)
             result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
             worker.end()
         del operation, args, kwargs, attachments
+        if type(result) is _Deferred:
+            return result.run(call, worker)
         data, attachments = values.encode(result, "result")
     except BaseException as error:
-        call.fail(*values.encode_exception(_as_image_error(error)))
+        fail(call, error)
         return False
     call.succeed(data, attachments)
     return True
 
 
-def _await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Put the values of futures that are arguments in their place; those deeper inside stay futures."""
-    futures = sys.modules.get("multipy_actors.futures")
-    if futures is None:
-        return
-    for index, arg in enumerate(args):
-        if type(arg) is futures.Future:
-            args[index] = arg.result()
-    for name, arg in kwargs.items():
-        if type(arg) is futures.Future:
-            kwargs[name] = arg.result()
-
-
-def _as_image_error(error: BaseException) -> BaseException:
-    """Return the loader's own error for an ImportError that a library caused."""
-    if type(error) is not ImportError:
-        return error
-    import os
-
-    failure = _native.take_load_failure(os.fsencode(str(error)))
-    if failure is None:
-        return error
-    file, symbol = map(os.fsdecode, failure)
-    image_error = errors.ImageError(str(error), file=file or None, symbol=symbol or None)
-    image_error.__cause__ = error
-    return image_error.with_traceback(error.__traceback__)
+def _awaits_by_itself(operation: list[Any]) -> bool:
+    """Say whether futures that are arguments are awaited on the loop."""
+    return operation[0] in ("method", "stream") and operation[1] in _on_loop
 
 
 def _run_threading_exits() -> None:
@@ -196,8 +323,22 @@ def _run_threading_exits() -> None:
         function()
 
 
+def _end_calls() -> None:
+    """Close the streams, and wait for what goes on on the event loop."""
+    try:
+        _close_streams(None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    for name in ("_loop", "_streams"):
+        module = sys.modules.get(f"multipy_actors.{name}")
+        if module is not None:
+            module.finish()
+    _on_loop.clear()
+
+
 def finish() -> bool:
     """Let go of everything before Python is finalised; false if it must not be, as user threads still run."""
+    _end_calls()
     _actors.clear()
     threading = sys.modules.get("threading")
     if threading is None:

@@ -182,12 +182,14 @@ def try_imports(modules: Sequence[str], extension: str, place: str, report: int)
     with Pool(1) as pool, os.fdopen(report, "w") as stream:
         try:
             error = pool.submit(_import_all, list(modules)).result()
-            loaded = any(os.path.realpath(image.path).startswith(place) for image in pool.images()[0])
+            loaded = any(
+                image.private and os.path.realpath(image.path).startswith(place) for image in pool.images()[0]
+            )
             if extension and not error and not loaded:
                 error = pool.submit(_import_all, [extension]).result()
         except BaseException as raised:
             error = _one_line(raised)
-        json.dump([error, len(pool.images()[0])], stream)
+        json.dump([error, sum(image.private for image in pool.images()[0])], stream)
 
 
 def _import_all(modules: list[str]) -> str:

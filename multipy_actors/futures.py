@@ -23,12 +23,12 @@ from __future__ import annotations
 
 import atexit
 import threading
-from concurrent.futures import FIRST_COMPLETED, CancelledError
+from concurrent.futures import FIRST_COMPLETED, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait as wait_for_any
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from multipy_actors import _native, attached, values
 from multipy_actors.errors import PoolClosedError
@@ -104,29 +104,31 @@ class Future(BaseFuture[T]):
 
     # What concurrent.futures and asyncio look into ---------------------------------------------------------
 
-    @property
-    def _state(self) -> str:  # type: ignore[override]
-        condition = self.__dict__.get("condition")
-        frozen = None if condition is None else condition.lock.frozen
-        return _STATES[self._call.state if frozen is None else frozen]
+    if not TYPE_CHECKING:  # to checkers they are the base class's, which `as_completed` asks for
 
-    @property
-    def _condition(self) -> _Condition:  # type: ignore[override]
-        fields = self.__dict__
-        if "condition" not in fields:
-            fields.setdefault("condition", _Condition(self._call))
-        return fields["condition"]  # type: ignore[no-any-return]
+        @property
+        def _state(self) -> str:
+            condition = self.__dict__.get("condition")
+            frozen = None if condition is None else condition.lock.frozen
+            return _STATES[self._call.state if frozen is None else frozen]
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        # Whoever looks holds the condition and is about to add itself.
-        waiters: list[Any] = self.__dict__.setdefault("waiters", [])
-        if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
-            # It has not counted this future as pending, so only those who came before may be told.
-            self.__dict__.setdefault("told", list(waiters))
-        else:
-            self._watch()
-        return waiters
+        @property
+        def _condition(self) -> _Condition:
+            fields = self.__dict__
+            if "condition" not in fields:
+                fields.setdefault("condition", _Condition(self._call))
+            return fields["condition"]
+
+        @property
+        def _waiters(self) -> list[Any]:
+            # Whoever looks holds the condition and is about to add itself.
+            waiters: list[Any] = self.__dict__.setdefault("waiters", [])
+            if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
+                # It has not counted this future as pending, so only those who came before may be told.
+                self.__dict__.setdefault("told", list(waiters))
+            else:
+                self._watch()
+            return waiters
 
     def _watch(self) -> None:
         """Have the notifier told when the call is done, once."""
@@ -231,6 +233,14 @@ class Future(BaseFuture[T]):
 
         return asyncio.wrap_future(self).__await__()
 
+    def set_result(self, result: T) -> None:
+        """Refuse: the call sets it."""
+        raise InvalidStateError("the result of a call is set by its interpreter alone")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Refuse: the call sets it."""
+        raise InvalidStateError("the exception of a call is set by its interpreter alone")
+
     def __reduce__(self) -> Any:
         """Refuse: only a call of this library takes a future along."""
         raise TypeError("a future can only be sent to an interpreter of this process")
@@ -258,6 +268,8 @@ class Future(BaseFuture[T]):
                 return values.decode(data, tensors), None
             except Exception as error:
                 return None, error
+        if not data and tensors:
+            return None, cast("BaseException", tensors[0])  # of an inline call, which ran here
         if not data and self._call.expired:
             return None, FutureTimeoutError("the call has outlived its timeout")
         if not data:
@@ -299,7 +311,7 @@ def wait(
         raise ValueError(f"num_returns must be from 0 to {len(waited)}, not {num_returns}")
     deadline = None if timeout is None else _now() + timeout
     pending = {future for future in waited if not future.done()}
-    while len(waited) - len(pending) < num_returns:
+    while sum(future not in pending for future in waited) < num_returns:
         left = None if deadline is None else max(0.0, deadline - _now())
         ended, pending = wait_for_any(pending, left, FIRST_COMPLETED)
         if not ended:

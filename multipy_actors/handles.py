@@ -20,20 +20,30 @@ pass through the host's Python.
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 import weakref
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors import _native, attached, values
-from multipy_actors.errors import ActorClosedError, MultipyError, PoolClosedError
+from multipy_actors.errors import (
+    ActorClosedError,
+    DeadlockError,
+    MultipyError,
+    PoolClosedError,
+    SerializationError,
+)
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Interpreter
-from multipy_actors.pool import Pool, default_pool
+from multipy_actors.pool import Pool, default_pool, find_actor
+from multipy_actors.streams import Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 __all__ = [
     "RemoteMethod",
@@ -46,7 +56,7 @@ __all__ = [
 ]
 
 
-class RemoteMethod:
+class RemoteMethod(Generic[P, R]):
     """A method of the object behind a handle. Call it and wait, or `submit` and get a future."""
 
     def __init__(self, handle: ReplicatedObj[Any], name: str) -> None:
@@ -54,29 +64,68 @@ class RemoteMethod:
         self._handle = handle
         self._name = name
 
-    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call the method on the replica that is free first; its value is the future's."""
         return self._handle._submit(self._name, args, kwargs)
 
-    def map(self, /, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[Any]:
+    def map(self, /, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[R]:
         """Call the method once for each of the zipped items; iterate over the values, in their order.
 
         All calls are submitted at once (as far as `max_pending` lets them), and go to whichever replica is
         free. `timeout` bounds the wait for each value from now on, in seconds.
         """
-        calls = [self.submit(*items) for items in zip(*iterables, strict=False)]
+        submit: Callable[..., Future[R]] = self.submit
+        calls: list[Future[R]] = []
+        try:
+            for items in zip(*iterables, strict=False):
+                calls.append(submit(*items))
+        except BaseException:
+            for call in calls:
+                call.cancel()
+            raise
         return _results(calls, timeout)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the method and wait for its value."""
-        return self._handle._submit(self._name, args, kwargs).result()
+        value: R = _value_of(self._handle._submit(self._name, args, kwargs))
+        return value
+
+    def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]:
+        """Call a generator method; iterate over what it yields, with `for` or `async for`.
+
+        The generator runs on the replica that is free first, a little ahead of its reader, and is closed
+        when the stream is (see `multipy_actors.streams`). The option `timeout` bounds the wait for each piece
+        of it. Raises TypeError if the method is no generator.
+        """
+        if self._name not in self._handle._generators:
+            kind, name = self._handle._members[self._name], f"{self._handle._actor.label}.{self._name}"
+            raise TypeError(f"only generator methods stream, and {name} is a {kind}: use .submit(...)")
+        return Stream(self._handle, self._name, args, kwargs)
 
     def __repr__(self) -> str:
         """Name the method and its handle."""
         return f"<RemoteMethod {self._name!r} of {self._handle!r}>"
 
 
-def _results(futures: list[Future[Any]], timeout: float | None) -> Iterator[Any]:
+if TYPE_CHECKING:
+
+    class _GeneratorMethod(Generic[P, R]):
+        """A RemoteMethod of a generator, which can only be streamed."""
+
+        def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[R]: ...
+
+
+def _value_of(future: Future[R]) -> R:
+    """Wait for a call that only this caller knows of."""
+    try:
+        return future.result()
+    except DeadlockError:
+        # Nobody is left to ask for its value, and if it ran later it would begin the same circle again.
+        future.cancel()
+        raise
+
+
+def _results(futures: list[Future[R]], timeout: float | None) -> Iterator[R]:
     import time
 
     deadline = None if timeout is None else time.monotonic() + timeout
@@ -84,35 +133,51 @@ def _results(futures: list[Future[Any]], timeout: float | None) -> Iterator[Any]
     try:
         while futures:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            yield futures.pop().result(left)
+            # It stays in line until it is done: who gives up on it has it cancelled as well.
+            value = futures[-1].result(left)
+            futures.pop()
+            yield value
+            del value
     finally:
         for future in futures:
             future.cancel()
 
 
-class _BroadcastMethod:
+class _BroadcastMethod(Generic[P, R]):
     """A method that runs on every replica."""
 
     def __init__(self, handle: ReplicatedObj[Any], name: str) -> None:
         self._handle = handle
         self._name = name
 
-    def submit(self, /, *args: Any, **kwargs: Any) -> list[Future[Any]]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Future[R]]:
         """Call the method once on every replica; one future each, in the order of `interpreters`."""
         return self._handle._submit_to_all(self._name, args, kwargs)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> list[Any]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
         """Call the method on every replica and wait for the values."""
         return [future.result() for future in self.submit(*args, **kwargs)]
 
 
-class _Broadcast:
+class _Broadcast(Generic[T]):
     """`handle.broadcast`: its attributes are methods that run on every replica."""
 
-    def __init__(self, handle: ReplicatedObj[Any]) -> None:
+    def __init__(self, handle: ReplicatedObj[T]) -> None:
         self._handle = handle
 
-    def __getattr__(self, name: str) -> _BroadcastMethod:
+    __iter__ = None
+
+    @overload
+    def __getitem__(
+        self, method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]]
+    ) -> _BroadcastMethod[P, R]: ...
+    @overload
+    def __getitem__(self, method: Callable[Concatenate[T, P], R]) -> _BroadcastMethod[P, R]: ...
+    def __getitem__(self, method: Callable[..., Any]) -> _BroadcastMethod[..., Any]:
+        """Return the method that the class has as `method`, as `handle[...]` does."""
+        return _BroadcastMethod(self._handle, self._handle._name_of(method))
+
+    def __getattr__(self, name: str) -> _BroadcastMethod[..., Any]:
         self._handle._kind_of(name)
         return _BroadcastMethod(self._handle, name)
 
@@ -124,6 +189,9 @@ class ReplicatedObj(Generic[T]):
     `__call__`, `handle.broadcast.method.submit(...)` calls all replicas. A property of the object is fetched
     when the handle's is read. Used in a `with` statement, it enters and leaves the object.
 
+    To a type checker, what an attribute of a handle gives is Any. `handle[Embedder.embed]` is the same method
+    as `handle.embed`, and is checked and completed by its signature.
+
     Handles compare equal if they stand for the same object (and are pinned alike). An attribute that handles
     have themselves (`on`, `unload`, ...) hides a method of that name.
     """
@@ -133,7 +201,7 @@ class ReplicatedObj(Generic[T]):
         self._actor = actor
         self._pin = pin
         self._pool = pool or Pool._of(actor.pool)
-        self._members, self._waits, self._timeout = _description_of(actor)
+        self._members, self._waits, self._timeout, self._gathers, self._generators = _description_of(actor)
 
     @property
     def replicas(self) -> int:
@@ -146,7 +214,7 @@ class ReplicatedObj(Generic[T]):
         return [self._pool.interpreters[index] for index in self._interpreters]
 
     @property
-    def broadcast(self) -> _Broadcast:
+    def broadcast(self) -> _Broadcast[T]:
         """Its methods run on every replica: `handle.broadcast.method.submit(...)` → list of futures."""
         return _Broadcast(self)
 
@@ -172,31 +240,62 @@ class ReplicatedObj(Generic[T]):
     def statistics(self) -> dict[str, int]:
         """Return the counts of calls `queued`, `done` and (of these) `failed`, and of `replicas`."""
         actor = self._actor
-        figures = {"queued": actor.queued, "done": actor.done, "failed": actor.failed}
+        # In a forked child nothing is queued, and a lock that guards it may be held for good.
+        figures = {
+            "queued": 0 if self._pool._lost else actor.queued,
+            "done": actor.done,
+            "failed": actor.failed,
+        }
         return {"replicas": self.replicas, **figures}
+
+    __iter__ = None  # Python would take what has `__getitem__` for a sequence
+
+    @overload
+    def __getitem__(
+        self, method: Callable[Concatenate[T, P], Coroutine[Any, Any, R]]
+    ) -> RemoteMethod[P, R]: ...
+    @overload
+    def __getitem__(  # type: ignore[overload-overlap]
+        self, method: Callable[Concatenate[T, P], Iterator[R] | AsyncIterator[R]]
+    ) -> _GeneratorMethod[P, R]: ...
+    @overload
+    def __getitem__(self, method: Callable[Concatenate[T, P], R]) -> RemoteMethod[P, R]: ...
+    def __getitem__(self, method: Callable[..., Any]) -> Any:
+        """Return the method that the class has as `method`: `handle[Embedder.embed]` is `handle.embed`."""
+        return RemoteMethod(self, self._name_of(method))
+
+    def __dir__(self) -> list[str]:
+        """List what the handle has and what the object has, for completion."""
+        return sorted({*super().__dir__(), *self._members})
 
     def __getattr__(self, name: str) -> Any:
         """Return the method `name` of the object, or the value of its property."""
         if self._kind_of(name) == "property":
-            return self._post(["get", self._actor.number, name], (), {}).result()
+            return _value_of(self._post(["get", self._actor.number, name], (), {}))
         return RemoteMethod(self, name)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the object itself (its `__call__`) and wait for the value."""
         if "__call__" not in self._members:
             raise TypeError(f"{self._actor.label!r} object is not callable")
-        return self._submit("__call__", args, kwargs).result()
+        return _value_of(self._submit("__call__", args, kwargs))
 
     def __enter__(self) -> Any:
         """Enter the object; its value, or this handle where the object returns itself."""
         if "__enter__" not in self._members or "__exit__" not in self._members:
             raise TypeError(f"{self._actor.label!r} object is no context manager")
-        is_itself, value = self._post(["enter", self._actor.number], (), {}).result()
+        is_itself, value = _value_of(self._post(["enter", self._actor.number], (), {}))
         return self if is_itself else value
 
     def __exit__(self, *exception: Any) -> Any:
         """Leave the object. It is told the exception, but not the traceback, which stays where it is."""
-        return self._submit("__exit__", (*exception[:2], None), {}).result()
+        try:
+            left = self._submit("__exit__", (*exception[:2], None), {})
+        except SerializationError:
+            # The object must be left whatever the exception is like; what cannot travel is described to it.
+            error = values.decode_exception(*values.encode_exception(exception[1]))
+            left = self._submit("__exit__", (type(error), error, None), {})
+        return _value_of(left)
 
     def __eq__(self, other: object) -> bool:
         """Say whether both stand for the same object and are pinned alike."""
@@ -211,10 +310,18 @@ class ReplicatedObj(Generic[T]):
     def __repr__(self) -> str:
         """Name the class, the name if it has one, the state and the interpreters."""
         state = "closed" if self._pool._lost or self._actor.closed else "alive"
-        where = ", ".join(map(str, self._interpreters))
+        where = ", ".join(map(str, self._interpreters)) or "none"
         pinned = "" if self._pin is None else f", pinned to {self._pin}"
         what = f"{self._name_it()} ({state}, interpreters {where} of {self._pool._name!r}{pinned})"
         return f"<multipy.ReplicatedObj of {what}>"
+
+    def __copy__(self) -> ReplicatedObj[T]:
+        """Return itself: what can be copied is the object, which is elsewhere."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ReplicatedObj[T]:
+        """Return itself, so that what holds handles can be copied."""
+        return self
 
     def __reduce__(self) -> Any:
         """Refuse: only a call of this library takes a handle along."""
@@ -238,21 +345,46 @@ class ReplicatedObj(Generic[T]):
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise AttributeError(f"{self._actor.label!r} has no method {name!r}{hint}")
 
+    def _name_of(self, method: object) -> str:
+        name = getattr(method, "__name__", None)
+        if not callable(method) or not isinstance(name, str):
+            what = type(method).__name__
+            raise TypeError(f"a handle is indexed by a method, as handle[Class.method], not by {what}")
+        if name != "__call__" or name not in self._members:
+            self._kind_of(name)
+        return name
+
     def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+        if name in self._generators:
+            raise self._generator_error(name)
+        if self._gathers and self._pin is None and name != "__exit__" and (args or kwargs):
+            # Calls that pass their arguments alike can run together.
+            batch = "\n".join([name, str(len(args)), *sorted(kwargs)])
+            return self._post(["method", self._actor.number, name], args, dict(sorted(kwargs.items())), batch)
         return self._post(["method", self._actor.number, name], args, kwargs)
 
-    def _post(self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    def _generator_error(self, name: str) -> TypeError:
+        text = f"{self._actor.label}.{name} is a generator"
+        if name == "__call__":
+            return TypeError(f"{text}: give it a name and use handle.<name>.stream(...)")
+        return TypeError(f"{text}: use handle.{name}.stream(...)")
+
+    def _post(
+        self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch: str | None = None
+    ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
         data, attachments = values.encode_call(operation, args, kwargs)
         try:
-            return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout))
+            return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
         except PoolClosedError:
             raise self._closed_error() from None
 
     def _submit_to_all(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future[Any]]:
         if self._pool._lost or self._actor.closed:
             raise self._closed_error()
+        if name in self._generators:
+            raise self._generator_error(name)
         operation = ["method", self._actor.number, name]
         data, attachments = values.encode_call(operation, args, kwargs)
         return [
@@ -275,6 +407,9 @@ attached.register(
 
 # What a handle knows of the object -------------------------------------------------------------------------
 
+_GENERATORS = ("generator", "async generator")
+_ASYNCHRONOUS = frozenset(("coroutine", "async generator"))
+_DEFAULT_CONCURRENCY = 100
 _CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
 _members: weakref.WeakKeyDictionary[type, dict[str, str]] = weakref.WeakKeyDictionary()
 
@@ -302,23 +437,26 @@ def _kind_of_member(cls: type, name: str) -> str | None:
         return "coroutine"
     if inspect.isgeneratorfunction(found):
         return "generator"
-    if callable(found):
+    if callable(found) or isinstance(found, (functools.partialmethod, functools.singledispatchmethod)):
         return "method"
     # Slots and what ctypes or a C extension makes are read like properties, too.
     return "property" if hasattr(type(found), "__get__") else None
 
 
-_Description = tuple[dict[str, str], bool, "float | None"]
+_Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]
 _descriptions: dict[bytes, _Description] = {}
 
 
 def _description_of(actor: _native.Actor) -> _Description:
-    """Return the members, whether a full mailbox makes callers wait, and the time limit of calls."""
+    """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
+    may run together, and which members are generators.
+    """
     encoded = actor.description
     description = _descriptions.get(encoded)
     if description is None:
-        members, waits, timeout = values.decode(encoded)
-        description = _descriptions[encoded] = (members, waits, timeout)
+        members, waits, timeout, gathers = values.decode(encoded)
+        generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
+        description = _descriptions[encoded] = (members, waits, timeout, gathers, generators)
     return description
 
 
@@ -377,19 +515,28 @@ def _make(
     max_pending: int | None = None,
     on_full: str = "wait",
     timeout: float | None = None,
-    **options: Any,
+    max_concurrency: int | None = None,
+    max_batch_size: int | None = None,
+    batch_wait: float = 0.0,
 ) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
     """Open an actor and have its replicas made by `operation(number)`."""
     number = _native.Actor.next_number()
+    options: dict[str, Any] = {}  # what the interpreter has to know
+    if name:
+        options["name"] = name
+    if not _ASYNCHRONOUS.isdisjoint(members.values()):
+        options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
+    if max_batch_size is not None:
+        options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
     try:
         data, attachments = values.encode_call([*operation(number), options], args, kwargs)
-        actor = _native.Actor(
+        actor = pool._actor_class(
             pool=pool._native,
             number=number,
             interpreters=interpreters,
             label=cls.__qualname__,
             name=name or "",
-            description=values.encode([members, on_full == "wait", timeout])[0],
+            description=values.encode([members, on_full == "wait", timeout, max_batch_size is not None])[0],
             farewell=values.encode_call(["drop", number], (), {})[0],
             limit=max_pending or 0,
         )
@@ -399,15 +546,14 @@ def _make(
         for index in interpreters:
             pool._native.count_actors(index, -1)
         raise
-    made: list[Future[Any]] = [
-        Future(pool._native.post(pool._own[index], data, attachments)) for index in interpreters
-    ]
+    made: list[Future[Any]] = [Future(actor.make_replica(index, data, attachments)) for index in interpreters]
+    actor.announce()
     return ReplicatedObj(actor, None, pool), made
 
 
 def get_actor(name: str) -> ReplicatedObj[Any]:
     """Return a handle of the actor made with the option `name`; ValueError if there is none."""
-    actor = _native.Actor.find(name)
+    actor = find_actor(name)
     if actor is None or actor.closed:
         raise ValueError(f"there is no actor named {name!r}")
     return ReplicatedObj(actor)

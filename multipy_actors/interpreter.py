@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
 from multipy_actors.errors import InterpreterStartError
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from multipy_actors.pool import Pool
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 __all__ = ["Environment", "ImageInfo", "Interpreter", "PathEnvironment", "find_libpython"]
 
@@ -81,7 +82,7 @@ class Interpreter:
         self._pool = pool
         self.id = id
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in this interpreter, after what was submitted to it before."""
         return self._pool._submit_to(self.id, fn, args, kwargs)
 

@@ -19,6 +19,7 @@ Start-up: cloudpickle is imported when something is first pickled; unpickling ne
 from __future__ import annotations
 
 from _thread import _local  # threading.local, without all of threading
+from _weakrefset import WeakSet
 from io import BytesIO
 
 from multipy_actors import attached, buffers, tensors
@@ -88,9 +89,31 @@ def _make_pickler_class() -> Any:
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = _reduce(obj, self.outgoing)
-            return super().reducer_override(obj) if reduced is None else reduced
+            if reduced is not None:
+                return reduced
+            reduced = super().reducer_override(obj)
+            if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6:
+                if obj not in _received:
+                    _own.add(obj)
+                return (*reduced[:5], _define)
+            return reduced
 
     return Pickler
+
+
+_own: WeakSet[type] = WeakSet()  # classes that were sent by value from here, where they are defined
+_received: WeakSet[type] = WeakSet()
+
+
+def _define(cls: type, state: Any) -> type:
+    """Give a received class its contents, unless it is one of ours that has come back."""
+    if cls in _own:
+        return cls  # with what came its methods would be copies, and their globals not the module's
+    from cloudpickle import cloudpickle
+
+    _received.add(cls)
+    defined: type = cloudpickle._class_setstate(cls, state)
+    return defined
 
 
 def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:

@@ -27,9 +27,9 @@ import threading
 import warnings
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, futures, values
+from multipy_actors import _native, futures, logs, values
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, boot_settings, find_libpython
@@ -37,8 +37,29 @@ from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, boot
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
+    from typing import Literal, TypedDict
+
+    from typing_extensions import Unpack
+
+    class PoolOptions(TypedDict, total=False):
+        """The parameters of `Pool`, for checkers."""
+
+        interpreters: int | None
+        env: Environment | None
+        intra_op_threads: int | Literal["auto"]
+        preload: Sequence[str]
+        initializer: Callable[..., object] | None
+        initargs: Sequence[Any]
+        name: str | None
+        private: Sequence[str]
+        shared: Sequence[str]
+        prefix_output: bool
+        forward_logging: bool | int | str
+        inline: bool
+
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 __all__ = ["Pool", "current_interpreter", "default_pool", "init", "shutdown"]
 
@@ -64,18 +85,24 @@ class Pool(Executor):
     `options(pool=pool)`.
     """
 
+    _listener: logs.Listener | None = None
+    _actor_class = _native.Actor
+
     def __init__(
         self,
         interpreters: int | None = None,
         *,
         env: Environment | None = None,
-        intra_op_threads: int | str = "auto",
+        intra_op_threads: int | Literal["auto"] = "auto",
         preload: Sequence[str] = (),
         initializer: Callable[..., object] | None = None,
         initargs: Sequence[Any] = (),
         name: str | None = None,
         private: Sequence[str] = (),
         shared: Sequence[str] = (),
+        prefix_output: bool = True,
+        forward_logging: bool | int | str = False,
+        inline: bool = False,
     ) -> None:
         """Boot `interpreters` private interpreters (default: one per usable CPU).
 
@@ -84,6 +111,17 @@ class Pool(Executor):
         `preload` names modules to import in each, `initializer(*initargs)` is then called in each. `private`
         and `shared` are file name patterns of libraries that must, or must not, be loaded once per
         interpreter.
+
+        What code in them prints appears line by line, each beginning with the actor's class and name and the
+        interpreter's, `(Embedder 'minilm' pool-1-0) text`; `prefix_output=False` leaves that out. Lines that
+        begin with a carriage return, as those of progress bars, and what C code prints have none.
+
+        With `forward_logging` the host's loggers handle what loggers in interpreters log, as records with two
+        more attributes, `interpreter` and `actor`. True means at the levels that the host's loggers have now;
+        a level, as a number or a name, is the one of all loggers there. `flush_logging` waits for it.
+
+        With `inline` there are no interpreters: calls run in the host, on the thread that submits them, for
+        debuggers. See `multipy_actors.inline`.
 
         Raises InterpreterStartError if an interpreter does not come up, and what the initializer raises.
         """
@@ -95,16 +133,21 @@ class Pool(Executor):
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
         search_paths = (env or Environment()).search_paths(sys.path)
-        self._native = _native.Pool(
-            name=self._name,
-            names=[f"{self._name}-{index}" for index in range(count)],
-            libpython=os.fsencode(find_libpython()),
-            extension=os.fsencode(_native.__file__),
-            settings=boot_settings(search_paths),
-            environment=_thread_variables(intra_op_threads, count),
-            private_patterns=list(private),
-            shared_patterns=list(shared),
-        )
+        thread_variables = _thread_variables(intra_op_threads, count)
+        levels = logs.levels(forward_logging) if forward_logging is not False else None
+        if inline:
+            self._become_inline(count)
+        else:
+            self._native = _native.Pool(
+                name=self._name,
+                names=[f"{self._name}-{index}" for index in range(count)],
+                libpython=os.fsencode(find_libpython()),
+                extension=os.fsencode(_native.__file__),
+                settings=boot_settings(search_paths),
+                environment=thread_variables,
+                private_patterns=list(private),
+                shared_patterns=list(shared),
+            )
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._adopt()
         _live_pools.add(self)
@@ -112,8 +155,12 @@ class Pool(Executor):
         try:
             self._native.start()
             self._native.wait_started()
+            if levels is not None and not inline:
+                self._listener = logs.Listener(self._native.messages, self._name)
             configuration = {
                 "search_paths": search_paths,
+                "prefix_output": prefix_output,
+                "log_levels": levels,
                 "preload": list(preload),
                 "initializer": initializer,
                 "initargs": tuple(initargs),
@@ -122,6 +169,13 @@ class Pool(Executor):
         except BaseException:
             self._close_now()
             raise
+
+    def _become_inline(self, count: int) -> None:
+        """Have the host stand in for interpreters."""
+        from multipy_actors import inline
+
+        self._native = cast("_native.Pool", inline.Pool(self._name, count))
+        self._actor_class = cast("type[_native.Actor]", inline.Actor)
 
     def _adopt(self) -> None:
         """Take from the native pool what every view of it has."""
@@ -150,7 +204,7 @@ class Pool(Executor):
 
     # Calls -------------------------------------------------------------------------------------------------
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in the interpreter that is free first.
 
         Functions of importable modules travel by name, others by value. Raises SerializationError, naming
@@ -199,7 +253,7 @@ class Pool(Executor):
 
         return results()
 
-    def broadcast(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> list[Future[T]]:
+    def broadcast(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
         data, tensors = values.encode_call(["call", fn], args, kwargs)
@@ -223,15 +277,16 @@ class Pool(Executor):
     # Looking at it -----------------------------------------------------------------------------------------
 
     def images(self) -> list[list[ImageInfo]]:
-        """Return the private images of each interpreter, in the order they were loaded; libpython is first.
+        """Return the libraries of each interpreter, and why each is private or shared.
 
-        Libraries that are not listed are shared with the host. Images are never unloaded, so a closed pool
-        still tells what it had.
+        First come its private images, in the order they were loaded, libpython before all; then those that
+        it shares with the host, as far as an image needs them or its code has opened them. Images are never
+        unloaded, so a closed pool still tells what it had.
         """
         return [
             [
-                ImageInfo(path, private=True, reason=reason, address=address, size=size)
-                for path, reason, address, size in self._native.images(index)
+                ImageInfo(path, private=private, reason=reason, address=address, size=size)
+                for path, private, reason, address, size in self._native.images(index)
             ]
             for index in range(len(self))
         ]
@@ -248,6 +303,13 @@ class Pool(Executor):
         """Name the pool, its size and whether it is closed."""
         state = ", closed" if self._closed else ""
         return f"<multipy.Pool {self._name!r} of {len(self)} interpreters{state}>"
+
+    def flush_logging(self, timeout: float | None = None) -> bool:
+        """Wait until what interpreters have logged so far is handled, with `forward_logging`.
+
+        Waits `timeout` seconds at most, and says whether it is.
+        """
+        return self._listener is None or self._listener.flush(timeout)
 
     # Closing -----------------------------------------------------------------------------------------------
 
@@ -272,6 +334,8 @@ class Pool(Executor):
         """Wait for the interpreters to end; who interrupts the wait wants no more of it at exit either."""
         try:
             self._native.join()
+            if self._listener is not None:
+                self._listener.join()
         except BaseException:
             self._drains = False
             raise
@@ -286,7 +350,10 @@ class Pool(Executor):
         self._native.cancel_pending()
         self._native.close()
         self._native.interrupt_running()
-        if not self._native.join(_GRACE_SECONDS):
+        if self._native.join(_GRACE_SECONDS):
+            if self._listener is not None:
+                self._listener.join(_GRACE_SECONDS)
+        else:
             text = f"{self!r}: code in it that cannot be interrupted is left running"
             warnings.warn(text, ResourceWarning, stacklevel=2)
 
@@ -332,8 +399,18 @@ def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes
 
 def current_interpreter() -> Interpreter | None:
     """Return the interpreter that this code runs in; None in the host."""
-    worker = _native.current_worker()
+    worker: _native.Worker | None = _native.current_worker()
+    if worker is None and (inline := sys.modules.get("multipy_actors.inline")) is not None:
+        worker = inline.current_worker()
     return None if worker is None else Pool._of(worker.pool).interpreters[worker.index]
+
+
+def find_actor(name: str) -> _native.Actor | None:
+    """Return the actor of that name, whatever kind of pool it is in."""
+    actor = _native.Actor.find(name)
+    if actor is None and (inline := sys.modules.get("multipy_actors.inline")) is not None:
+        actor = inline.Actor.find(name)
+    return actor
 
 
 # The default pool ------------------------------------------------------------------------------------------
@@ -342,7 +419,7 @@ _default: Pool | None = None
 _default_lock = threading.Lock()
 
 
-def init(**pool_options: Any) -> Pool:
+def init(**pool_options: Unpack[PoolOptions]) -> Pool:
     """Make the default pool, with `Pool`'s options. RuntimeError if there is one already."""
     global _default
     if (interpreter := current_interpreter()) is not None:

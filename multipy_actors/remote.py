@@ -2,7 +2,8 @@
 
 Model: a decorated class stays itself; it gains `remote`, which makes an actor, and `options`, which chooses
 where. A decorated function stays itself; it gains `submit` and `options`. Subclasses of a decorated class
-inherit both and make actors of their own class.
+inherit both and make actors of their own class. The base class `Actor` gives a class the same two; checkers
+know of inheritance, while mypy takes no notice of what a decorator does to a class.
 
 Everything here is stateless and may be used from any thread. What is decorated may be defined in `__main__`:
 it travels by value; if it is defined in an importable module it travels by name, so the interpreters import
@@ -13,40 +14,78 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors.handles import ReplicatedObj, create_replicas, resolve_pin
 from multipy_actors.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Literal, TypedDict
+
+    from typing_extensions import Unpack
 
     from multipy_actors.futures import Future
+    from multipy_actors.interpreter import Interpreter
+
+    class FunctionOptions(TypedDict, total=False):
+        """The options of a function, for checkers; `remote` explains them."""
+
+        pool: Pool | None
+        interpreter: Interpreter | int | None
+
+    class ActorOptions(FunctionOptions, total=False):
+        """The options of a class, for checkers; `remote` explains them."""
+
+        replicas: int | Literal["all"]
+        name: str | None
+        max_pending: int | None
+        on_full: Literal["wait", "raise"]
+        timeout: float | None
+        max_concurrency: int | None
+        max_batch_size: int | None
+        batch_wait: float
+
 
 T = TypeVar("T")
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C", bound=type)
 
-__all__ = ["remote"]
+__all__ = ["Actor", "remote"]
 
-_CLASS_OPTIONS = ("pool", "replicas", "interpreter", "name", "max_pending", "on_full", "timeout")
+_CLASS_OPTIONS = (
+    "pool",
+    "replicas",
+    "interpreter",
+    "name",
+    "max_pending",
+    "on_full",
+    "timeout",
+    "max_concurrency",
+    "max_batch_size",
+    "batch_wait",
+)
 _FUNCTION_OPTIONS = ("pool", "interpreter")
 
 
-class _ActorClass:
+class _ActorClass(Generic[P, T]):
     """What `cls.options(...)` returns: `remote` makes an actor as the options say."""
 
-    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+    def __init__(self, cls: type[T], options: dict[str, Any]) -> None:
         self._cls = cls
         self._options = options
 
-    def remote(self, /, *args: Any, **kwargs: Any) -> ReplicatedObj[Any]:
+    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> ReplicatedObj[T]:
         """Make the actor; returns at once. What `__init__` raises, the actor's calls raise."""
         _check_arguments(self._cls, args, kwargs)
         return create_replicas(self._cls, args, kwargs, **self._options)
 
-    def options(self, **options: Any) -> _ActorClass:
+    def options(self, **options: Unpack[ActorOptions]) -> _ActorClass[P, T]:
         """Choose more options; later ones win."""
-        _check_options(options, _CLASS_OPTIONS)
-        return _ActorClass(self._cls, {**self._options, **options})
+        chosen: dict[str, Any] = {**options}
+        _check_options(chosen, _CLASS_OPTIONS)
+        return _ActorClass(self._cls, {**self._options, **chosen})
 
     def __repr__(self) -> str:
         """Name the class and the options."""
@@ -63,14 +102,37 @@ class _ForClass:
         return getattr(_ActorClass(owner, {}), self._name)
 
 
-class _RemoteFunction:
+class Actor:
+    """A base class that gives `remote` and `options` as `@multipy.remote` does, in a way checkers understand.
+
+    With it `Embedder.remote(...)` is checked by the signature of `__init__` and gives a
+    `ReplicatedObj[Embedder]`. The class stays an ordinary one otherwise; decorating it as well does no harm.
+    """
+
+    if TYPE_CHECKING:
+
+        @classmethod
+        def remote(cls: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> ReplicatedObj[T]:
+            """Make the actor; returns at once. What `__init__` raises, the actor's calls raise."""
+            ...
+
+        @classmethod
+        def options(cls: Callable[P, T], **options: Unpack[ActorOptions]) -> _ActorClass[P, T]:
+            """Choose where and how actors are made; `multipy.remote` lists the options."""
+            ...
+    else:
+        remote = _ForClass("remote")
+        options = _ForClass("options")
+
+
+class _RemoteFunction(Generic[P, R]):
     """The `submit`, `map` and `options` of a decorated function."""
 
-    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
         self._function = function
         self._options = options
 
-    def submit(self, /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run the function in an interpreter; its value is the future's."""
         pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
         if interpreter is None:
@@ -79,19 +141,20 @@ class _RemoteFunction:
 
     def map(
         self, /, *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
-    ) -> Iterator[Any]:
+    ) -> Iterator[R]:
         """Return the values of the function over the zipped iterables, in their order, as `Pool.map` does."""
         pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
         if interpreter is not None:
             raise ValueError("map spreads its calls over the pool; the option 'interpreter' is for submit")
         return pool.map(self._function, *iterables, timeout=timeout, chunksize=chunksize)
 
-    def options(self, **options: Any) -> _RemoteFunction:
+    def options(self, **options: Unpack[FunctionOptions]) -> _RemoteFunction[P, R]:
         """Choose where it runs; later options win."""
-        _check_options(options, _FUNCTION_OPTIONS)
-        return _RemoteFunction(self._function, {**self._options, **options})
+        chosen: dict[str, Any] = {**options}
+        _check_options(chosen, _FUNCTION_OPTIONS)
+        return _RemoteFunction(self._function, {**self._options, **chosen})
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here."""
         return self._function(*args, **kwargs)
 
@@ -108,7 +171,11 @@ class _FunctionAttribute:
         return method(*args, **kwargs)
 
 
-def remote(target: T) -> T:
+@overload
+def remote(target: C) -> C: ...  # type: ignore[overload-overlap]
+@overload
+def remote(target: Callable[P, R]) -> _RemoteFunction[P, R]: ...
+def remote(target: Any) -> Any:
     """Make actors of a class, or remote calls of a function; the class or function stays what it is.
 
     A class gains `.remote(...)`, which makes an actor and returns its handle, and `.options(...)` for it:
@@ -121,6 +188,13 @@ def remote(target: T) -> T:
       there are as many, with "raise" they get MailboxFullError
     - `timeout`: seconds, from when it is submitted, after which a call ends with TimeoutError; the code that
       runs it is interrupted
+    - `max_concurrency`: how many coroutines of one replica may be under way at once (default: 100); the
+      others wait in their order. All methods of a class with `async def` methods run on an event loop
+    - `max_batch_size`: so many calls of a method, at most, run as one. It is then called with a list for each
+      argument, or with stacked tensors where the parameter is annotated as a tensor or an array, and returns
+      a sequence of results, one per call; a result that is an exception is raised by its call alone
+    - `batch_wait`: seconds for which the first call of a batch waits for more; default: 0, only those that
+      are queued already
 
     A function gains `.submit(...)`, `.map(...)` and `.options(pool=, interpreter=)`.
     """
@@ -163,6 +237,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_pending": (_is_count, "a positive int"),
     "on_full": (lambda value: value in ("wait", "raise"), '"wait" or "raise"'),
     "timeout": (_is_duration, "a positive number of seconds"),
+    "max_concurrency": (_is_count, "a positive int"),
+    "max_batch_size": (_is_count, "a positive int"),
+    "batch_wait": (lambda value: value == 0 or _is_duration(value), "a number of seconds, or 0"),
 }
 
 

@@ -96,11 +96,15 @@ def _explained(error: Exception, roots: Sequence[tuple[str, Any]]) -> Serializat
     from multipy_actors.culprit import find_culprit
 
     path, culprit = roots[0]
-    for name, value in () if _is_too_deep(error) else roots:
+    for name, value in roots:
         try:
             _encode(value)
         except Exception as failure:
-            path, culprit, error = find_culprit(value, name, failure, _encode)
+            # Down in what is nested too deeply there is nothing that would be at fault.
+            if _is_too_deep(failure):
+                path, culprit, error = name, value, failure
+            else:
+                path, culprit, error = find_culprit(value, name, failure, _encode)
             break
     reason = "it is nested too deeply" if _is_too_deep(error) else str(error) or type(error).__name__
     return SerializationError(f"{path}: cannot serialize {_name_of(type(culprit))}: {reason}")
@@ -159,7 +163,7 @@ def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
         pickled = pickling.dumps((error, notes), outgoing)
         if _resembles(error, _rebuilt(pickled, outgoing.shared)):
             return pickled, outgoing.shared
-    except Exception:  # the user's own code runs here; whatever it does, the texts remain
+    except (Exception, SystemExit):  # the user's own code runs here; whatever it does, the texts remain
         pass
     return None, []
 
@@ -172,7 +176,7 @@ def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | N
         if notes is not None and getattr(error, "__notes__", None) != notes:
             error.__notes__ = notes  # an exception's own __reduce__ may have dropped them
         return error
-    except Exception:
+    except (Exception, SystemExit):
         return None
 
 

@@ -27,8 +27,8 @@ void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::si
   for (;;) {
     try {
       return actor.post(call);
-    } catch (const FullError&) {
-      if (!wait) throw;
+    } catch (const FullError& error) {
+      if (!wait) throw FullError(actor.label() + ": " + error.what());
     }
     // The call may expire while it waits for room: then it fails like one that was queued for too long.
     if (!wait_interruptibly(timeout, [&](Deadline) { return actor.wait_for_room(deadline); })) return;
@@ -55,17 +55,28 @@ void bind_actor(nb::module_& module) {
       .def_prop_ro("done", [](const Actor& self) { return self.figures().done.load(); })
       .def_prop_ro("failed", [](const Actor& self) { return self.figures().failed.load(); })
       .def(
+          "make_replica",
+          [](Actor& self, std::size_t interpreter, const nb::bytes& data, const Attachments& attachments) {
+            returns()->drain();
+            return self.make_replica(interpreter, make_payload(data, attachments));
+          },
+          nb::arg("interpreter"), nb::arg("data"), nb::arg("attachments"),
+          "Posts the request that makes the replica in `interpreter`, before any call of it is posted.")
+      .def("announce", &Actor::announce, "Its replicas are made or will be: others may find it by its name.")
+      .def(
           "post",
           [](Actor& self, const nb::bytes& data, const Attachments& attachments, std::optional<std::size_t> on,
-             bool wait, std::optional<double> timeout) {
+             bool wait, std::optional<double> timeout, const std::optional<std::string>& batch) {
             auto call = self.make_call(make_payload(data, attachments));
+            if (batch) call->set_batch(*batch);
             post(self, call, on, wait, timeout);
             return call;
           },
           nb::arg("data"), nb::arg("attachments"), nb::arg("on") = nb::none(), nb::arg("wait") = true,
-          nb::arg("timeout") = nb::none(),
+          nb::arg("timeout") = nb::none(), nb::arg("batch") = nb::none(),
           "Queues a request for the replica that is free first, or that of interpreter `on`.\n\n"
-          "In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.")
+          "In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.\n"
+          "Calls with the same `batch` may run together.")
       .def(
           "kill",
           [](Actor& self, const nb::bytes& error) {

@@ -28,6 +28,7 @@ const char* state_name(const Call& call) {
 
 void bind_call(nb::module_& module) {
   nb::class_<Call, Attachment>(module, "Call", "One request to an interpreter and, once done, its outcome.")
+      .def(nb::new_([] { return std::make_shared<Call>(Payload{}); }), "One that is not posted: its maker runs it.")
       .def_prop_ro("state", &state_name, "How far it is: pending, running, or for good succeeded, failed or cancelled.")
       .def_prop_ro(
           "key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
@@ -35,6 +36,7 @@ void bind_call(nb::module_& module) {
       .def_prop_ro("mailbox", &Call::mailbox, "Where it was posted.")
       .def_prop_ro("expired", &Call::expired, "Whether its time limit ended it, if it failed without an error.")
       .def_prop_ro("interrupted", &Call::interrupted, "Whether somebody wants the code that runs to end.")
+      .def_prop_ro("killed", &Call::killed, "Whether its actor was killed, and it is not to run any more.")
       .def_prop_ro("interpreter", &Call::worker, "Index of the interpreter that took it; -1: none yet.")
       .def("done", &Call::done)
       .def(
@@ -91,6 +93,12 @@ void bind_completion_queue(nb::module_& module) {
             return self.pop();
           },
           nb::sig("def pop(self) -> Call | None"), "The next call; None: woken, or closed.")
+      .def(
+          "send",
+          [](CompletionQueue& self, const nb::bytes& data) {
+            return self.push(std::make_shared<Call>(make_payload(data, {})));
+          },
+          nb::arg("data"), "Pushes a message: a call that nobody waits for. False: the queue is closed.")
       .def("wake", &CompletionQueue::wake)
       .def("close", &CompletionQueue::close)
       .def("closed", &CompletionQueue::closed);

@@ -51,7 +51,7 @@ nb::dict statistics(Pool& pool, std::size_t index) {
 nb::list images(Pool& pool, std::size_t index) {
   nb::list out;
   for (const auto& info : pool.interpreter(index).images().images()) {
-    out.append(nb::make_tuple(info.path, info.reason, info.base, info.size));
+    out.append(nb::make_tuple(info.path, info.is_private, info.reason, info.base, info.size));
   }
   return out;
 }
@@ -72,6 +72,8 @@ void bind_pool(nb::module_& module) {
       .def("own_mailbox", &Pool::own_mailbox, nb::arg("interpreter"), "The one that only this interpreter serves.")
       .def("place", &Pool::place, nb::arg("replicas"),
            "The `replicas` interpreters with the fewest actors; they count as having one more.")
+      .def_prop_ro("messages", &Pool::messages,
+                   "What the interpreters tell the host without waiting; closed when all have ended.")
       .def("count_actors", &Pool::count_actors, nb::arg("interpreter"), nb::arg("change"))
       .def("start", &Pool::start, nb::call_guard<nb::gil_scoped_release>(), "Boots all interpreters in parallel.")
       .def(
@@ -107,8 +109,8 @@ void bind_pool(nb::module_& module) {
       .def("statistics", &statistics, nb::arg("interpreter"),
            nb::sig("def statistics(self, interpreter: int) -> dict[str, float]"))
       .def("images", &images, nb::arg("interpreter"),
-           nb::sig("def images(self, interpreter: int) -> list[tuple[str, str, int, int]]"),
-           "(path, why it is private, address, bytes of address space) of each private image.");
+           nb::sig("def images(self, interpreter: int) -> list[tuple[str, bool, str, int, int]]"),
+           "(path, whether it is private, why, address, bytes of address space) of each library.");
 }
 
 }  // namespace multipy::bindings

@@ -1,4 +1,7 @@
 // Worker: an interpreter's own view of its pool, for multipy_actors/_worker.py.
+#include <algorithm>
+
+#include "base/output.h"
 #include "bindings/bind.h"
 #include "bindings/worker.h"
 #include "task/call.h"
@@ -44,22 +47,26 @@ void bind_worker(nb::module_& module) {
           "The next call to run; None: the pool is closed and nothing is left.")
       .def(
           "begin",
-          [](Worker& self, Call& call) {
+          [](Worker& self, Call& call, bool batch) {
             self.running_group.store(call.group().get());
+            self.running_batch.store(batch, std::memory_order_relaxed);
             self.running.store(&call);
-            return !call.interrupted();
+            return !call.interrupted() && !self.pool.interrupted();
           },
-          nb::arg("call"),
-          "User code of `call` runs from here on: it may be interrupted. False: that has happened already.")
+          nb::arg("call"), nb::arg("batch") = false,
+          "User code of `call` runs from here on: it may be interrupted. False: that has happened already.\n\n"
+          "With `batch` it runs for others, too, and is only interrupted with all of its actor.")
       .def(
           "take_more",
-          [](Worker& self, Dispatcher::MailboxId mailbox, double seconds) {
+          [](Worker& self, const Call& first, double seconds) {
             nb::gil_scoped_release released;
-            return self.pool.dispatcher().take_more(self.index, mailbox, deadline_after(seconds).value());
+            const Deadline deadline = deadline_after(std::min(seconds, 1e9));
+            return self.pool.dispatcher().take_more(self.index, first.mailbox(), *deadline, &first);
           },
-          nb::arg("mailbox"), nb::arg("seconds"),
-          nb::sig("def take_more(self, mailbox: int, seconds: float) -> Call | None"),
-          "One more call of `mailbox`, waiting `seconds` for it at most; None: there is none.")
+          nb::arg("first"), nb::arg("seconds"),
+          nb::sig("def take_more(self, first: Call, seconds: float) -> Call | None"),
+          "The next call of the mailbox of `first`, waiting `seconds` for it at most.\n\n"
+          "None: there is none, or it is one that cannot run together with `first`.")
       .def(
           "end", [](Worker& self) { self.running.store(nullptr); }, "User code has returned.")
       .def(
@@ -68,11 +75,28 @@ void bind_worker(nb::module_& module) {
       .def(
           "finished_aside", [](Worker& self, bool ok) { self.pool.dispatcher().finished_aside(self.index, ok); },
           nb::arg("ok"), "Counts a call that ended aside, on whatever thread.")
+      .def_prop_ro(
+          "interrupted", [](Worker& self) { return self.pool.interrupted(); }, "Whether all that runs is to end.")
       .def_prop_ro("pool", [](Worker& self) { return self.pool.shared_from_this(); });
 
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def(
+      "write_output",
+      [](int fd, std::uint64_t writer, const nb::bytes& prefix, const nb::bytes& text) {
+        int failure;
+        {
+          nb::gil_scoped_release released;
+          failure = write_output(fd, writer, {prefix.c_str(), prefix.size()}, {text.c_str(), text.size()});
+        }
+        if (failure == 0) return;
+        errno = failure;
+        PyErr_SetFromErrno(PyExc_OSError);
+        throw nb::python_error();
+      },
+      nb::arg("fd"), nb::arg("writer"), nb::arg("prefix"), nb::arg("text"),
+      "Writes to standard output or error, `prefix` before each line that `writer` begins.");
   module.def("drain_returns", [] { return returns()->drain(); }, "Releases what others have done with; how many.");
   module.def(
       "watch_returns",

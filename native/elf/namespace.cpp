@@ -199,6 +199,7 @@ void Namespace::stage_needs(Image& image, Batch& batch) {
     const std::string reason = why_private(*path, chain);
     if (reason.empty()) {
       void* handle = open_shared(name, *path, chain);
+      note_shared(*path);
       shared_by_name_.emplace(name, handle);
       image.shared_needs.push_back(handle);
     } else {
@@ -362,6 +363,7 @@ void* Namespace::dlopen(const char* name, int flags, const Image* caller) {
         // Asked for by a bare name that only our search paths explain: glibc must be given the path.
         void* handle = asked == path ? nullptr : ::dlopen(name, flags | RTLD_NOLOAD);
         if (handle == nullptr) handle = ::dlopen(path.c_str(), flags);
+        if (handle != nullptr) note_shared(path);
         if (handle == nullptr) {
           const char* text = ::dlerror();
           set_error_text(text == nullptr ? path + ": cannot open" : text, path);
@@ -499,11 +501,23 @@ void Namespace::run_destructors() {
   for (auto image = constructed_.rbegin(); image != constructed_.rend(); ++image) (*image)->run_destructors();
 }
 
+void Namespace::note_shared(const std::string& path) {
+  const bool named = policy_.decide(path) == Verdict::always_shared;
+  shared_.emplace(path, named ? "named by the policy" : "neither it nor what it needs uses the CPython API");
+}
+
 std::vector<ImageInfo> Namespace::images() const {
   const std::lock_guard lock(mutex_);
   std::vector<ImageInfo> out;
   for (const auto& image : images_) {
-    out.push_back({image->file().path(), image->reason, image->base(), image->size()});
+    out.push_back({image->file().path(), true, image->reason, image->base(), image->size()});
+  }
+  for (const auto& [path, reason] : shared_) {
+    void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
+    if (handle == nullptr) continue;  // closed again since
+    const auto extent = extent_of(handle);
+    out.push_back({path, false, reason, extent.base, extent.size});
+    ::dlclose(handle);
   }
   return out;
 }

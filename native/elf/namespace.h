@@ -36,7 +36,8 @@ namespace multipy::elf {
 /// What became of one library, for people.
 struct ImageInfo {
   std::string path;
-  std::string reason;  // why it is private
+  bool is_private = true;
+  std::string reason;  // why it is
   std::uintptr_t base = 0;
   std::size_t size = 0;
 };
@@ -96,6 +97,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   Image* known(const std::string& name) const;
   /// Why `path` must be private; empty: it may be shared.
   std::string why_private(const std::string& path, const Requesters& requesters);
+  void note_shared(const std::string& path);
   std::string why_private_by_content(const File& file, const Requesters& requesters);
   Target find_in(const std::vector<Image*>& scope, const SymbolName& name);
   Target find_shared_symbol(const Image& image, const Symbol& symbol);
@@ -111,6 +113,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   std::unordered_map<std::string, Image*> by_name_;  // sonames and base names
   /// Needs that a shared library satisfied: as in ld.so, later needs of that name get the same one.
   std::unordered_map<std::string, void*> shared_by_name_;
+  std::map<std::string, std::string> shared_;  // what images needed or opened and was shared: path to reason
   std::unordered_map<void*, Image*> by_handle_;
   std::vector<Image*> globals_;
   std::vector<Image*> binding_scope_;          // closure being bound

@@ -98,6 +98,24 @@ std::string path_of(void* handle) {
   return map->l_name;
 }
 
+Extent extent_of(void* handle) {
+  Extent extent;
+  link_map* map = nullptr;
+  if (::dlinfo(handle, RTLD_DI_LINKMAP, &map) != 0 || map == nullptr) return extent;
+  const auto visit = [](dl_phdr_info* info, std::size_t, void* argument) {
+    auto& found = *static_cast<Extent*>(argument);
+    if (info->dlpi_addr != found.base) return 0;
+    for (int i = 0; i < info->dlpi_phnum; ++i) {
+      const ElfW(Phdr) & header = info->dlpi_phdr[i];
+      if (header.p_type == PT_LOAD) found.size = std::max<std::size_t>(found.size, header.p_vaddr + header.p_memsz);
+    }
+    return 1;
+  };
+  extent.base = map->l_addr;
+  ::dl_iterate_phdr(visit, &extent);
+  return extent;
+}
+
 namespace {
 
 /// Libraries the process started with need not say that their thread-locals lie in the static TLS block.

@@ -34,4 +34,11 @@ std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& name);
 /// The path of the library behind a glibc handle.
 std::string path_of(void* handle);
 
+struct Extent {
+  std::uintptr_t base = 0;
+  std::size_t size = 0;
+};
+/// Where a library that glibc has loaded lies.
+Extent extent_of(void* handle);
+
 }  // namespace multipy::elf

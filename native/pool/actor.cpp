@@ -1,7 +1,9 @@
 #include "pool/actor.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <string>
 #include <utility>
 
 #include "base/error.h"
@@ -45,9 +47,11 @@ std::shared_ptr<Actor> Actor::create(std::shared_ptr<Pool> pool, ActorOptions op
 }
 
 std::shared_ptr<Actor> Actor::find(const std::string& name) {
+  std::shared_ptr<Actor> actor;  // may become the last reference, so dropped after the mutex
   const std::lock_guard lock(names().mutex);
   const auto found = names().actors.find(name);
-  return found == names().actors.end() ? nullptr : found->second.lock();
+  if (found != names().actors.end()) actor = found->second.lock();
+  return actor && actor->announced_.load(std::memory_order_acquire) ? actor : nullptr;
 }
 
 Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::MailboxId mailbox)
@@ -57,8 +61,10 @@ Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::Mailb
       group_(std::make_shared<CallGroup>(options_.label)) {}
 
 Actor::~Actor() {
+  if (pool_->is_lost()) return;
   close_name();
   if (closed_.load()) return;
+  for (const auto& [interpreter, pinned] : pinned_) pool_->dispatcher().close_mailbox_when_empty(pinned);
   for (const std::size_t interpreter : interpreters()) dismiss(interpreter);
   pool_->dispatcher().close_mailbox_when_empty(mailbox_);
 }
@@ -79,32 +85,86 @@ void Actor::close_name() noexcept {
 void Actor::dismiss(std::size_t interpreter) noexcept {
   pool_->count_actors(interpreter, -1);
   try {
-    post_on(interpreter, std::make_shared<Call>(Payload{options_.farewell, {}}));
+    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::make_shared<Call>(Payload{options_.farewell, {}}));
   } catch (const ClosedError&) {
     // The interpreter takes its replicas with it.
   }
 }
 
+std::size_t Actor::queued() const {
+  const std::lock_guard lock(mutex_);
+  std::size_t queued = pool_->dispatcher().queued(mailbox_);
+  for (const auto& [interpreter, pinned] : pinned_) queued += pool_->dispatcher().queued(pinned);
+  return queued;
+}
+
+std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload request) {
+  // Not one of the calls of its group, which its users count.
+  auto call = std::make_shared<Call>(std::move(request));
+  pool_->dispatcher().post(pool_->own_mailbox(interpreter), call);
+  const std::lock_guard lock(mutex_);
+  making_[interpreter] = call;
+  return call;
+}
+
+void Actor::post_on(std::size_t interpreter, std::shared_ptr<Call> call) {
+  const std::lock_guard lock(mutex_);
+  auto pinned = pinned_.find(interpreter);
+  if (pinned == pinned_.end()) {
+    const auto served_by = interpreters();
+    if (std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end())
+      throw ClosedError("there is no replica in interpreter " + std::to_string(interpreter));
+    pinned = pinned_.emplace(interpreter, pool_->dispatcher().open_mailbox({interpreter})).first;
+  }
+  pool_->dispatcher().post(pinned->second, std::move(call));
+}
+
 void Actor::kill(const Payload& error) {
-  if (closed_.exchange(true)) return;
+  Dispatcher::Calls calls;
+  Dispatcher::Calls making;
+  std::vector<std::size_t> served_by;
+  {
+    const std::lock_guard lock(mutex_);
+    if (closed_.exchange(true)) return;
+    served_by = interpreters();
+    calls = pool_->dispatcher().close_mailbox(mailbox_);
+    for (const auto& [interpreter, pinned] : std::exchange(pinned_, {})) {
+      auto more = pool_->dispatcher().close_mailbox(pinned);
+      std::move(more.begin(), more.end(), std::back_inserter(calls));
+    }
+    for (const std::size_t interpreter : served_by) {
+      if (auto call = making_[interpreter].lock()) making.push_back(std::move(call));
+    }
+  }
   close_name();
-  const auto served_by = interpreters();
-  for (const auto& call : pool_->dispatcher().close_mailbox(mailbox_)) call->abandon(error);
+  group_->ended.store(true);
+  for (const auto& call : calls) call->abandon(error);
+  for (const auto& call : making) {
+    if (!call->cancel()) call->interrupt();
+  }
   for (const std::size_t interpreter : served_by) {
-    Runner::interrupt(pool_->worker(interpreter).id(), nullptr, group_.get());
+    const RunnerId runner = pool_->worker(interpreter).id();
+    Runner::interrupt(runner, nullptr, group_.get());
+    Runner::interrupt_asides(runner, group_.get(), &error);
     dismiss(interpreter);
   }
 }
 
 bool Actor::unload(std::size_t interpreter, const Payload& error) {
-  const auto served_by = interpreters();
-  if (std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end()) return false;
   Dispatcher::Calls calls;
-  const bool last = pool_->dispatcher().leave(mailbox_, interpreter, calls);
-  if (last) {
-    closed_.store(true, std::memory_order_release);
-    close_name();
+  bool last;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto served_by = interpreters();
+    if (std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end()) return false;
+    last = pool_->dispatcher().leave(mailbox_, interpreter, calls);
+    if (last) closed_.store(true, std::memory_order_release);
+    if (const auto pinned = pinned_.extract(interpreter)) {
+      auto more = pool_->dispatcher().close_mailbox(pinned.mapped());
+      std::move(more.begin(), more.end(), std::back_inserter(calls));
+    }
   }
+  if (last) close_name();
   for (const auto& call : calls) call->abandon(error);
   dismiss(interpreter);
   return true;

@@ -8,14 +8,19 @@
 // understands. When the last reference goes, the replicas are told `farewell` (an encoded request), after all calls
 // posted before; kill() does so at once.
 //
-// Two actors that hold handles of each other keep each other alive until their pool closes.
+// Calls for one replica alone go through a further mailbox, which is opened when first needed.
+//
+// Two actors that hold handles of each other keep each other alive until their pool closes. In a forked child, where
+// nobody serves mailboxes and any lock may be held for good, an actor goes without a word.
 //
 // Threads and locks: any thread. The table of names has a mutex, which is not held while the dispatcher is called or
-// the last reference of an actor goes.
+// the last reference of an actor goes. An actor's own mutex guards what it has beside its mailbox, and is held while
+// the dispatcher is called, but not while a call ends or is interrupted.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -42,9 +47,10 @@ class MULTIPY_API Actor final : public Attachment {
  public:
   /// Process-wide, from 1.
   static std::uint64_t next_number() noexcept;
-  /// Throws ClosedError if the pool is closed, and Error if the name is taken.
+  /// Throws ClosedError if the pool is closed, and Error if the name is taken. To be followed by make_replica() for
+  /// each interpreter, and then announce().
   static std::shared_ptr<Actor> create(std::shared_ptr<Pool> pool, ActorOptions options);
-  /// The actor of that name; null if there is none.
+  /// The actor of that name, once it was announced; null if there is none.
   static std::shared_ptr<Actor> find(const std::string& name);
 
   /// For create() alone.
@@ -59,24 +65,30 @@ class MULTIPY_API Actor final : public Attachment {
   const CallGroup& figures() const noexcept { return *group_; }
   /// Those that hold a replica.
   std::vector<std::size_t> interpreters() const { return pool_->dispatcher().servers(mailbox_); }
-  std::size_t queued() const { return pool_->dispatcher().queued(mailbox_); }
+  std::size_t queued() const;
   /// It was killed or unloaded everywhere, or its pool is closed.
   bool closed() const noexcept;
+
+  /// Posts the call that makes the replica in `interpreter`.
+  std::shared_ptr<Call> make_replica(std::size_t interpreter, Payload request);
+  /// The replicas were made, or will be before any call comes: others may find it by its name.
+  void announce() noexcept { announced_.store(true, std::memory_order_release); }
 
   /// A call of it, to be posted.
   std::shared_ptr<Call> make_call(Payload request) const { return std::make_shared<Call>(std::move(request), group_); }
   /// To the replica that is free first. Throws as Dispatcher::post.
   void post(std::shared_ptr<Call> call) { pool_->dispatcher().post(mailbox_, std::move(call)); }
-  /// To the replica in `interpreter`.
-  void post_on(std::size_t interpreter, std::shared_ptr<Call> call) {
-    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::move(call));
+  /// To the replica in `interpreter`; throws ClosedError if there is none. The limit of calls does not apply.
+  void post_on(std::size_t interpreter, std::shared_ptr<Call> call);
+  WaitResult wait_for_room(Deadline deadline) {
+    return pool_->dispatcher().wait_for_room(mailbox_, deadline, options_.label);
   }
-  WaitResult wait_for_room(Deadline deadline) { return pool_->dispatcher().wait_for_room(mailbox_, deadline); }
 
-  /// Ends it: calls that wait fail with `error`, those that run are interrupted.
+  /// Ends it: calls that wait or go on aside fail with `error`, those that run, the making of replicas included, are
+  /// interrupted.
   void kill(const Payload& error);
-  /// Drops the replica of `interpreter`, after the calls that it runs; with the last one the actor ends, and calls
-  /// that wait fail with `error`. False if there is no replica.
+  /// Drops the replica of `interpreter`, after the call that it runs; calls that wait for this one alone, or with the
+  /// last one any, fail with `error`, and with the last one the actor ends. False if there is no replica.
   bool unload(std::size_t interpreter, const Payload& error);
 
  private:
@@ -88,6 +100,10 @@ class MULTIPY_API Actor final : public Attachment {
   const Dispatcher::MailboxId mailbox_;
   const std::shared_ptr<CallGroup> group_;
   std::atomic<bool> closed_ = false;
+  std::atomic<bool> announced_ = false;
+  mutable std::mutex mutex_;
+  std::map<std::size_t, Dispatcher::MailboxId> pinned_;  // for calls on one replica, by interpreter; guarded by mutex_
+  std::map<std::size_t, std::weak_ptr<Call>> making_;    // the calls that make the replicas; guarded by mutex_
 };
 
 }  // namespace multipy

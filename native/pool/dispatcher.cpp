@@ -132,6 +132,7 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
     std::inplace_merge(after.calls.begin(), after.calls.begin() + middle, after.calls.end(),
                        [](const Queued& left, const Queued& right) { return left.ticket < right.ticket; });
     if (--before.mailboxes == 0) drop_lane(before);
+    disturb(box);  // who waits for room depends on others now
     while (Seat* seat = summon(after)) roused.push_back(seat);
   }
   std::for_each(roused.begin(), roused.end(), notify);
@@ -140,19 +141,21 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
 
 void Dispatcher::drop_mailbox(Mailbox& mailbox) {
   Lane& lane = *mailbox.lane;
-  if (mailbox.signals) {
-    // Whoever waits finds it gone.
-    for (auto* word : {&mailbox.signals->room, &mailbox.signals->arrivals}) {
-      word->fetch_add(1, std::memory_order_relaxed);
-      futex_wake(*word, INT_MAX);
-    }
-  }
+  disturb(mailbox);
   mailboxes_.erase(mailbox.id);
   if (--lane.mailboxes == 0) drop_lane(lane);
 }
 
 void Dispatcher::drop_mailboxes(const std::vector<Mailbox*>& mailboxes) {
   for (Mailbox* mailbox : mailboxes) drop_mailbox(*mailbox);
+}
+
+void Dispatcher::disturb(Mailbox& mailbox) noexcept {
+  if (!mailbox.signals) return;
+  for (auto* word : {&mailbox.signals->room, &mailbox.signals->arrivals}) {
+    word->fetch_add(1, std::memory_order_relaxed);
+    futex_wake(*word, INT_MAX);
+  }
 }
 
 bool Dispatcher::taken_from(Mailbox& mailbox) {
@@ -199,20 +202,21 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
   notify(seat);
 }
 
-WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline) {
+WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label) {
   std::shared_ptr<Signals> signals;
   std::shared_ptr<const Servers> servers;
   std::uint32_t before;
   {
     const std::lock_guard lock(mutex_);
     const auto found = mailboxes_.find(mailbox);
-    if (found == mailboxes_.end() || found->second.queued < found->second.limit) return WaitResult::woken;
+    if (closed_ || found == mailboxes_.end() || found->second.lane->live == 0) return WaitResult::woken;
+    if (found->second.limit == 0 || found->second.queued < found->second.limit) return WaitResult::woken;
     if (!found->second.signals) found->second.signals = std::make_shared<Signals>();
     signals = found->second.signals;
     servers = found->second.lane->runners;
     before = signals->room.load(std::memory_order_relaxed);
   }
-  Wait waiting(nullptr, std::move(servers), deadline.has_value());
+  Wait waiting(signals->room, label, std::move(servers), deadline.has_value());
   if (waiting.disturbed()) return WaitResult::interrupted;
   return futex_wait(signals->room, before, deadline);
 }
@@ -319,7 +323,9 @@ void Dispatcher::finished_aside(std::size_t interpreter, bool ok) noexcept {
   if (!ok) add(seats_[interpreter].failed, 1);
 }
 
-std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline) {
+std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
+                                            const Call* first) {
+  if (first != nullptr && first->batch().empty()) return nullptr;
   Calls ended;
   std::shared_ptr<Signals> signals;
   std::shared_ptr<Call> call;
@@ -338,15 +344,18 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
       before = signals->arrivals.load(std::memory_order_relaxed);
       auto& calls = box.lane->calls;
       bool emptied = false;
+      bool other = false;
       while (box.queued > 0 && !call) {
         const auto next =
             std::find_if(calls.begin(), calls.end(), [&box](const Queued& queued) { return queued.mailbox == &box; });
+        other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
+        if (other) break;
         (has_ended(next->call) ? ended.emplace_back() : call) = std::move(next->call);
         calls.erase(next);
         emptied = taken_from(box);
       }
       if (emptied) drop_mailbox(box);
-      if (call || closed_ || emptied) break;
+      if (call || other || closed_ || emptied) break;
     }
     if (Clock::now() >= deadline) break;
     futex_wait(signals->arrivals, before, deadline);
@@ -372,6 +381,7 @@ void Dispatcher::close() {
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
+    for (auto& [id, mailbox] : mailboxes_) disturb(mailbox);
     for (std::size_t index = 0; index < count_; ++index) roused.push_back(rouse(seats_[index]));
   }
   std::for_each(roused.begin(), roused.end(), notify);
@@ -411,6 +421,9 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
         calls.push_back(std::move(queued.call));
       }
       lane->calls.clear();
+      for (auto& [id, mailbox] : mailboxes_) {
+        if (mailbox.lane == lane) disturb(mailbox);
+      }
     }
     if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
       --claim->claims;

@@ -35,6 +35,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -90,8 +91,9 @@ class MULTIPY_API Dispatcher {
   /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
   /// it has reached its limit.
   void post(MailboxId mailbox, std::shared_ptr<Call> call);
-  /// Sleeps until there is room in `mailbox` or it is closed. Throws DeadlockError if there never could be.
-  WaitResult wait_for_room(MailboxId mailbox, Deadline deadline);
+  /// Sleeps until there may be room in `mailbox`, or nobody accepts posts to it any more. Throws DeadlockError if there
+  /// never could be; it names the mailbox by `label`.
+  WaitResult wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label = {});
   /// Calls waiting in `mailbox`; 0 if there is no such mailbox.
   std::size_t queued(MailboxId mailbox) const;
   /// The interpreters that serve it.
@@ -103,9 +105,11 @@ class MULTIPY_API Dispatcher {
   // For interpreter `interpreter`'s worker thread.
   /// Sleeps until there is something to do. Housekeeping goes first, then the oldest call.
   Delivery take(std::size_t interpreter);
-  /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. For the figures
-  /// it is part of the call that take() delivered.
-  std::shared_ptr<Call> take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline);
+  /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. With `first` it is
+  /// one of the same batch: null if the next one is not, or `first` is of none. For the figures it is part of the call
+  /// that take() delivered.
+  std::shared_ptr<Call> take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
+                                  const Call* first = nullptr);
   /// Ends the call that take() delivered last, for the figures.
   void finished(std::size_t interpreter, bool ok) noexcept;
   /// Counts a call that ended aside, while the worker did other things; any thread.
@@ -188,6 +192,8 @@ class MULTIPY_API Dispatcher {
   /// A call has left `mailbox`; true if it is to be dropped now, which may take its lane along.
   static bool taken_from(Mailbox& mailbox);
   void drop_mailboxes(const std::vector<Mailbox*>& mailboxes);
+  /// Has all who wait for room or arrivals in `mailbox` look around.
+  static void disturb(Mailbox& mailbox) noexcept;
 
   static void notify(Seat* seat) noexcept;
 

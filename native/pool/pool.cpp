@@ -32,7 +32,9 @@ Worker::~Worker() = default;
 
 bool Worker::interrupt_running(const Call* call, const CallGroup* group) {
   Call* const current = running.load();
-  if (current == nullptr || (current != call && (group == nullptr || running_group.load() != group))) return false;
+  if (current == nullptr) return false;
+  const bool meant = current == call && !running_batch.load();
+  if (!meant && (group == nullptr || running_group.load() != group)) return false;
   pool.interpreter(index).interrupt(current);
   return true;
 }
@@ -41,7 +43,8 @@ Pool::Pool(const std::vector<InterpreterOptions>& interpreters, std::string name
     : name_(std::move(name)),
       workers_(make_workers(*this, interpreters)),
       dispatcher_(interpreters.size(), ids_of(workers_)),
-      actor_counts_(interpreters.size()) {
+      actor_counts_(interpreters.size()),
+      messages_(std::make_shared<CompletionQueue>()) {
   std::vector<std::size_t> all;
   for (std::size_t i = 0; i < interpreters.size(); ++i) {
     all.push_back(i);
@@ -90,6 +93,7 @@ void Pool::ended(std::size_t index) {
     new std::shared_ptr<ReturnQueue>(returns);
   }
   for (const auto& call : dispatcher_.retire(index)) call->abandon({});
+  if (++ended_ == size()) messages_->close();
 }
 
 WaitResult Pool::wait_started(Deadline deadline) {
@@ -104,8 +108,11 @@ WaitResult Pool::wait_started(Deadline deadline) {
 }
 
 void Pool::interrupt_running() {
+  // Before the look at what runs, as a worker says what it runs before it asks: one of both sees the other.
+  interrupted_.store(true);
   for (const auto& worker : workers_) {
-    if (const Call* call = worker->running.load()) Runner::interrupt(worker->id(), call, nullptr);
+    if (const Call* call = worker->running.load()) Runner::interrupt(worker->id(), call, worker->running_group.load());
+    Runner::interrupt_asides(worker->id(), nullptr, nullptr);
   }
 }
 

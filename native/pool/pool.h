@@ -8,6 +8,8 @@
 // nobody can serve any more (an interpreter failed or ended) are abandoned: they fail with an empty error payload.
 #pragma once
 
+#include <unistd.h>
+
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -18,6 +20,7 @@
 #include "exchange/return_queue.h"
 #include "interpreter/interpreter.h"
 #include "pool/dispatcher.h"
+#include "task/completion_queue.h"
 #include "task/runner.h"
 
 namespace multipy {
@@ -35,6 +38,7 @@ struct MULTIPY_API Worker final : Runner {
   // The call whose user code runs now, and its group; only compared, as both may end at any time.
   std::atomic<Call*> running = nullptr;
   std::atomic<const CallGroup*> running_group = nullptr;
+  std::atomic<bool> running_batch = false;  // other calls than `running` run with it: it alone cannot be interrupted
 
  protected:
   bool interrupt_running(const Call* call, const CallGroup* group) override;
@@ -61,13 +65,19 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// `interpreter` counts as having `change` more actors.
   void count_actors(std::size_t interpreter, int change);
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }
+  /// This is a forked child, in which none of its threads goes on.
+  bool is_lost() const noexcept { return process_ != ::getpid(); }
+
+  /// What the interpreters tell the host without waiting for it; closed when all of them have ended.
+  const std::shared_ptr<CompletionQueue>& messages() const noexcept { return messages_; }
 
   /// Boots all interpreters in parallel.
   void start();
   /// Waits for all; throws StartError with the first failure.
   WaitResult wait_started(Deadline deadline);
-  /// Raises Interrupted in whatever calls run now.
+  /// Raises Interrupted in whatever calls run now; those that are about to run do not begin.
   void interrupt_running();
+  bool interrupted() const noexcept { return interrupted_.load(); }
   /// No more calls; what is queued still runs.
   void close();
   /// Waits for all threads to leave Python.
@@ -76,6 +86,7 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
  private:
   void ended(std::size_t index);
 
+  const pid_t process_ = ::getpid();
   const std::string name_;
   std::vector<std::unique_ptr<Worker>> workers_;
   Dispatcher dispatcher_;
@@ -85,6 +96,9 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   std::mutex placing_mutex_;
   std::vector<int> actor_counts_;  // guarded by placing_mutex_
   std::atomic<bool> closed_ = false;
+  std::atomic<bool> interrupted_ = false;
+  const std::shared_ptr<CompletionQueue> messages_;
+  std::atomic<std::size_t> ended_ = 0;
 };
 
 }  // namespace multipy

@@ -104,12 +104,14 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
     const std::lock_guard lock(watch_mutex_);
     interrupts_ = queue;
   }
-  runs_aside_.store(true, std::memory_order_release);
+  Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this()));
+  // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
+  runs_aside_.store(true);
   if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
 void Call::interrupt() {
-  interrupted_.store(true, std::memory_order_release);
+  interrupted_.store(true);
   if (runs_aside()) {
     std::shared_ptr<CompletionQueue> queue;
     {

@@ -52,6 +52,7 @@ struct CallGroup {
   const std::string label;
   std::atomic<std::uint64_t> done = 0;
   std::atomic<std::uint64_t> failed = 0;
+  std::atomic<bool> ended = false;  // its actor was killed: no call of it is to run any more
 };
 
 class MULTIPY_API Call : public Attachment {
@@ -75,11 +76,14 @@ class MULTIPY_API Call : public Attachment {
   bool succeed(Payload result);
   /// running → failed; `error` is the encoded exception. False if the call was abandoned meanwhile.
   bool fail(Payload error);
-  /// It goes on beside other calls of its runner, which therefore may wait for it; interrupts go to `queue`.
+  /// It goes on beside other calls of its runner, which therefore may wait for it; interrupts go to `queue`. On the
+  /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
-  bool runs_aside() const noexcept { return runs_aside_.load(std::memory_order_acquire); }
+  bool runs_aside() const noexcept { return runs_aside_.load(); }
   /// Somebody wants the code that runs to end.
-  bool interrupted() const noexcept { return interrupted_.load(std::memory_order_acquire); }
+  bool interrupted() const noexcept { return interrupted_.load() || killed(); }
+  /// Its actor has ended, and it should not run.
+  bool killed() const noexcept { return group_ != nullptr && group_->ended.load(); }
 
   // For the caller.
   /// pending → cancelled; false if the call runs or has ended.
@@ -121,6 +125,9 @@ class MULTIPY_API Call : public Attachment {
     servers_ = std::move(servers);
   }
   std::uint64_t mailbox() const noexcept { return mailbox_; }
+  /// Calls with the same text may run together, as one. Before anybody else knows of the call.
+  void set_batch(std::string batch) { batch_ = std::move(batch); }
+  const std::string& batch() const noexcept { return batch_; }
   const std::shared_ptr<CallGroup>& group() const noexcept { return group_; }
   /// Whose call it is, for messages; may be empty.
   std::string label() const { return group_ == nullptr ? std::string() : group_->label; }
@@ -142,6 +149,7 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
   std::uint64_t mailbox_ = 0;
+  std::string batch_;
   std::shared_ptr<const Servers> servers_;
   const std::shared_ptr<CallGroup> group_;
   Payload request_;

@@ -1,12 +1,15 @@
 #include "task/runner.h"
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <mutex>
 #include <utility>
 
 #include "base/error.h"
+#include "base/futex.h"
 #include "task/call.h"
+#include "task/payload.h"
 
 namespace multipy {
 
@@ -52,11 +55,52 @@ void Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group
   if (found == graph().runners.end() || !found->second->interrupt_running(call, group)) return;
   found->second->disturbed_ = true;
   const auto wait = graph().waits.find(runner);
-  if (wait != graph().waits.end() && wait->second->call_ != nullptr) wait->second->call_->disturb_waiters();
+  if (wait != graph().waits.end()) wait->second->disturb();
+}
+
+void Runner::put_aside(const std::shared_ptr<Call>& call) {
+  if (this_runner == nullptr) return;
+  Runner& self = *this_runner;
+  const std::lock_guard lock(self.asides_mutex_);
+  if (self.asides_.size() >= self.sweep_at_) {
+    std::erase_if(self.asides_, [](const std::weak_ptr<Call>& aside) { return aside.expired(); });
+    self.sweep_at_ = std::max<std::size_t>(64, 2 * self.asides_.size());
+  }
+  self.asides_.push_back(call);
+}
+
+void Runner::interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) {
+  std::vector<std::shared_ptr<Call>> calls;
+  {
+    const std::lock_guard lock(graph().mutex);
+    const auto found = graph().runners.find(runner);
+    if (found == graph().runners.end()) return;
+    const std::lock_guard lock_list(found->second->asides_mutex_);
+    for (const auto& aside : found->second->asides_) calls.push_back(aside.lock());
+  }
+  for (const auto& call : calls) {
+    if (call == nullptr || call->done() || (group != nullptr && call->group().get() != group)) continue;
+    if (error != nullptr) call->abandon(*error);
+    call->interrupt();
+  }
 }
 
 Wait::Wait(Call* call, std::shared_ptr<const Servers> servers, bool finite)
-    : runner_(this_runner), call_(call), servers_(std::move(servers)), finite_(finite) {
+    : runner_(this_runner), call_(call), room_(nullptr), servers_(std::move(servers)), finite_(finite) {
+  enter();
+}
+
+Wait::Wait(std::atomic<std::uint32_t>& room, std::string label, std::shared_ptr<const Servers> servers, bool finite)
+    : runner_(this_runner),
+      call_(nullptr),
+      room_(&room),
+      label_(std::move(label)),
+      servers_(std::move(servers)),
+      finite_(finite) {
+  enter();
+}
+
+void Wait::enter() {
   if (runner_ == nullptr) return;
   const std::lock_guard lock(graph().mutex);
   graph().waits[runner_->id()] = this;
@@ -77,6 +121,12 @@ Wait::~Wait() {
   if (runner_ == nullptr) return;
   const std::lock_guard lock(graph().mutex);
   graph().waits.erase(runner_->id());
+}
+
+void Wait::disturb() noexcept {
+  if (call_ != nullptr) return call_->disturb_waiters();
+  room_->fetch_add(1, std::memory_order_relaxed);
+  futex_wake(*room_, INT_MAX);
 }
 
 bool Wait::disturbed() noexcept { return runner_ != nullptr && runner_->disturbed_.exchange(false); }
@@ -100,7 +150,7 @@ std::string Wait::describe() const {
   };
   std::string text = runner_->name() + " waits for ";
   if (call_ == nullptr) {
-    text += "room in the mailbox of ";
+    text += "room in the mailbox" + (label_.empty() ? label_ : " of " + label_) + " in ";
   } else {
     const std::string label = call_->label();
     text += label.empty() ? "a call" : "a call of " + label;

@@ -11,13 +11,18 @@
 //
 // A wait with a deadline ends by itself, and so does one of a thread that is no runner: neither is ever hopeless.
 //
+// A call may also go on aside, on an event loop, while its runner does other things. The runner knows these, so that
+// they can be interrupted; nobody waits in vain for one of them, as far as can be told.
+//
 // Threads and locks: any thread; one mutex guards all, and is held while a runner is interrupted, so that a runner that
-// is being destroyed waits for that. No call's reference is dropped under it.
+// is being destroyed waits for that. Under it each runner's list of calls that go on aside has a mutex of its own.
+// No call's reference is dropped under either.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -27,6 +32,7 @@ namespace multipy {
 
 class Call;
 struct CallGroup;
+struct Payload;
 
 using RunnerId = std::uint64_t;  // from 1; 0 is nobody
 using Servers = std::vector<RunnerId>;
@@ -49,6 +55,11 @@ class MULTIPY_API Runner {
   /// `call`, or of any call of `group`. Either may be null.
   static void interrupt(RunnerId runner, const Call* call, const CallGroup* group);
 
+  /// `call`, which this thread's runner took, goes on beside others.
+  static void put_aside(const std::shared_ptr<Call>& call);
+  /// Has those calls of `runner` that go on aside interrupted, all or those of `group`; with `error` they end first.
+  static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error);
+
  protected:
   /// Interrupts what runs if it is of `call` or `group`; false if it is not. With the graph's mutex held.
   virtual bool interrupt_running(const Call* call, const CallGroup* group) = 0;
@@ -58,15 +69,20 @@ class MULTIPY_API Runner {
   const RunnerId id_;
   const std::string name_;
   std::atomic<bool> disturbed_ = false;
+  std::mutex asides_mutex_;
+  std::vector<std::weak_ptr<Call>> asides_;  // guarded by asides_mutex_; those that have ended are swept out
+  std::size_t sweep_at_ = 64;                // the same
 };
 
-/// Stands for the sleep of this thread until `call` is done or, if `call` is null, until one of `servers` has taken
-/// something from its mailbox.
+/// Stands for the sleep of this thread until a call is done, or until there is room in a mailbox.
 class MULTIPY_API Wait {
  public:
-  /// Throws DeadlockError, which tells the circle, if the wait could never end. Nothing to do if this thread is no
-  /// runner. With `finite` the wait has a deadline.
+  /// For `call`, which any of `servers` can take. Throws DeadlockError, which tells the circle, if the wait could never
+  /// end. Nothing to do if this thread is no runner. With `finite` the wait has a deadline.
   Wait(Call* call, std::shared_ptr<const Servers> servers, bool finite);
+  /// For one of `servers` to take something from their mailbox, of the actor `label`; sleeps on the futex word `room`,
+  /// which changes whenever it should look around. Throws as above.
+  Wait(std::atomic<std::uint32_t>& room, std::string label, std::shared_ptr<const Servers> servers, bool finite);
   ~Wait();
   Wait(const Wait&) = delete;
   Wait& operator=(const Wait&) = delete;
@@ -76,11 +92,17 @@ class MULTIPY_API Wait {
 
  private:
   friend class Runner;
+  /// Enters the graph, or throws.
+  void enter();
+  /// Ends the sleep, so that it looks around.
+  void disturb() noexcept;
   bool may_go_on(const std::vector<const Wait*>& stuck) const;
   std::string describe() const;
 
   Runner* const runner_;
   Call* const call_;
+  std::atomic<std::uint32_t>* const room_;  // null if it is for a call
+  const std::string label_;
   const std::shared_ptr<const Servers> servers_;
   const bool finite_;
 };

@@ -58,10 +58,11 @@ class Timer {
         changed_.wait_until(lock, when);
       } else {
         std::pop_heap(entries_.begin(), entries_.end(), later);
-        const auto call = entries_.back().call.lock();
+        auto call = entries_.back().call.lock();
         entries_.pop_back();
         lock.unlock();
         if (call) call->expire();
+        call.reset();  // it may be the last reference, and what goes with it may do anything
         lock.lock();
       }
     }

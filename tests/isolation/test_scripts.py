@@ -145,7 +145,8 @@ def test_a_script_imports_the_modules_beside_it(run_script, tmp_path):
         )
     )
     finished = run_script(None, arguments=[str(folder / "main.py")], cwd=tmp_path)
-    assert sorted(finished.stdout.split()) == ["6", "9", *["imported"] * 2, *["sibling"] * 2]
+    lines = ["(pool-1-0) sibling imported", "6", "9", "sibling imported"]
+    assert sorted(finished.stdout.splitlines()) == lines
 
 
 def test_a_module_of_a_package_can_be_the_program(run_script, tmp_path):
@@ -294,3 +295,27 @@ def test_objects_of_a_scripts_class_keep_their_class_from_call_to_call(run_scrip
             assert shelf.same(Token())
         """
     )
+
+
+def test_a_class_of_the_script_stays_the_scripts_own_when_its_objects_come_back(run_script):
+    finished = run_script(
+        """
+        import multipy_actors as multipy
+
+        touched = 0
+
+        class Point:
+            def touch(self):
+                global touched
+                touched += 1
+
+        with multipy.Pool(1) as pool:
+            touch = Point.touch
+            for _ in range(2):
+                point = pool.submit(lambda point: point, Point()).result()
+                assert type(point) is Point and Point.touch is touch
+                point.touch()
+        print(touched)
+        """
+    )
+    assert finished.stdout == "2\n"

@@ -120,8 +120,10 @@ TEST_CASE("a request's attachments end with the worker that took them") {
 TEST_CASE("the worker of a call is unknown until it is set") {
   const auto call = make_call();
   CHECK(call->worker() == Call::no_worker);
-  call->set_worker(3);
+  CHECK(call->runner() == 0);
+  call->set_worker(3, 7);
   CHECK(call->worker() == 3);
+  CHECK(call->runner() == 7);
 }
 
 TEST_CASE("waiting for a call that does not end times out, and can be repeated") {

@@ -99,7 +99,7 @@ TEST_CASE("many producers: nothing is lost or doubled, and each one's order is k
     threads.emplace_back([&queue, producer] {
       for (int number = 0; number < each; ++number) {
         auto call = make_call();
-        call->set_worker(producer * each + number);
+        call->set_worker(producer * each + number, 1);
         queue.push(std::move(call));
       }
     });

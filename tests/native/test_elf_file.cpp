@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <limits>
 #include <memory>
@@ -232,7 +233,11 @@ TEST_CASE("thread-local relocations whose sums overflow are survived") {
   REQUIRE(variable);
   Copy copy(sample());
   std::size_t changed = 0;
-  for (const auto& relocation : file->relocations()) {
+  // Those of descriptors stand among the PLT's.
+  std::vector<std::reference_wrapper<const ElfW(Rela)>> relocations(file->relocations().begin(),
+                                                                    file->relocations().end());
+  relocations.insert(relocations.end(), file->plt_relocations().begin(), file->plt_relocations().end());
+  for (const ElfW(Rela) & relocation : relocations) {
     const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
     if (index == 0 || file->symbol(index).name != variable->name) continue;
     const ElfW(Rela) damaged{relocation.r_offset, ELF64_R_INFO(std::uint64_t{index}, multipy::elf::kTlsStaticType),

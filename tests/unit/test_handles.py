@@ -234,11 +234,11 @@ def test_a_method_that_raises_leaves_the_actor_as_it_was(pool):
     assert counter.add() == 2
 
 
-def test_a_handle_cannot_be_sent(pool):
-    counter = Counter.options(pool=pool).remote()
-    with pytest.raises(multipy.SerializationError, match="argument 0"):
-        pool.submit(id, [counter])
-    with pytest.raises(multipy.SerializationError):
+def test_a_handle_can_be_sent_but_not_pickled(pool):
+    counter = Counter.options(pool=pool, interpreter=0).remote()
+    (back,) = pool.interpreters[1].submit(list, [counter]).result()
+    assert back == counter and back.add() == 1
+    with pytest.raises(TypeError, match="can only be sent to an interpreter of this process"):
         pickle.dumps(counter)
 
 

@@ -118,7 +118,8 @@ def test_what_a_call_prints_appears_at_once(run_script):
         os._exit(0)
         """
     )
-    assert finished.stdout == "out from inside\n" and finished.stderr == "err from inside\n"
+    assert finished.stdout == "(pool-1-0) out from inside\n"
+    assert finished.stderr == "(pool-1-0) err from inside\n"
 
 
 def test_an_interpreter_without_standard_streams_works(run_script, tmp_path):

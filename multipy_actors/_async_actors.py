@@ -1,0 +1,221 @@
+"""Actors with `async def` methods, inside an interpreter.
+
+Model: all methods of such an actor run on the interpreter's event loop (see _loop), those without `async` and
+`__init__` included, so one thread touches its state. Each call is a job. At most `max_concurrency` are under
+way, the others wait in their order, so calls begin in the order they were submitted; the first job makes the
+object, and runs alone. A dropped actor goes when its jobs have ended.
+
+Threads: the methods that return a `_Start`, and `drop`, belong to the worker thread, the others to that of
+the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from multipy_actors import _native, _streams, errors
+from multipy_actors._loop import Job, Request, Single, event_loop
+from multipy_actors._requests import futures_among
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multipy_actors._batches import Batcher
+
+    # What the worker does with a call that is handed over. None: it is not for the worker to count.
+    _Start = Callable[[_native.Call, _native.Worker], "bool | None"]
+
+__all__ = ["AsyncActor"]
+
+
+class AsyncActor:
+    """An object that lives on the loop."""
+
+    def __init__(self, number: int, limit: int, batcher: Batcher | None) -> None:
+        """Run `limit` jobs at once, when there is an object."""
+        self.number = number
+        self._limit = limit
+        self._batcher = batcher
+        self._object: Any = None
+        self._error: BaseException | None = errors.ActorClosedError("the actor was never made")
+        self._room = 1  # how many more jobs may run; at first only the one that makes the object
+        self._running = 0
+        self._is_made = False
+        self._is_dropped = False
+        self._waiting: deque[Job] = deque()
+        self._streams: dict[int, _streams.Stream | _streams.AsyncStream] = {}
+
+    # What the worker thread asks for -----------------------------------------------------------------------
+
+    def create(self, args: list[Any], kwargs: dict[str, Any], cls: Callable[..., Any]) -> _Start:
+        """Make the object; what was submitted later waits for that."""
+
+        async def run() -> None:
+            try:
+                self._object = cls(*args, **kwargs)
+                self._error = None
+            except BaseException as error:
+                self._error = error
+                raise
+
+        return partial(self._hand_over, run)
+
+    def method(self, args: list[Any], kwargs: dict[str, Any], name: str) -> _Start:
+        """Call a method."""
+        if self._batcher is not None and name != "__exit__" and (args or kwargs):
+            return partial(self._hand_over_batch, args, kwargs, name)
+        return partial(self._hand_over, partial(self._call, args, kwargs, name))
+
+    def get(self, name: str) -> _Start:
+        """Read an attribute."""
+
+        async def run() -> Any:
+            return getattr(self._made(), name)
+
+        return partial(self._hand_over, run)
+
+    def enter(self) -> _Start:
+        """Enter the object; says whether it gave itself, and what it gave otherwise."""
+
+        async def run() -> tuple[bool, Any]:
+            actor = self._made()
+            value = type(actor).__enter__(actor)
+            return (True, None) if value is actor else (False, value)
+
+        return partial(self._hand_over, run)
+
+    def stream(self, args: list[Any], kwargs: dict[str, Any], name: str, number: int) -> _Start:
+        """Call a generator method, and send its first item."""
+
+        async def run(call: _native.Call) -> bool:
+            self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name))
+            return await self._fill(number, _streams.Chunk(call, 1))
+
+        return partial(self._hand_over_request, run)
+
+    def next(self, number: int) -> _Start:
+        """Send more items of a stream."""
+
+        async def run(call: _native.Call) -> bool:
+            return await self._fill(number, _streams.Chunk(call))
+
+        return partial(self._hand_over_request, run)
+
+    def close_stream(self, number: int) -> _Start:
+        """Close a generator."""
+
+        async def run() -> None:
+            if number in self._streams:
+                await _close(self._streams.pop(number))
+
+        return partial(self._hand_over, run)
+
+    def drop(self) -> None:
+        """Let the object go when nothing runs any more; its streams are closed at once."""
+        event_loop().call_soon(self._drop)
+
+    def _hand_over(
+        self, run: Callable[[], Coroutine[Any, Any, Any]], call: _native.Call, worker: _native.Worker
+    ) -> None:
+        event_loop().start(Job(self, Single(call), run), worker)
+
+    def _hand_over_request(
+        self,
+        run: Callable[[_native.Call], Coroutine[Any, Any, bool]],
+        call: _native.Call,
+        worker: _native.Worker,
+    ) -> None:
+        event_loop().start(Job(self, Request(call), partial(run, call), is_stream=True), worker)
+
+    def _hand_over_batch(
+        self, args: list[Any], kwargs: dict[str, Any], name: str, call: _native.Call, worker: _native.Worker
+    ) -> None:
+        assert self._batcher is not None
+        batch = self._batcher.gather(worker, call, args, kwargs)
+
+        async def run() -> Any:
+            function = getattr(self._made(), name)
+            positional, named = batch.arguments(function)
+            return await _awaited(function(*positional, **named))
+
+        event_loop().start(Job(self, batch, run), worker)
+
+    # On the loop -------------------------------------------------------------------------------------------
+
+    def _made(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._object
+
+    async def _call(self, args: list[Any], kwargs: dict[str, Any], name: str) -> Any:
+        for container, place in futures_among(args, kwargs):
+            container[place] = await container[place]
+        return await _awaited(getattr(self._made(), name)(*args, **kwargs))
+
+    async def _fill(self, number: int, chunk: _streams.Chunk) -> bool:
+        stream = self._streams.get(number)
+        if stream is None:
+            raise errors.ActorClosedError("the stream was closed")
+        filled = stream.fill(chunk)
+        ok = filled if isinstance(filled, bool) else await filled
+        if stream.over:
+            self._streams.pop(number, None)
+        return ok
+
+    def admit(self, job: Job) -> None:
+        """Begin `job`, or have it wait for room."""
+        if self._room > 0:
+            self._begin(job)
+        else:
+            job.waits = True
+            self._waiting.append(job)
+
+    def _begin(self, job: Job) -> None:
+        self._room -= 1
+        self._running += 1
+        job.waits = False
+        event_loop().keep(job.run(), f"multipy-actor-{self.number}")
+
+    def withdraw(self, job: Job) -> None:
+        """Take out a job that waits."""
+        self._waiting.remove(job)
+        self._let_go()
+
+    def ended(self) -> None:
+        """Begin what waits for room, now that a job has ended."""
+        self._running -= 1
+        self._room += 1 if self._is_made else self._limit
+        self._is_made = True
+        while self._waiting and self._room > 0:
+            self._begin(self._waiting.popleft())
+        self._let_go()
+
+    def _drop(self) -> None:
+        self._is_dropped = True
+        event_loop().keep(self.close_streams(), f"multipy-actor-{self.number}")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._is_dropped and self._running == 0 and not self._waiting:
+            self._object = None
+            self._error = errors.ActorClosedError("the actor was dropped")
+
+    async def close_streams(self) -> None:
+        """Close the generators that are left."""
+        while self._streams:
+            await _close(self._streams.popitem()[1])
+
+
+async def _awaited(result: Any) -> Any:
+    """Wait for what a method has returned, if that is to be waited for."""
+    return await result if isinstance(result, (Coroutine, asyncio.Future)) else result
+
+
+async def _close(stream: _streams.Stream | _streams.AsyncStream) -> None:
+    closing = stream.close()
+    if closing is not None:
+        await closing

@@ -1,0 +1,243 @@
+"""The event loop of an interpreter, on a thread of its own, and the jobs that run on it.
+
+Problem: coroutines of an actor should run at once, and other actors of the interpreter should go on beside
+them; yet the state of an actor should be touched by one thread only.
+
+Model: one loop per interpreter, made with its first actor that has `async` methods (see _async_actors). The
+worker thread starts a call, reads it, and hands it over as a Job; it does not wait for it. A job is a task
+and ends its calls: one, those of a batch (see _batches), or a request of a stream (see _streams).
+
+Who wants such a call to end pushes it to the loop's queue of interrupts, where a thread, the watcher, takes
+it and has its task cancelled; the caller then sees Interrupted. A killed actor's calls are interrupted like
+that as well, having failed already.
+
+Threads: `start` and `finish` belong to the worker thread, all else to the loop's unless it says otherwise. A
+coroutine that blocks holds up the loop, and cannot be interrupted.
+
+Guarantees: what a job raises, SystemExit, KeyboardInterrupt and CancelledError included, fails that call
+alone. At the end of the interpreter all jobs are run, but for streams, which are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import weakref
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from multipy_actors import _native, _output, values
+from multipy_actors._batches import Batch
+from multipy_actors._requests import fail, interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multipy_actors._async_actors import AsyncActor
+
+__all__ = ["Job", "Request", "Single", "event_loop", "finish"]
+
+_PATIENCE = 5.0  # seconds for what user code has left on the loop to end
+
+
+class Job:
+    """What is done for one call or batch: `run` returns a coroutine, `settle` takes its value."""
+
+    def __init__(
+        self,
+        actor: AsyncActor,
+        calls: Batch | Single,
+        run: Callable[[], Coroutine[Any, Any, Any]],
+        is_stream: bool = False,
+    ) -> None:
+        self.actor = actor
+        self.calls = calls
+        self.is_stream = is_stream
+        self.waits = False
+        self.keys = [call.key for call in calls.calls]
+        self._task: asyncio.Task[None] | None = None  # once its coroutine has begun
+        self._run = run
+        self._end: BaseException | None = None  # why it was made to end
+
+    def interrupt(self, call: _native.Call) -> None:
+        """End `call`, and the coroutine unless it runs for other calls, too."""
+        if len(self.calls.calls) > 1 and isinstance(self.calls, Batch):
+            self.calls.drop(call)
+            return
+        self._end = interrupted(call)
+        if self.waits:
+            self.actor.withdraw(self)
+            self.calls.fail(self._end)
+            event_loop().ended(self)
+        elif self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """Run the coroutine and end the calls, whatever happens."""
+        self._task = asyncio.current_task()
+        _output.actor.set(self.actor.number)
+        try:
+            if self._end is not None:
+                raise self._end
+            self.calls.settle(await self._run())
+        except BaseException as error:
+            if self._end is not None and isinstance(error, asyncio.CancelledError):
+                error = self._end.with_traceback(error.__traceback__)
+            self.calls.fail(error)
+        finally:
+            self.actor.ended()
+            event_loop().ended(self)
+
+
+class Single:
+    """The one call of a job."""
+
+    def __init__(self, call: _native.Call) -> None:
+        self.calls = [call]
+        self.oks: list[bool] = []
+
+    def settle(self, result: Any) -> None:
+        self.calls[0].succeed(*values.encode(result, "result"))
+        self.oks.append(True)
+
+    def fail(self, error: BaseException) -> None:
+        fail(self.calls[0], error)
+        self.oks.append(False)
+
+
+class Request(Single):
+    """A request of a stream, which ends the call itself and says whether all was well."""
+
+    def settle(self, result: Any) -> None:
+        self.oks.append(bool(result))
+
+
+class _EventLoop:
+    """The loop, its thread, and the jobs that have not ended."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._interrupts = _native.CompletionQueue()
+        self._worker = _native.current_worker()
+        self._jobs: dict[int, Job] = {}  # by the keys of their calls
+        self._actors: weakref.WeakSet[AsyncActor] = weakref.WeakSet()
+        self._tasks: set[asyncio.Task[None]] = set()  # the loop itself only knows them weakly
+        self._changed = asyncio.Event()  # a job has ended
+        self._is_ending = False
+        self._wound_up = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="multipy-interrupts", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="multipy-loop")
+        self._watcher.start()
+        self._thread.start()
+
+    # For the worker thread.
+
+    def start(self, job: Job, worker: _native.Worker) -> None:
+        """Hand `job` over."""
+        calls = job.calls.calls
+        self._actors.add(job.actor)
+        for call in calls:
+            self._jobs[call.key] = job
+        for call in calls:
+            call.run_aside(self._interrupts)
+            if worker.interrupted:
+                call.interrupt()
+        self.call_soon(job.actor.admit, job)
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Have `function` called on the loop's thread."""
+        self._loop.call_soon_threadsafe(function, *args)
+
+    def finish(self) -> None:
+        """Wait for the jobs, close the streams, cancel what else there is and end the loop."""
+        self.call_soon(self.keep, self._wind_up(), "multipy-end")
+        self._wound_up.wait()
+        self._thread.join(_PATIENCE)
+
+    # On the loop.
+
+    def keep(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
+        """Run `coroutine` as a task."""
+        task = self._loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def ended(self, job: Job) -> None:
+        """Count the calls of `job`, and forget it."""
+        assert self._worker is not None
+        for key in job.keys:
+            del self._jobs[key]
+        for ok in job.calls.oks:
+            self._worker.finished_aside(ok)
+        self._changed.set()
+
+    def _interrupt(self, call: _native.Call) -> None:
+        job = self._jobs.get(call.key)
+        if job is not None:
+            job.interrupt(call)
+
+    async def _wind_up(self) -> None:
+        while any(not job.is_stream for job in self._jobs.values()):
+            self._changed.clear()
+            await self._changed.wait()
+        for actor in list(self._actors):
+            await actor.close_streams()
+        while self._jobs:
+            self._changed.clear()
+            await self._changed.wait()
+        self._is_ending = True
+        self._loop.stop()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        while not self._is_ending:
+            try:
+                self._loop.run_forever()
+            except BaseException:  # SystemExit of a task that user code has started, say
+                sys.excepthook(*sys.exc_info())
+        self._wound_up.set()
+        try:
+            self._cancel_tasks()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        finally:
+            self._interrupts.close()
+            self._watcher.join()
+            self._loop.close()
+
+    def _cancel_tasks(self) -> None:
+        """End what user code has left running."""
+        tasks = asyncio.all_tasks(self._loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
+
+    # On the watcher's thread.
+
+    def _watch(self) -> None:
+        while True:
+            call = self._interrupts.pop()
+            if call is not None:
+                self.call_soon(self._interrupt, call)
+            elif self._interrupts.closed():
+                return
+            del call
+
+
+_the_loop: _EventLoop | None = None
+
+
+def event_loop() -> _EventLoop:
+    """Return the interpreter's loop; the worker thread makes it."""
+    global _the_loop
+    if _the_loop is None:
+        _the_loop = _EventLoop()
+    return _the_loop
+
+
+def finish() -> None:
+    """End the loop, if there is one, when all that was handed over is done."""
+    if _the_loop is not None:
+        _the_loop.finish()

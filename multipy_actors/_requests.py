@@ -1,0 +1,67 @@
+"""What the modules that run calls inside an interpreter have in common: reading requests, reporting failures.
+
+Model: plain functions over a call of the core. `_worker` runs calls on its own thread, `_batches` several as
+one, `_loop` on an event loop and `_streams` piece by piece; all of them complete calls, and the outcome of a
+call that somebody else has ended meanwhile (it took too long, its actor was killed) is dropped by the core.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from multipy_actors import _native, errors, values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+__all__ = ["await_futures", "fail", "futures_among", "interrupted"]
+
+
+def await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Put the values of futures that are arguments in their place; those deeper inside stay futures."""
+    for container, place in futures_among(args, kwargs):
+        container[place] = container[place].result()
+
+
+def futures_among(args: list[Any], kwargs: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield where among the arguments there are futures, as container and place."""
+    futures = sys.modules.get("multipy_actors.futures")
+    if futures is None:
+        return
+    for index, arg in enumerate(args):
+        if type(arg) is futures.Future:
+            yield args, index
+    for name, arg in kwargs.items():
+        if type(arg) is futures.Future:
+            yield kwargs, name
+
+
+def interrupted(call: _native.Call) -> BaseException:
+    """Return the error of a call that was made to end."""
+    if call.killed:
+        return errors.ActorClosedError("the actor was killed")
+    return errors.Interrupted("the call was interrupted")
+
+
+def fail(call: _native.Call, error: BaseException) -> None:
+    """End `call` with what was raised, which any error can be."""
+    call.fail(*values.encode_exception(_as_image_error(error)))
+
+
+def _as_image_error(error: BaseException) -> BaseException:
+    """Return the loader's own error for an ImportError that a library caused, on this thread."""
+    if type(error) is not ImportError:
+        return error
+    import os
+
+    failure = _native.take_load_failure(os.fsencode(str(error)))
+    if failure is None:
+        return error
+    file, symbol = map(os.fsdecode, failure)
+    image_error = errors.ImageError(str(error), file=file or None, symbol=symbol or None)
+    image_error.__cause__ = error
+    return image_error.with_traceback(error.__traceback__)

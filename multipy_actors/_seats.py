@@ -1,0 +1,288 @@
+"""What a seat of an inline pool does: it runs the requests that an interpreter would run, in the host.
+
+Model: the operations are those of `_worker`, which the host does not import, without what only interpreters
+need: the outcome is stored in the call of `inline`, and nothing runs aside. A Seat has its own actors,
+streams and, once there is a coroutine, event loop.
+
+Threads: `run` on any thread, by one at a time (`inline` sees to that); `drop` and `close` on any.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from multipy_actors import values
+from multipy_actors._requests import await_futures
+from multipy_actors.errors import ActorClosedError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from multipy_actors.inline import Call
+
+    Encoded = tuple[bytes, Sequence[Any]]
+
+__all__ = ["Seat"]
+
+_END = object()
+
+
+class _Broken:
+    """Stands for an actor whose `__init__` raised: every call raises the same again."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class Seat:
+    """Stands for one interpreter."""
+
+    def __init__(self, index: int) -> None:
+        """Begin without actors."""
+        self.index = index
+        self.thread: int | None = None  # that runs a call here
+        self.done = 0
+        self.failed = 0
+        self.busy_seconds = 0.0
+        self._actors: dict[int, tuple[Any, dict[str, Any]]] = {}  # with their options
+        self._streams: dict[int, tuple[int, Any]] = {}  # iterators by their own numbers, with their actors'
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, call: Call) -> None:
+        """Run `call` and end it; raises what is meant for the thread and not for the call."""
+        began = monotonic()
+        passed_on: BaseException | None = None
+        outcome: Encoded | None = None
+        actor = call.actor
+        try:
+            operation, args, kwargs = values.decode(*call.request)
+            call.request = b"", ()
+            await_futures(args, kwargs)
+            outcome = self._perform(operation, args, kwargs, call)
+            succeeded = outcome is not None or call.state == "succeeded"
+        except BaseException as error:
+            succeeded = False
+            # The frames of this package are not the user's, and refer to the call.
+            call.fail_with(error.with_traceback(_user_frames(error)))
+            if _is_for_the_thread(error):
+                passed_on = error
+        self.busy_seconds += monotonic() - began
+        self.done += 1
+        self.failed += not succeeded
+        if actor is not None:
+            actor.done += 1
+            actor.failed += not succeeded
+        if outcome is not None:
+            call.succeed(*outcome)
+        if passed_on is not None:
+            raise passed_on
+
+    def _perform(
+        self, operation: list[Any], args: list[Any], kwargs: dict[str, Any], call: Call
+    ) -> Encoded | None:
+        """Return the encoded outcome; None if the call has it already."""
+        if operation[0] == "method" and self._is_batched(operation, args, kwargs):
+            self._run_batch(args, kwargs, call, *operation[1:])
+            return None
+        perform: Callable[..., Any] = getattr(self, f"_do_{operation[0]}")
+        result = perform(args, kwargs, *operation[1:])
+        if operation[0] in ("stream", "next"):
+            encoded: Encoded = result
+            return encoded
+        return values.encode(result, "result")
+
+    # Operations --------------------------------------------------------------------------------------------
+
+    def _do_call(self, args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
+        return fn(*args, **kwargs)
+
+    def _do_map(self, args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> list[Any]:
+        return [fn(*items) for items in args]
+
+    def _do_create(
+        self, args: list[Any], kwargs: dict[str, Any], number: int, cls: Any, options: dict[str, Any]
+    ) -> None:
+        try:
+            self._actors[number] = self._on_loop_if(options, cls, args, kwargs), options
+        except BaseException as error:
+            self._actors[number] = _Broken(error), {}
+            raise
+
+    def _do_adopt(
+        self, args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
+    ) -> None:
+        self._actors[number] = args[0], options
+
+    def _actor(self, number: int) -> tuple[Any, dict[str, Any]]:
+        try:
+            actor, options = self._actors[number]
+        except KeyError:
+            raise ActorClosedError("the actor has no replica here any more") from None
+        if isinstance(actor, _Broken):
+            raise actor.error
+        return actor, options
+
+    def _do_method(self, args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+        actor, options = self._actor(number)
+        method = getattr(actor, name)
+        return self._on_loop_if(options, method, args, kwargs)
+
+    def _is_batched(self, operation: list[Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
+        _, options = self._actor(operation[1])
+        return "max_batch_size" in options and operation[2] != "__exit__" and bool(args or kwargs)
+
+    def _run_batch(self, args: list[Any], kwargs: dict[str, Any], call: Any, number: int, name: str) -> None:
+        """Run the call as a batch of one."""
+        from multipy_actors._batches import Batch
+
+        actor, options = self._actor(number)
+        method = getattr(actor, name)
+        batch = Batch()
+        batch.add(call, args, kwargs)
+        listed, named = batch.arguments(method)
+        batch.settle(self._on_loop_if(options, method, listed, named))
+
+    def _do_get(self, args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+        actor, options = self._actor(number)
+        return self._on_loop_if(options, getattr, [actor, name], {})
+
+    def _do_enter(self, args: list[Any], kwargs: dict[str, Any], number: int) -> tuple[bool, Any]:
+        actor, options = self._actor(number)
+        value = self._on_loop_if(options, type(actor).__enter__, [actor], {})
+        return (True, None) if value is actor else (False, value)
+
+    def _do_stream(
+        self, args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int
+    ) -> Encoded:
+        actor, options = self._actor(number)
+        iterator = self._on_loop_if(options, getattr(actor, name), args, kwargs)
+        self._streams[stream] = number, iterator if hasattr(iterator, "__anext__") else iter(iterator)
+        return self._do_next([], {}, number, stream)
+
+    def _do_next(self, args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> Encoded:
+        """Return the next item as a chunk (see _streams)."""
+        if stream not in self._streams:
+            raise ActorClosedError("the stream was closed")
+        _, iterator = self._streams[stream]
+        try:
+            item = self._item_of(iterator)
+            data, attachments = (b"", []) if item is _END else values.encode(item, "item")
+        except BaseException:
+            del self._streams[stream]
+            self._end(iterator)
+            raise
+        if item is _END:
+            del self._streams[stream]
+            return values.encode([True, []])[0], ()
+        return values.encode([False, [[data, len(attachments)]]])[0], attachments
+
+    def _item_of(self, iterator: Any) -> Any:
+        if not hasattr(iterator, "__anext__"):
+            return next(iterator, _END)
+        try:
+            return self._on_loop(iterator.__anext__)
+        except StopAsyncIteration:
+            return _END
+
+    def _do_close_stream(self, args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> None:
+        if stream in self._streams:
+            self._end(self._streams.pop(stream)[1])
+
+    def _end(self, iterator: Any) -> None:
+        if hasattr(iterator, "aclose"):
+            self._on_loop(iterator.aclose)
+        elif hasattr(iterator, "close"):
+            iterator.close()
+
+    def _do_configure(self, args: list[Any], kwargs: dict[str, Any]) -> None:
+        sys.path += [path for path in kwargs["search_paths"] if path not in sys.path]
+        for name in kwargs["preload"]:
+            __import__(name)
+        if kwargs["initializer"] is not None:
+            kwargs["initializer"](*kwargs["initargs"])
+
+    # Coroutines --------------------------------------------------------------------------------------------
+
+    def _on_loop_if(
+        self,
+        options: dict[str, Any],
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call `function`; on the loop if the actor has coroutines, as all methods of it run there."""
+        if "max_concurrency" not in options:
+            return function(*args, **kwargs)
+        return self._on_loop(lambda: function(*args, **kwargs))
+
+    def _on_loop(self, function: Callable[[], Any]) -> Any:
+        """Call `function` on the loop, and wait for what it returns if that is to be waited for."""
+        import asyncio
+
+        async def run() -> Any:
+            result = function()
+            if isinstance(result, (Coroutine, asyncio.Future)) or hasattr(result, "__await__"):
+                return await result
+            return result
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        # A coroutine may have submitted this call: its own loop stands still meanwhile, and does not count.
+        outer = asyncio._get_running_loop()
+        if outer is None:
+            return self._loop.run_until_complete(run())
+        task = asyncio.current_task(outer)
+        if task is not None:
+            asyncio.tasks._leave_task(outer, task)
+        asyncio._set_running_loop(None)
+        try:
+            return self._loop.run_until_complete(run())
+        finally:
+            asyncio._set_running_loop(outer)
+            if task is not None:
+                asyncio.tasks._enter_task(outer, task)
+
+    # Its end -----------------------------------------------------------------------------------------------
+
+    def drop(self, number: int) -> None:
+        """Let go of an actor and its streams."""
+        for stream, (actor, iterator) in list(self._streams.items()):
+            if actor == number:
+                del self._streams[stream]
+                self._end(iterator)
+        self._actors.pop(number, None)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for number in {*self._actors, *(actor for actor, _ in self._streams.values())}:
+            self.drop(number)
+        if self._loop is None:
+            return
+        import asyncio
+
+        loop = self._loop
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self._on_loop(lambda: asyncio.gather(*tasks, return_exceptions=True))
+        self._on_loop(loop.shutdown_asyncgens)
+        self._loop = None
+        loop.close()
+
+
+def _is_for_the_thread(error: BaseException) -> bool:
+    """Say whether somebody at the keyboard wants everything to end."""
+    bdb = sys.modules.get("bdb")
+    return isinstance(error, KeyboardInterrupt) or (bdb is not None and isinstance(error, bdb.BdbQuit))
+
+
+def _user_frames(error: BaseException) -> Any:
+    frames = error.__traceback__
+    while frames is not None and str(frames.tb_frame.f_globals.get("__name__")).startswith("multipy_actors."):
+        frames = frames.tb_next
+    return frames

@@ -1,0 +1,244 @@
+"""Waiting inside actors: circles are errors that name them; what only looks like one is none."""
+
+from __future__ import annotations
+
+import pytest
+from gates import Gate
+from sample_actors import Counter, Friend, Spinner
+
+import multipy_actors as multipy
+
+PATIENCE = 60
+
+
+@multipy.remote
+class Knot:
+    """Calls along a chain of actors, and may wait at a gate first."""
+
+    def chain(self, others):
+        return others[0].chain(others[1:]) if others else "end"
+
+    def stop_and_chain(self, gate, others):
+        gate.stop()
+        return self.chain(others)
+
+    def chain_for(self, seconds, others):
+        return others[0].chain.submit(others[1:]).result(seconds)
+
+    def ok(self):
+        return "ok"
+
+    def catch(self, others):
+        try:
+            return self.chain(others)
+        except multipy.DeadlockError:
+            return "caught"
+
+
+@pytest.fixture(scope="module")
+def three():
+    with multipy.Pool(3, name="three") as pool:
+        yield pool
+
+
+def knots(pool, count):
+    return [Knot.options(pool=pool, interpreter=index).remote() for index in range(count)]
+
+
+def all_work(actors):
+    return multipy.get([actor.ok.submit() for actor in actors], timeout=PATIENCE) == ["ok"] * len(actors)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_circle_of_actors_is_an_error_that_names_it(three, length):
+    actors = knots(three, length)
+    for _ in range(3):
+        error = actors[0].chain.submit([*actors[1:], actors[0]]).exception(PATIENCE)
+        assert isinstance(error, multipy.DeadlockError)
+        for index in range(length):
+            assert f"three-{index} waits for a call of Knot" in str(error)
+        assert "three-0" in str(error) and str(error).startswith("this wait could never end")
+        assert all_work(actors)
+
+
+def test_a_circle_through_two_pools_is_found(three):
+    with multipy.Pool(1, name="other") as other:
+        actors = [Knot.options(pool=pool, interpreter=0).remote() for pool in (three, other)]
+        error = actors[0].chain.submit([actors[1], actors[0]]).exception(PATIENCE)
+        assert isinstance(error, multipy.DeadlockError)
+        assert "three-0" in str(error) and "other-0" in str(error)
+        assert all_work(actors)
+
+
+def test_a_circle_may_be_caught_where_it_is_found(three):
+    actors = knots(three, 2)
+
+    @multipy.remote
+    class Careful(Knot):
+        def chain(self, others):
+            return self.catch_own(others)
+
+        def catch_own(self, others):
+            try:
+                return super().chain(others)
+            except multipy.DeadlockError:
+                return "caught"
+
+    careful = Careful.options(pool=three, interpreter=1).remote()
+    assert actors[0].chain([careful, actors[0]]) == "caught"
+    assert actors[0].catch([actors[0]]) == "caught"
+    assert all_work([*actors, careful])
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_circles_closed_by_calls_of_several_callers_are_found(three, gate, count):
+    """Each actor is called from outside, and then they call each other, at the same time."""
+    actors = knots(three, count)
+    for round_ in range(20):
+        with Gate() as gate:
+            futures = [
+                actor.stop_and_chain.submit(gate, [actors[(index + 1) % count]])
+                for index, actor in enumerate(actors)
+            ]
+            gate.arrivals(count)
+            gate.open()
+            outcomes = [future.exception(PATIENCE) for future in futures]
+            errors = [error for error in outcomes if error is not None]
+            assert errors, f"in round {round_} a circle of waits came to an end"
+            assert {type(error) for error in errors} == {multipy.DeadlockError}
+            # Who is told gives way; the others go on, and get what they asked for or that error.
+            assert sum(future.exception() is None for future in futures) >= 1
+        assert all_work(actors)
+
+
+def test_submit_and_wait_inside_a_pool_of_one_is_an_error():
+    with multipy.Pool(1, name="single") as pool:
+
+        def nested():
+            return multipy.default_pool().submit(abs, -1).result()
+
+        error = pool.submit(nested).exception(PATIENCE)
+        assert isinstance(error, multipy.DeadlockError) and "queued for single-0" in str(error)
+
+        def mapped():
+            return list(multipy.default_pool().map(abs, [-1]))
+
+        assert isinstance(pool.submit(mapped).exception(PATIENCE), multipy.DeadlockError)
+        assert pool.submit(abs, -1).result() == 1
+
+
+def test_submit_and_wait_inside_a_bigger_pool_is_fine_until_all_wait(three):
+    def nested(depth):
+        return 0 if depth == 0 else 1 + multipy.default_pool().submit(nested, depth - 1).result()
+
+    assert [three.submit(nested, depth).result(PATIENCE) for depth in range(3)] == [0, 1, 2]
+    error = three.submit(nested, 3).exception(PATIENCE)
+    assert isinstance(error, multipy.DeadlockError)
+    for index in range(3):
+        assert f"three-{index} waits" in str(error)
+    assert three.submit(nested, 2).result(PATIENCE) == 2
+
+
+def test_a_diamond_is_no_circle(three):
+    tip = Counter.options(pool=three, interpreter=2).remote()
+    sides = [Friend.options(pool=three, interpreter=index).remote(tip) for index in (0, 1)]
+
+    def both(sides):
+        return sorted(multipy.get([side.call.submit() for side in sides]))
+
+    for round_ in range(20):
+        with multipy.Pool(1) as top:
+            assert top.submit(both, sides).result(PATIENCE) == [2 * round_ + 1, 2 * round_ + 2]
+
+
+def test_a_wait_with_a_timeout_is_no_deadlock(three):
+    actors = knots(three, 2)
+    for chain in ([actors[0]], [actors[1], actors[0]]):
+        with pytest.raises(TimeoutError):
+            actors[0].chain_for(0.05, chain)
+    assert all_work(actors)
+
+
+def test_what_looks_like_a_circle_is_none_if_another_replica_can_serve(three):
+    both = Knot.options(pool=three, replicas=3).remote()
+    assert both.on(0).chain([both, both]) == "end"
+    assert both.on(1).chain([both.on(0), both]) == "end"
+    error = both.chain.submit([both, both, both]).exception(PATIENCE)
+    assert isinstance(error, multipy.DeadlockError) and "three-0 or three-1 or three-2" in str(error)
+    error = both.on(0).chain.submit([both.on(1), both.on(0)]).exception(PATIENCE)
+    assert isinstance(error, multipy.DeadlockError)
+    assert all_work([both.on(index) for index in range(3)])
+
+
+def test_a_busy_interpreter_that_waits_for_nobody_is_no_circle(three, gate):
+    actors = knots(three, 2)
+    held = three.interpreters[1].submit(gate.stop, "ran")
+    gate.arrivals()
+    chained = actors[0].chain.submit([actors[1]])
+    with pytest.raises(TimeoutError):
+        chained.result(0.05)
+    gate.open()
+    assert chained.result(PATIENCE) == "end" and held.result() == "ran"
+
+
+def test_a_finished_call_of_ones_own_may_be_asked_for(three):
+    friend = Friend.options(pool=three, interpreter=0).remote()
+    counter = Counter.options(pool=three, interpreter=0).remote()
+    future = counter.add.submit()
+    future.result()
+
+    def ask(_, future=future):
+        return future.result()
+
+    assert friend.look(ask) == 1
+
+
+def test_an_argument_that_could_never_come_is_an_error(three):
+    """The call waits for a later one of the same interpreter, which is behind it."""
+    counter = Counter.options(pool=three, interpreter=0).remote()
+    with Gate() as gate:
+        held = counter.stop.submit(gate)
+        gate.arrivals()
+
+        def order(counter):
+            late = multipy.futures.Future
+            assert late
+            return None
+
+        order(counter)
+        first = three.interpreters[1].submit(submit_in_the_wrong_order, counter, gate)
+        gate.arrivals()
+        gate.open()
+        held.result()
+        error = first.exception(PATIENCE)
+    assert isinstance(error, multipy.DeadlockError) and "Counter" in str(error)
+    assert counter.add() >= 1
+
+
+def submit_in_the_wrong_order(counter, gate):
+    """Make a call that takes the value of one which is queued behind it, through a friend that forwards it."""
+    friend = Friend.options(interpreter=0).remote(counter)
+
+    def forward(counter):
+        return counter.add(counter.add.submit())
+
+    gate.report()
+    return friend.look(forward)
+
+
+def test_a_thread_of_the_host_is_in_no_circle(three):
+    counter = Counter.options(pool=three, interpreter=0).remote()
+    for _ in range(100):
+        assert counter.echo(1) == 1
+
+
+def test_after_a_deadlock_interrupts_and_timeouts_work_as_ever(three, gate):
+    actors = knots(three, 2)
+    assert isinstance(actors[0].chain.submit([actors[1], actors[0]]).exception(), multipy.DeadlockError)
+    spinner = Spinner.options(pool=three, interpreter=0).remote()
+    spinning = spinner.spin.submit(gate)
+    gate.arrivals()
+    chained = actors[1].chain.submit([actors[0]])
+    assert spinning.cancel(interrupt=True)
+    assert isinstance(spinning.exception(PATIENCE), multipy.Interrupted)
+    assert chained.result(PATIENCE) == "end" and all_work(actors)
