@@ -7,12 +7,12 @@ to run its worker loop, and start-up is part of the product.
 from __future__ import annotations
 
 import importlib
-import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from multipy_actors.decorator import Actor, remote
     from multipy_actors.errors import (
         ActorClosedError,
         DeadlockError,
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
         SerializationError,
     )
     from multipy_actors.futures import Future, get, wait
-    from multipy_actors.handles import ReplicatedObj, get_actor, kill, replicate
+    from multipy_actors.handles import RemoteMethod, ReplicatedObj, get_actor, kill, replicate
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool import Pool, current_interpreter, default_pool, init, shutdown
-    from multipy_actors.remote import Actor, remote
+    from multipy_actors.streams import Stream
     from multipy_actors.values import copied
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "decorator": ("Actor", "remote"),
     "errors": (
         "ActorClosedError",
         "DeadlockError",
@@ -50,10 +51,10 @@ _HOMES = {
         "SerializationError",
     ),
     "futures": ("Future", "get", "wait"),
-    "handles": ("ReplicatedObj", "get_actor", "kill", "replicate"),
+    "handles": ("RemoteMethod", "ReplicatedObj", "get_actor", "kill", "replicate"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "pool": ("Pool", "current_interpreter", "default_pool", "init", "shutdown"),
-    "remote": ("Actor", "remote"),
+    "streams": ("Stream",),
     "values": ("copied",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -75,9 +76,11 @@ __all__ = [
     "Pool",
     "PoolClosedError",
     "RemoteError",
+    "RemoteMethod",
     "RemoteTraceback",
     "ReplicatedObj",
     "SerializationError",
+    "Stream",
     "copied",
     "current_interpreter",
     "default_pool",
@@ -101,21 +104,6 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
-
-
-class _Package(type(sys)):  # type: ignore[misc]
-    """This package: a public name stays what it is when the module of the same name is imported."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _MODULE_OF and type(value) is type(sys):
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-    def __reduce__(self) -> Any:
-        return importlib.import_module, (self.__name__,)  # as cloudpickle does with plain modules
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -221,6 +221,8 @@ class ReplicatedObj(Generic[T]):
     def on(self, interpreter: Interpreter | int) -> ReplicatedObj[T]:
         """Return a handle whose calls all go to the replica in `interpreter`."""
         _, index = resolve_pin(self._pool, interpreter)
+        if self._pool._lost or self._actor.closed:
+            raise self._closed_error()
         if index not in self._interpreters:
             raise ValueError(f"{self!r} has no replica in interpreter {index}")
         return ReplicatedObj(self._actor, index, self._pool)
@@ -228,7 +230,8 @@ class ReplicatedObj(Generic[T]):
     def unload(self, interpreter: Interpreter | int | None = None) -> None:
         """Drop the replica in `interpreter`, or all of them, after the calls that run.
 
-        With the last replica the actor ends: calls that wait fail with ActorClosedError.
+        Calls that wait for this replica alone fail with ActorClosedError; others go to the rest of them. With
+        the last replica the actor ends, and all calls that wait fail.
         """
         pinned = resolve_pin(self._pool, interpreter)[1]
         chosen = self._interpreters if pinned is None else [pinned]

@@ -14,6 +14,7 @@ change of the host's `sys.path` reaches later pools only.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import os
 import sys
@@ -46,6 +47,25 @@ class ImageInfo(NamedTuple):
     reason: str
     address: int
     size: int
+
+
+def written_bytes(images: Sequence[ImageInfo]) -> dict[int, int]:
+    """Return how many bytes of memory of its own each image has, by its address; from /proc/self/smaps."""
+    sizes = {image.address: 0 for image in images}
+    ordered = sorted(images, key=lambda image: image.address)
+    starts = [image.address for image in ordered]
+    owner: ImageInfo | None = None
+    with open("/proc/self/smaps") as lines:
+        for line in lines:
+            name, _, rest = line.partition(":")
+            if name == "Anonymous" and owner is not None:
+                sizes[owner.address] += int(rest.split()[0]) * 1024
+            elif "-" in (extent := line.split(maxsplit=1)[0]):
+                start = int(extent.partition("-")[0], 16)
+                index = bisect.bisect_right(starts, start) - 1
+                found = ordered[index] if index >= 0 else None
+                owner = found if found is not None and start < found.address + found.size else None
+    return sizes
 
 
 class Environment:

@@ -65,12 +65,12 @@ class Friend:
         return function(self.other)
 
     def report_after(self, times, descriptor):
-        """Call `times` times, then write to a pipe, so that somebody who has no Python to spare hears of it."""
+        """Call `times` times, then write to a pipe: whoever has no Python to spare hears of that."""
         self.call_often(times)
         os.write(descriptor, b"x")
 
     def ring(self, friends):
-        """Call the first of `friends`, which calls the next, and so on; the last says how long the way was."""
+        """Call the first of `friends`, which calls the next, and so on; return how long the way was."""
         return 0 if not friends else 1 + friends[0].ring(friends[1:])
 
 

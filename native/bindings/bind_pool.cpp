@@ -70,8 +70,14 @@ void bind_pool(nb::module_& module) {
           "Identifies the pool while it is alive.")
       .def_prop_ro("any_mailbox", &Pool::any_mailbox, "The one that all interpreters serve.")
       .def("own_mailbox", &Pool::own_mailbox, nb::arg("interpreter"), "The one that only this interpreter serves.")
-      .def("place", &Pool::place, nb::arg("replicas"),
-           "The `replicas` interpreters with the fewest actors; they count as having one more.")
+      .def(
+          "place",
+          [](Pool& self, std::size_t replicas) {
+            // Who makes an actor is likely to wait for it.
+            const bool from_inside = worker() != nullptr && &worker()->pool == &self;
+            return self.place(replicas, from_inside ? std::optional(worker()->index) : std::nullopt);
+          },
+          nb::arg("replicas"), "The `replicas` interpreters with the fewest actors; they count as having one more.")
       .def_prop_ro("messages", &Pool::messages,
                    "What the interpreters tell the host without waiting; closed when all have ended.")
       .def("count_actors", &Pool::count_actors, nb::arg("interpreter"), nb::arg("change"))

@@ -58,12 +58,13 @@ Pool::~Pool() {
   for (const auto& worker : workers_) worker->leave();
 }
 
-std::vector<std::size_t> Pool::place(std::size_t replicas) {
+std::vector<std::size_t> Pool::place(std::size_t replicas, std::optional<std::size_t> avoided) {
   const std::lock_guard lock(placing_mutex_);
   std::vector<std::size_t> order(size());
   std::iota(order.begin(), order.end(), 0);
+  const auto rank = [&](std::size_t index) { return std::pair(actor_counts_[index], index == avoided); };
   std::stable_sort(order.begin(), order.end(),
-                   [this](std::size_t left, std::size_t right) { return actor_counts_[left] < actor_counts_[right]; });
+                   [&](std::size_t left, std::size_t right) { return rank(left) < rank(right); });
   order.resize(std::min(replicas, order.size()));
   std::sort(order.begin(), order.end());
   for (const std::size_t chosen : order) ++actor_counts_[chosen];

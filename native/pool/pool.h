@@ -13,6 +13,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -60,8 +61,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// The mailbox that all interpreters serve, and the one that only `index` does.
   Dispatcher::MailboxId any_mailbox() const noexcept { return any_mailbox_; }
   Dispatcher::MailboxId own_mailbox(std::size_t index) const { return own_mailboxes_.at(index); }
-  /// The `replicas` interpreters with the fewest actors; they count as having one more.
-  std::vector<std::size_t> place(std::size_t replicas);
+  /// The `replicas` interpreters with the fewest actors, `avoided` last of its equals; they count as having one more.
+  std::vector<std::size_t> place(std::size_t replicas, std::optional<std::size_t> avoided = std::nullopt);
   /// `interpreter` counts as having `change` more actors.
   void count_actors(std::size_t interpreter, int change);
   bool closed() const noexcept { return closed_.load(std::memory_order_acquire); }

@@ -291,8 +291,12 @@ def test_text_relocations_are_written_and_the_text_is_protected_again(workshop):
     source = """
     static int value = 5;
     int *moved = &value;
-    __asm__(".text\\n.globl where\\n.type where,@function\\n"
-            "where:\\n movabs $moved, %rax\\n mov (%rax), %rax\\n ret\\n");
+    __asm__(".text\\n.globl where\\n.type where,%function\\n.p2align 3\\nwhere:\\n"
+    #ifdef __aarch64__
+            "ldr x0, 1f\\n ldr x0, [x0]\\n ret\\n .p2align 3\\n 1: .xword moved\\n");
+    #else
+            "movabs $moved, %rax\\n mov (%rax), %rax\\n ret\\n");
+    #endif
     int *where(void);
     int get(void) { return ++*where(); }
     """

@@ -1,8 +1,8 @@
 """Who gets which call: replicas, limits and ends of actors as a state machine against a model.
 
-The model knows which replicas are held at a gate and what waits. As long as a replica is free nothing waits, and
-no call runs on one that is held, so a slow replica starves nobody. Where all are held the mailbox takes as many
-calls as its limit allows. Each replica runs what it takes in the order in which it was submitted.
+The model knows which replicas are held back and what waits. As long as a replica is free nothing waits, and
+no call runs on one that is held, so a slow replica starves nobody. Where all are held the mailbox takes as
+many calls as its limit allows. Each replica runs what it takes in the order in which it was submitted.
 """
 
 from __future__ import annotations

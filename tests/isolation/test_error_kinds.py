@@ -230,9 +230,9 @@ def test_what_is_nested_too_deeply_is_told_on_both_ways(raiser):
             value = [value]
         return value
 
-    with pytest.raises(multipy.SerializationError, match="argument 0.*nested too deeply"):
+    with pytest.raises(multipy.SerializationError, match=r"argument 0.*nested too deeply"):
         raiser.give.submit(nest())
-    with pytest.raises(multipy.SerializationError, match="result.*nested too deeply"):
+    with pytest.raises(multipy.SerializationError, match=r"result.*nested too deeply"):
         raiser.give(nest)
     assert raiser.ok() == "ok"
 

@@ -85,8 +85,6 @@ with multipy.Pool(2, name="parents") as pool:
     closed = {"pool.submit", "pool.map", "pool.broadcast", "interpreter", "remote"}
     assert {name for name, error in told.items() if error == "PoolClosedError"} == closed
     told_otherwise = {name: error for name, error in told.items() if name not in closed}
-    assert told_otherwise.pop("on") in ("ActorClosedError", "ValueError")
-    assert told_otherwise.pop("found") in ("ActorClosedError", "ValueError")
     assert set(told_otherwise.values()) == {"ActorClosedError"}, told
     assert lines[-1] == "True True 0 1" and finished.stderr == ""
 

@@ -94,11 +94,11 @@ def test_a_tensor_that_a_future_stands_for_is_not_copied(pool):
     assert array.tolist() == [7, 7, 7] and echoed.result().tolist() == [7, 7, 7]
 
 
-def test_a_future_of_multipy_is_not_waited_for_by_others(pool):
-    """A future of another library cannot travel, and says so."""
+def test_a_future_of_another_executor_cannot_be_sent_and_is_named(pool):
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        future = threads.submit(abs, 1)
         with pytest.raises(multipy.SerializationError, match="argument 0"):
-            pool.submit(add, threads.submit(abs, 1))
+            pool.submit(add, future)
 
 
 # Inside other things ---------------------------------------------------------------------------------------

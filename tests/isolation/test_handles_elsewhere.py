@@ -283,7 +283,9 @@ def test_handles_are_dropped_and_made_while_the_hosts_gil_is_held(pool):
 def test_a_call_goes_round_through_many_interpreters():
     with multipy.Pool(2) as first, multipy.Pool(2) as second:
         friends = [
-            Friend.options(pool=pool, interpreter=index).remote() for index in (0, 1) for pool in (first, second)
+            Friend.options(pool=pool, interpreter=index).remote()
+            for index in (0, 1)
+            for pool in (first, second)
         ]
         assert friends[0].ring(friends[1:]) == 3
 

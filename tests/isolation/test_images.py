@@ -78,3 +78,12 @@ def test_what_the_user_makes_shared_is_listed_as_such():
         pool.submit(load).result()
         for image in pool.images()[0]:
             assert not image.private or "libsqlite3" not in image.path
+
+
+def test_statistics_of_a_pool_tell_what_the_images_of_each_interpreter_take(pool):
+    multipy.get(pool.broadcast(abs, -1))
+    for index, figures in enumerate(pool.statistics()):
+        assert figures["done"] >= 1
+        assert figures.keys() > pool.interpreters[index].statistics().keys()
+        assert figures["images"] == sum(image.private for image in pool.images()[index])
+        assert 100_000 < figures["image_bytes"] < 100_000_000

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import time
+from concurrent.futures import CancelledError
 
 import pytest
 from gates import Gate
@@ -117,10 +121,8 @@ def test_interrupts_that_come_as_calls_end_hit_nobody_else(pool):
         future, after = counter.echo.submit(1), counter.echo.submit(2)
         future.cancel(interrupt=True)
         assert after.result(PATIENCE) == 2
-        try:
+        with contextlib.suppress(multipy.Interrupted, CancelledError):
             assert future.result(PATIENCE) == 1
-        except (multipy.Interrupted, multipy.futures.CancelledError):
-            pass
 
 
 def test_a_call_is_interrupted_from_another_interpreter(pool, spinner, gate):
@@ -189,9 +191,6 @@ def test_a_call_in_time_is_not_disturbed_by_its_timeout(pool):
 
 
 def test_callbacks_and_awaiting_hear_of_a_timeout(pool, held, gate):
-    import asyncio
-    import concurrent.futures
-
     counter = Counter.options(pool=pool, timeout=0.05).remote()
 
     async def wait():

@@ -146,9 +146,9 @@ def test_a_diamond_is_no_circle(three):
     def both(sides):
         return sorted(multipy.get([side.call.submit() for side in sides]))
 
-    for round_ in range(20):
-        with multipy.Pool(1) as top:
-            assert top.submit(both, sides).result(PATIENCE) == [2 * round_ + 1, 2 * round_ + 2]
+    with multipy.Pool(1) as top:
+        for turn in range(20):
+            assert top.submit(both, sides).result(PATIENCE) == [2 * turn + 1, 2 * turn + 2]
 
 
 def test_a_wait_with_a_timeout_is_no_deadlock(three):
@@ -193,43 +193,18 @@ def test_a_finished_call_of_ones_own_may_be_asked_for(three):
     assert friend.look(ask) == 1
 
 
-def test_an_argument_that_could_never_come_is_an_error(three):
-    """The call waits for a later one of the same interpreter, which is behind it."""
-    counter = Counter.options(pool=three, interpreter=0).remote()
-    with Gate() as gate:
-        held = counter.stop.submit(gate)
-        gate.arrivals()
+def test_a_circle_through_an_argument_is_found(three):
+    """One waits for the call of another, which waits for its argument: a call queued for the first."""
+    own, other = (Counter.options(pool=three, interpreter=index).remote() for index in range(2))
 
-        def order(counter):
-            late = multipy.futures.Future
-            assert late
-            return None
+    def work(own, other):
+        return other.add(own.add.submit())
 
-        order(counter)
-        first = three.interpreters[1].submit(submit_in_the_wrong_order, counter, gate)
-        gate.arrivals()
-        gate.open()
-        held.result()
-        error = first.exception(PATIENCE)
-    assert isinstance(error, multipy.DeadlockError) and "Counter" in str(error)
-    assert counter.add() >= 1
-
-
-def submit_in_the_wrong_order(counter, gate):
-    """Make a call that takes the value of one which is queued behind it, through a friend that forwards it."""
-    friend = Friend.options(interpreter=0).remote(counter)
-
-    def forward(counter):
-        return counter.add(counter.add.submit())
-
-    gate.report()
-    return friend.look(forward)
-
-
-def test_a_thread_of_the_host_is_in_no_circle(three):
-    counter = Counter.options(pool=three, interpreter=0).remote()
-    for _ in range(100):
-        assert counter.echo(1) == 1
+    error = three.interpreters[0].submit(work, own, other).exception(PATIENCE)
+    assert isinstance(error, multipy.DeadlockError)
+    assert "three-0" in str(error) and "three-1 waits for a call of Counter" in str(error)
+    # Its argument has failed the call, or the call's caller has given up: either way the other calls run.
+    assert own.add(0) == 1 and other.echo(1) == 1
 
 
 def test_after_a_deadlock_interrupts_and_timeouts_work_as_ever(three, gate):

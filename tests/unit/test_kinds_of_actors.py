@@ -63,7 +63,7 @@ class Derived(Base):
     def _(self, value: int):
         return "a number"
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def cached(self, number):
         return number
 
