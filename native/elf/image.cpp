@@ -8,15 +8,14 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "elf/arch.h"
 #include "elf/initial_pointers.h"
+#include "elf/link_maps.h"
 #include "elf/tls_descriptor.h"
 
 extern "C" void* __tls_get_addr(void* module_and_offset);
@@ -77,32 +76,6 @@ std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   return kept;
 }
 
-UniqueFd create_memfd(const std::string& name) {
-  constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, which kernels before 6.3 refuse
-  int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | kExecutable);
-  if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name.c_str(), MFD_CLOEXEC);
-  return UniqueFd(fd);
-}
-
-/// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
-/// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there.
-std::string unique_path(int fd) {
-  static std::atomic<std::uint64_t> serial{0};
-  std::string path = "/proc/self/fd/";
-  for (std::uint64_t bits = ++serial; bits != 0; bits >>= 1) path += (bits & 1) != 0 ? "./" : "/";
-  return path + std::to_string(fd);
-}
-
-/// Has debuggers and backtraces find the file, and its symbols, by the name the image has in glibc's list. Spelled so
-/// that nobody who opens the file itself is given the image. The former name stays: others may be looking at it.
-void name_for_debuggers(link_map& map, const std::string& path) {
-  const auto slash = path.rfind('/');
-  if (slash == std::string::npos) return;
-  if (char* name = ::strdup((path.substr(0, slash) + "//" + path.substr(slash)).c_str())) {
-    std::atomic_ref(map.l_name).store(name, std::memory_order_release);
-  }
-}
-
 /// Opens the skeleton with glibc.
 void* open_skeleton(const File& file) {
   const std::string base = file.path().substr(file.path().rfind('/') + 1);
@@ -117,7 +90,7 @@ void* open_skeleton(const File& file) {
       throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
     }
   }
-  void* handle = ::dlopen(unique_path(memfd.get()).c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* handle = open_image(memfd);
   if (handle == nullptr) {
     const char* reason = ::dlerror();
     throw ImageError(file.path(), std::string("the dynamic linker refuses it: ") + (reason ? reason : "unknown"));
@@ -287,8 +260,15 @@ void Image::map_original() {
   }
 
   const UniqueFd original = file_->reopen();
+  std::uint64_t done = page_down(file_->segments().front().address);
   for (const auto& segment : file_->segments()) {
     const std::uint64_t first = page_down(segment.address);
+    // Between segments, which linkers place far apart for the sake of large pages, the skeleton would stay mapped.
+    if (first > done && ::mmap(reinterpret_cast<void*>(base_ + done), first - done, PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
+      throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
+    }
+    done = page_up(segment.address + segment.memory_size);
     const std::uint64_t file_end = segment.address + segment.file_size;
     if (segment.file_size > 0) {
       const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
@@ -458,7 +438,7 @@ void Image::bind(SymbolResolver& resolver) {
     apply_relr();
     for (const auto& relocation : file_->relocations()) apply(relocation, resolver);
     for (const auto& relocation : file_->plt_relocations()) apply(relocation, resolver);
-    lookups_ = {};
+    std::vector<Lookup>().swap(lookups_);  // assigning {} would keep the memory
   } catch (const OutOfBounds& error) {
     throw ImageError(file_->path(), std::string("damaged ELF file: ") + error.what());
   }
@@ -469,7 +449,7 @@ void Image::finish_binding() {
   for (const auto& entry : deferred_) {
     *entry.slot = call_resolver(entry.resolver) + entry.addend;
   }
-  deferred_ = {};
+  std::vector<Deferred>().swap(deferred_);
   protect_text(false);
   for (const auto& header : file_->program_headers()) {
     if (header.p_type != PT_GNU_RELRO || !file_->covers(header.p_vaddr, header.p_memsz)) continue;

@@ -2,12 +2,12 @@
 //
 // glibc loads a file once, however often it is opened. To get a second copy we give it a *skeleton*: a sparse memfd
 // of the original's size that holds only what the dynamic linker itself must read (the headers, a pruned dynamic
-// section, the few relocations only glibc can write). dlopen of the skeleton reserves the addresses and registers
-// TLS, unwinding tables and dl_iterate_phdr entry with glibc. Then the original file is mapped over every segment
-// (MAP_PRIVATE, same offsets): text and read-only data stay shared through the page cache by all images, data is
-// copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned dynamic
-// section left out (dependencies, binding, constructors) is done by the Namespace, which knows the interpreter's other
-// images.
+// section, the few relocations only glibc can write). Opening the skeleton (link_maps.h) reserves the addresses and
+// registers TLS, unwinding tables and a name for debuggers with glibc. Then the original file is mapped over every
+// segment (MAP_PRIVATE, same offsets): text and read-only data stay shared through the page cache by all images, data
+// is copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned
+// dynamic section left out (dependencies, binding, constructors) is done by the Namespace, which knows the
+// interpreter's other images.
 //
 // An image starts `mapped`, becomes `bound` when its relocations are written, `ready` when its constructors ran.
 // Images that never became ready are unmapped again; ready ones stay mapped to the end of the process, because

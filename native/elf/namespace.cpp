@@ -24,7 +24,8 @@ namespace {
 /// Bytes; libraries of this size set up much on the heap when they are constructed and imported.
 constexpr std::size_t kLarge = 16 << 20;
 
-/// Which image lies where. Written under the exclusive lock when a batch is adopted; nothing else is locked meanwhile.
+/// Which image lies where. Written under the exclusive lock, with the namespace's list, when a batch is adopted.
+/// Nothing else is locked meanwhile.
 struct Registry {
   std::shared_mutex mutex;
   std::map<std::uintptr_t, Image*> by_base;
@@ -75,6 +76,11 @@ Image* image_at(const void* address) {
   if (next == known.by_base.begin()) return nullptr;
   Image* image = std::prev(next)->second;
   return at < image->end() ? image : nullptr;
+}
+
+const Image* Namespace::image(std::size_t index) const {
+  const std::shared_lock lock(registry().mutex);
+  return index < images_.size() ? images_[index].get() : nullptr;
 }
 
 void set_thread_namespace(Namespace* space) noexcept { current_namespace = space; }
@@ -243,6 +249,8 @@ Image& Namespace::load(const std::string& path, bool global, const Image* loaded
 }
 
 void Namespace::adopt(Batch& batch) {
+  const std::size_t first = images_.size();
+  const std::size_t last = first + batch.size();
   for (const auto& image : batch) {
     by_file_[image->file().id()] = image.get();
     by_name_.emplace(base_name(image->file().path()), image.get());
@@ -252,10 +260,13 @@ void Namespace::adopt(Batch& batch) {
   {
     Registry& known_images = registry();
     const std::unique_lock lock(known_images.mutex);
-    for (const auto& image : batch) known_images.by_base[image->base()] = image.get();
+    for (auto& image : batch) {
+      known_images.by_base[image->base()] = image.get();
+      images_.push_back(std::move(image));
+    }
   }
-  for (const auto& image : batch) image->finish_binding();
-  for (auto& image : batch) images_.push_back(std::move(image));
+  // A resolver may open more libraries meanwhile.
+  for (std::size_t i = first; i < last; ++i) images_[i]->finish_binding();
 }
 
 void Namespace::construct(Image& image) {

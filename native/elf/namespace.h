@@ -64,6 +64,9 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   void run_destructors();
 
   std::vector<ImageInfo> images() const;
+  /// The images one by one, in load order, null after the last. Waits for nobody who loads or constructs: unwinding
+  /// asks while other threads do.
+  const Image* image(std::size_t index) const;
   Environment& environment() noexcept { return environment_; }
   /// The signals that the host's thread had blocked when it started the interpreter: those of its child processes.
   const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
@@ -107,7 +110,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   Environment environment_;
   sigset_t host_signal_mask_{};
   mutable std::recursive_mutex mutex_;
-  std::vector<std::unique_ptr<Image>> images_;  // in load order
+  std::vector<std::unique_ptr<Image>> images_;  // in load order; changed under the registry's lock as well
   std::vector<Image*> constructed_;             // in order of construction
   std::map<FileId, Image*> by_file_;
   std::unordered_map<std::string, Image*> by_name_;  // sonames and base names

@@ -88,24 +88,48 @@ int seam_dladdr(const void* address, Dl_info* info) {
   return 1;
 }
 
-/// Shows an interpreter its own images under their original paths, and nobody else's.
+/// glibc's entry of the image, under its original path. An image's headers are those of its file.
+dl_phdr_info entry_of(const Image& image) {
+  dl_phdr_info entry{};
+  const auto headers = image.file().program_headers();
+  entry.dlpi_addr = image.base();
+  entry.dlpi_name = image.file().path().c_str();
+  entry.dlpi_phdr = headers.data();
+  entry.dlpi_phnum = static_cast<ElfW(Half)>(headers.size());
+  entry.dlpi_tls_modid = image.tls_module();
+  // This thread's copy, if it has used it already.
+  if (image.tls_module() != 0 && ::dlinfo(image.handle(), RTLD_DI_TLS_DATA, &entry.dlpi_tls_data) != 0)
+    entry.dlpi_tls_data = nullptr;
+  return entry;
+}
+
+/// Shows an interpreter the libraries of the process, and after them its own images, and nobody else's.
 int seam_dl_iterate_phdr(int (*callback)(dl_phdr_info*, std::size_t, void*), void* data) {
   MULTIPY_CALLER;
   struct Context {
     int (*callback)(dl_phdr_info*, std::size_t, void*);
     void* data;
-    Namespace* space;
-  } context{callback, data, caller.space};
+    decltype(dl_phdr_info::dlpi_adds) adds = 0;
+    decltype(dl_phdr_info::dlpi_subs) subs = 0;
+  } context{callback, data};
   const auto forward = [](dl_phdr_info* info, std::size_t size, void* argument) {
-    const auto& request = *static_cast<Context*>(argument);
-    const Image* image = info->dlpi_addr == 0 ? nullptr : image_at(reinterpret_cast<void*>(info->dlpi_addr));
-    if (image == nullptr) return request.callback(info, size, request.data);
-    if (&image->owner() != request.space) return 0;
-    dl_phdr_info own = *info;
-    own.dlpi_name = image->file().path().c_str();
-    return request.callback(&own, size, request.data);
+    auto& request = *static_cast<Context*>(argument);
+    request.adds = info->dlpi_adds;
+    request.subs = info->dlpi_subs;
+    // Images are among them where they have no namespace of their own (link_maps.h).
+    if (info->dlpi_addr != 0 && image_at(reinterpret_cast<void*>(info->dlpi_addr)) != nullptr) return 0;
+    return request.callback(info, size, request.data);
   };
-  return ::dl_iterate_phdr(forward, &context);
+  int status = ::dl_iterate_phdr(forward, &context);
+  for (std::size_t i = 0; status == 0 && caller.space != nullptr; ++i) {
+    const Image* image = caller.space->image(i);
+    if (image == nullptr) break;
+    dl_phdr_info entry = entry_of(*image);
+    entry.dlpi_adds = context.adds;
+    entry.dlpi_subs = context.subs;
+    status = callback(&entry, sizeof entry, data);
+  }
+  return status;
 }
 
 int seam_cxa_atexit(void (*function)(void*), void* argument, void* dso) {

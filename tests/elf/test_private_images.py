@@ -352,8 +352,9 @@ def test_read_only_data_stays_read_only_in_an_image(workshop):
     assert in_pool(scenario) == ["r--p", "rw-p", "r-xp"]
 
 
-def test_text_and_data_pages_belong_to_the_original_file(workshop):
-    library = workshop.library("private_mapped", EVERYTHING)
+@pytest.mark.parametrize("page", [0x1000, 0x10000, 0x200000])
+def test_text_and_data_pages_belong_to_the_original_file(workshop, page):
+    library = workshop.library("private_mapped", EVERYTHING, f"-Wl,-z,max-page-size={page:#x}")
 
     def scenario(pool):
         def mappings():

@@ -153,10 +153,13 @@ TEST_CASE("a wait is not hopeless while anybody may serve it") {
   }
   SUBCASE("another server waits for one that goes on aside") {
     const auto aside = call_for({&one});
-    two.adopt_thread();
     aside->start();
     aside->set_worker(0, one.id());
-    aside->run_aside(std::make_shared<CompletionQueue>());
+    // On a thread of its own, which does not outlive the runner that it is of.
+    std::thread([&] {
+      one.adopt_thread();
+      aside->run_aside(std::make_shared<CompletionQueue>());
+    }).join();
     Waiting other(two, aside);
     CHECK(aside->succeed({}));
     other.join();
