@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from multipy_actors.actors import get_actor, kill, replicate
     from multipy_actors.decorator import Actor, remote
     from multipy_actors.errors import (
         ActorClosedError,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         SerializationError,
     )
     from multipy_actors.futures import Future, get, wait
-    from multipy_actors.handles import RemoteMethod, ReplicatedObj, get_actor, kill, replicate
+    from multipy_actors.handles import RemoteMethod, ReplicatedObj
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool import Pool, current_interpreter, default_pool, init, shutdown
     from multipy_actors.streams import Stream
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "actors": ("get_actor", "kill", "replicate"),
     "decorator": ("Actor", "remote"),
     "errors": (
         "ActorClosedError",
@@ -51,7 +53,7 @@ _HOMES = {
         "SerializationError",
     ),
     "futures": ("Future", "get", "wait"),
-    "handles": ("RemoteMethod", "ReplicatedObj", "get_actor", "kill", "replicate"),
+    "handles": ("RemoteMethod", "ReplicatedObj"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "pool": ("Pool", "current_interpreter", "default_pool", "init", "shutdown"),
     "streams": ("Stream",),

@@ -16,8 +16,9 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors.handles import ReplicatedObj, create_replicas, resolve_pin
-from multipy_actors.pool import Pool
+from multipy_actors.actors import create_replicas
+from multipy_actors.handles import ReplicatedObj
+from multipy_actors.pool import Pool, resolve_pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,6 +95,8 @@ class _ActorClass(Generic[P, T]):
 
 class _ForClass:
     """An attribute of a decorated class that is about whichever subclass it is read from."""
+
+    is_for_classes = True  # and so no member of the actors
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -8,8 +8,8 @@ ahead of any call; what is sent, tensors included, is encoded once and shared by
 reference to the actor goes, in whichever interpreter, the replicas are dropped, after the calls submitted
 before.
 
-A handle knows what it stands for by a description (see `members_of`), so that an interpreter which is handed
-one need not import the class.
+A handle knows what it stands for by a description (see members), so that an interpreter which is handed one
+need not import the class. Actors are made in the module of that name.
 
 An `__init__` that raises does not raise here: the calls of that actor do, each with that error.
 
@@ -20,22 +20,19 @@ pass through the host's Python.
 from __future__ import annotations
 
 import difflib
-import functools
-import inspect
-import weakref
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors import _native, attached, values
 from multipy_actors.errors import (
     ActorClosedError,
     DeadlockError,
-    MultipyError,
     PoolClosedError,
     SerializationError,
 )
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Interpreter
-from multipy_actors.pool import Pool, default_pool, find_actor
+from multipy_actors.members import description_of
+from multipy_actors.pool import Pool, resolve_pin
 from multipy_actors.streams import Stream
 
 if TYPE_CHECKING:
@@ -45,15 +42,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
-__all__ = [
-    "RemoteMethod",
-    "ReplicatedObj",
-    "create_replicas",
-    "get_actor",
-    "kill",
-    "replicate",
-    "resolve_pin",
-]
+__all__ = ["RemoteMethod", "ReplicatedObj"]
 
 
 class RemoteMethod(Generic[P, R]):
@@ -201,7 +190,7 @@ class ReplicatedObj(Generic[T]):
         self._actor = actor
         self._pin = pin
         self._pool = pool or Pool._of(actor.pool)
-        self._members, self._waits, self._timeout, self._gathers, self._generators = _description_of(actor)
+        self._members, self._waits, self._timeout, self._gathers, self._generators = description_of(actor)
 
     @property
     def replicas(self) -> int:
@@ -406,197 +395,3 @@ attached.register(
     lambda handle: (handle._actor, () if handle._pin is None else (handle._pin,)),
     ReplicatedObj,
 )
-
-
-# What a handle knows of the object -------------------------------------------------------------------------
-
-_GENERATORS = ("generator", "async generator")
-_ASYNCHRONOUS = frozenset(("coroutine", "async generator"))
-_DEFAULT_CONCURRENCY = 100
-_CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
-_members: weakref.WeakKeyDictionary[type, dict[str, str]] = weakref.WeakKeyDictionary()
-
-
-def members_of(cls: type) -> dict[str, str]:
-    """Return what can be reached through a handle: method names and properties, with what each is.
-
-    The kinds are "method", "coroutine", "generator", "async generator" and "property".
-    """
-    members = _members.get(cls)
-    if members is None:
-        names = (name for name in dir(cls) if not name.startswith("__") or name in _CALLED_BY_HANDLES)
-        kinds = ((name, _kind_of_member(cls, name)) for name in names)
-        members = _members[cls] = {name: kind for name, kind in kinds if kind is not None}
-    return members
-
-
-def _kind_of_member(cls: type, name: str) -> str | None:
-    found = inspect.getattr_static(cls, name, None)
-    if isinstance(found, (staticmethod, classmethod)):
-        found = found.__func__
-    if inspect.isasyncgenfunction(found):
-        return "async generator"
-    if inspect.iscoroutinefunction(found):
-        return "coroutine"
-    if inspect.isgeneratorfunction(found):
-        return "generator"
-    if callable(found) or isinstance(found, (functools.partialmethod, functools.singledispatchmethod)):
-        return "method"
-    # Slots and what ctypes or a C extension makes are read like properties, too.
-    return "property" if hasattr(type(found), "__get__") else None
-
-
-_Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]
-_descriptions: dict[bytes, _Description] = {}
-
-
-def _description_of(actor: _native.Actor) -> _Description:
-    """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
-    may run together, and which members are generators.
-    """
-    encoded = actor.description
-    description = _descriptions.get(encoded)
-    if description is None:
-        members, waits, timeout, gathers = values.decode(encoded)
-        generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
-        description = _descriptions[encoded] = (members, waits, timeout, gathers, generators)
-    return description
-
-
-# Making them -----------------------------------------------------------------------------------------------
-
-
-def create_replicas(
-    cls: Callable[..., T],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    pool: Pool | None = None,
-    replicas: int | str = 1,
-    interpreter: Interpreter | int | None = None,
-    **options: Any,
-) -> ReplicatedObj[T]:
-    """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
-    chosen_pool, chosen = _choose(pool, replicas, interpreter)
-    made_by: Any = cls
-    handle, _ = _make(
-        chosen_pool,
-        chosen,
-        made_by,
-        members_of(made_by),
-        lambda number: ["create", number, cls],
-        args,
-        kwargs,
-        **options,
-    )
-    return handle
-
-
-def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
-    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
-    chosen_pool, chosen = _choose(pool, "all", None)
-    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
-    members |= members_of(type(obj))
-    handle, adopted = _make(
-        chosen_pool, chosen, type(obj), members, lambda number: ["adopt", number], (obj,), {}
-    )
-    for future in adopted:
-        future.result()
-    return handle
-
-
-def _make(
-    pool: Pool,
-    interpreters: list[int],
-    cls: type,
-    members: dict[str, str],
-    operation: Callable[[int], list[Any]],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    *,
-    name: str | None = None,
-    max_pending: int | None = None,
-    on_full: str = "wait",
-    timeout: float | None = None,
-    max_concurrency: int | None = None,
-    max_batch_size: int | None = None,
-    batch_wait: float = 0.0,
-) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
-    """Open an actor and have its replicas made by `operation(number)`."""
-    number = _native.Actor.next_number()
-    options: dict[str, Any] = {}  # what the interpreter has to know
-    if name:
-        options["name"] = name
-    if not _ASYNCHRONOUS.isdisjoint(members.values()):
-        options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
-    if max_batch_size is not None:
-        options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
-    try:
-        data, attachments = values.encode_call([*operation(number), options], args, kwargs)
-        actor = pool._actor_class(
-            pool=pool._native,
-            number=number,
-            interpreters=interpreters,
-            label=cls.__qualname__,
-            name=name or "",
-            description=values.encode([members, on_full == "wait", timeout, max_batch_size is not None])[0],
-            farewell=values.encode_call(["drop", number], (), {})[0],
-            limit=max_pending or 0,
-        )
-    except BaseException as error:
-        if type(error) is MultipyError:
-            raise ValueError(str(error)) from None  # the name is taken
-        for index in interpreters:
-            pool._native.count_actors(index, -1)
-        raise
-    made: list[Future[Any]] = [Future(actor.make_replica(index, data, attachments)) for index in interpreters]
-    actor.announce()
-    return ReplicatedObj(actor, None, pool), made
-
-
-def get_actor(name: str) -> ReplicatedObj[Any]:
-    """Return a handle of the actor made with the option `name`; ValueError if there is none."""
-    actor = find_actor(name)
-    if actor is None or actor.closed:
-        raise ValueError(f"there is no actor named {name!r}")
-    return ReplicatedObj(actor)
-
-
-def kill(handle: ReplicatedObj[Any]) -> None:
-    """End an actor now: calls that wait fail with ActorClosedError, those that run are interrupted."""
-    if not isinstance(handle, ReplicatedObj):
-        raise TypeError(f"kill takes the handle of an actor, not {type(handle).__name__}")
-    if not handle._pool._lost:
-        error = ActorClosedError(f"{handle._name_it()} was killed")
-        handle._actor.kill(values.encode_exception(error)[0])
-
-
-def resolve_pin(pool: Pool | None, interpreter: Interpreter | int | None) -> tuple[Pool, int | None]:
-    """Return the pool that the options mean, and the number of the interpreter if one is chosen."""
-    if isinstance(interpreter, Interpreter):
-        if pool is not None and interpreter._pool is not pool:
-            raise ValueError(f"{interpreter!r} is not in {pool!r}")
-        return interpreter._pool, interpreter.id
-    pool = pool or default_pool()
-    if interpreter is not None and not 0 <= interpreter < len(pool):
-        raise ValueError(f"{pool!r} has no interpreter {interpreter}")
-    return pool, interpreter
-
-
-def _choose(
-    pool: Pool | None, replicas: int | str, interpreter: Interpreter | int | None
-) -> tuple[Pool, list[int]]:
-    pool, interpreter = resolve_pin(pool, interpreter)
-    pool._mailbox(None)  # raises if it is closed
-    if interpreter is not None:
-        if replicas not in (1, "all"):
-            raise ValueError("an actor that is pinned to one interpreter has one replica")
-        pool._native.count_actors(interpreter, 1)
-        return pool, [interpreter]
-    if replicas == "all":
-        return pool, pool._native.place(len(pool))
-    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= len(pool):
-        raise ValueError(
-            f'replicas must be "all" or from 1 to {len(pool)}, the interpreters of the pool, not {replicas!r}'
-        )
-    return pool, pool._native.place(replicas)

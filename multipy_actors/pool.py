@@ -438,6 +438,18 @@ def find_actor(name: str) -> _native.Actor | None:
     return actor
 
 
+def resolve_pin(pool: Pool | None, interpreter: Interpreter | int | None) -> tuple[Pool, int | None]:
+    """Return the pool that the options mean, and the number of the interpreter if one is chosen."""
+    if isinstance(interpreter, Interpreter):
+        if pool is not None and interpreter._pool is not pool:
+            raise ValueError(f"{interpreter!r} is not in {pool!r}")
+        return interpreter._pool, interpreter.id
+    pool = pool or default_pool()
+    if interpreter is not None and not 0 <= interpreter < len(pool):
+        raise ValueError(f"{pool!r} has no interpreter {interpreter}")
+    return pool, interpreter
+
+
 # The default pool ------------------------------------------------------------------------------------------
 
 _default: Pool | None = None

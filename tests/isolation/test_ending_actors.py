@@ -29,7 +29,7 @@ def test_an_actor_is_found_by_its_name_from_the_host_and_from_interpreters(pool)
     assert multipy.get_actor("by name") == counter
     found = [pool.interpreters[index].submit(multipy.get_actor, "by name").result() for index in range(2)]
     assert found == [counter, counter] and [handle.add() for handle in found] == [2, 3]
-    assert pool.submit(lambda: multipy.get_actor("by name").add()).result() == 4
+    assert pool.interpreters[1].submit(lambda: multipy.get_actor("by name").add()).result() == 4
 
 
 def test_a_name_given_in_an_interpreter_is_known_everywhere(pool):
@@ -37,7 +37,7 @@ def test_a_name_given_in_an_interpreter_is_known_everywhere(pool):
     friend.look(lambda _: None)
 
     def make():
-        return Counter.options(name="made inside").remote(7)
+        return Counter.options(name="made inside", interpreter=0).remote(7)
 
     handle = pool.interpreters[0].submit(make).result()
     assert friend.look(lambda _: multipy.get_actor("made inside").add()) == 8

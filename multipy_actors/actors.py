@@ -1,0 +1,155 @@
+"""Making actors, and finding and ending them.
+
+Model: an actor is opened in the core (`_native.Actor`, with its mailbox), then each interpreter that is to
+hold a replica is sent one request to make it, ahead of any call. The arguments, tensors included, are encoded
+once and shared by all replicas. See handles for how it is called.
+
+Threads: any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from multipy_actors import _native, values
+from multipy_actors.errors import ActorClosedError, MultipyError
+from multipy_actors.futures import Future
+from multipy_actors.handles import ReplicatedObj
+from multipy_actors.members import members_of
+from multipy_actors.pool import Pool, find_actor, resolve_pin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multipy_actors.interpreter import Interpreter
+
+T = TypeVar("T")
+
+__all__ = ["create_replicas", "get_actor", "kill", "replicate"]
+
+_ASYNCHRONOUS = frozenset(("coroutine", "async generator"))
+_DEFAULT_CONCURRENCY = 100
+
+
+def create_replicas(
+    cls: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    pool: Pool | None = None,
+    replicas: int | str = 1,
+    interpreter: Interpreter | int | None = None,
+    **options: Any,
+) -> ReplicatedObj[T]:
+    """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
+    chosen_pool, chosen = _choose(pool, replicas, interpreter)
+    made_by: Any = cls
+    handle, _ = _make(
+        chosen_pool,
+        chosen,
+        made_by,
+        members_of(made_by),
+        lambda number: ["create", number, cls],
+        args,
+        kwargs,
+        **options,
+    )
+    return handle
+
+
+def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
+    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
+    chosen_pool, chosen = _choose(pool, "all", None)
+    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
+    members |= members_of(type(obj))
+    handle, adopted = _make(
+        chosen_pool, chosen, type(obj), members, lambda number: ["adopt", number], (obj,), {}
+    )
+    for future in adopted:
+        future.result()
+    return handle
+
+
+def _make(
+    pool: Pool,
+    interpreters: list[int],
+    cls: type,
+    members: dict[str, str],
+    operation: Callable[[int], list[Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    name: str | None = None,
+    max_pending: int | None = None,
+    on_full: str = "wait",
+    timeout: float | None = None,
+    max_concurrency: int | None = None,
+    max_batch_size: int | None = None,
+    batch_wait: float = 0.0,
+) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
+    """Open an actor and have its replicas made by `operation(number)`."""
+    number = _native.Actor.next_number()
+    options: dict[str, Any] = {}  # what the interpreter has to know
+    if name:
+        options["name"] = name
+    if not _ASYNCHRONOUS.isdisjoint(members.values()):
+        options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
+    if max_batch_size is not None:
+        options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
+    try:
+        data, attachments = values.encode_call([*operation(number), options], args, kwargs)
+        actor = pool._actor_class(
+            pool=pool._native,
+            number=number,
+            interpreters=interpreters,
+            label=cls.__qualname__,
+            name=name or "",
+            description=values.encode([members, on_full == "wait", timeout, max_batch_size is not None])[0],
+            farewell=values.encode_call(["drop", number], (), {})[0],
+            limit=max_pending or 0,
+        )
+    except BaseException as error:
+        if type(error) is MultipyError:
+            raise ValueError(str(error)) from None  # the name is taken
+        for index in interpreters:
+            pool._native.count_actors(index, -1)
+        raise
+    made: list[Future[Any]] = [Future(actor.make_replica(index, data, attachments)) for index in interpreters]
+    actor.announce()
+    return ReplicatedObj(actor, None, pool), made
+
+
+def get_actor(name: str) -> ReplicatedObj[Any]:
+    """Return a handle of the actor made with the option `name`; ValueError if there is none."""
+    actor = find_actor(name)
+    if actor is None or actor.closed:
+        raise ValueError(f"there is no actor named {name!r}")
+    return ReplicatedObj(actor)
+
+
+def kill(handle: ReplicatedObj[Any]) -> None:
+    """End an actor now: calls that wait fail with ActorClosedError, those that run are interrupted."""
+    if not isinstance(handle, ReplicatedObj):
+        raise TypeError(f"kill takes the handle of an actor, not {type(handle).__name__}")
+    if not handle._pool._lost:
+        error = ActorClosedError(f"{handle._name_it()} was killed")
+        handle._actor.kill(values.encode_exception(error)[0])
+
+
+def _choose(
+    pool: Pool | None, replicas: int | str, interpreter: Interpreter | int | None
+) -> tuple[Pool, list[int]]:
+    pool, interpreter = resolve_pin(pool, interpreter)
+    pool._mailbox(None)  # raises if it is closed
+    if interpreter is not None:
+        if replicas not in (1, "all"):
+            raise ValueError("an actor that is pinned to one interpreter has one replica")
+        pool._native.count_actors(interpreter, 1)
+        return pool, [interpreter]
+    if replicas == "all":
+        return pool, pool._native.place(len(pool))
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= len(pool):
+        raise ValueError(
+            f'replicas must be "all" or from 1 to {len(pool)}, the interpreters of the pool, not {replicas!r}'
+        )
+    return pool, pool._native.place(replicas)

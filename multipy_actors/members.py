@@ -1,0 +1,74 @@
+"""What a handle knows of the object that it stands for.
+
+Model: from a class, `members_of` tells what can be reached through a handle, by name and kind. Whoever makes
+an actor encodes that, with how its calls are posted, as the actor's *description*, which the core keeps;
+every interpreter that is handed a handle decodes it, once.
+
+Threads: any; what is found is cached.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import weakref
+from typing import TYPE_CHECKING
+
+from multipy_actors import values
+
+if TYPE_CHECKING:
+    from multipy_actors import _native
+
+__all__ = ["Description", "description_of", "members_of"]
+
+_GENERATORS = ("generator", "async generator")
+_CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
+_members: weakref.WeakKeyDictionary[type, dict[str, str]] = weakref.WeakKeyDictionary()
+
+
+def members_of(cls: type) -> dict[str, str]:
+    """Return what can be reached through a handle: method names and properties, with what each is.
+
+    The kinds are "method", "coroutine", "generator", "async generator" and "property".
+    """
+    members = _members.get(cls)
+    if members is None:
+        names = (name for name in dir(cls) if not name.startswith("__") or name in _CALLED_BY_HANDLES)
+        kinds = ((name, _kind_of_member(cls, name)) for name in names)
+        members = _members[cls] = {name: kind for name, kind in kinds if kind is not None}
+    return members
+
+
+def _kind_of_member(cls: type, name: str) -> str | None:
+    found = inspect.getattr_static(cls, name, None)
+    if getattr(type(found), "is_for_classes", False):
+        return None  # what @multipy.remote adds
+    if isinstance(found, (staticmethod, classmethod)):
+        found = found.__func__
+    if inspect.isasyncgenfunction(found):
+        return "async generator"
+    if inspect.iscoroutinefunction(found):
+        return "coroutine"
+    if inspect.isgeneratorfunction(found):
+        return "generator"
+    if callable(found) or isinstance(found, (functools.partialmethod, functools.singledispatchmethod)):
+        return "method"
+    # Slots and what ctypes or a C extension makes are read like properties, too.
+    return "property" if hasattr(type(found), "__get__") else None
+
+
+Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]
+_descriptions: dict[bytes, Description] = {}
+
+
+def description_of(actor: _native.Actor) -> Description:
+    """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
+    may run together, and which members are generators.
+    """
+    encoded = actor.description
+    description = _descriptions.get(encoded)
+    if description is None:
+        members, waits, timeout, gathers = values.decode(encoded)
+        generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
+        description = _descriptions[encoded] = (members, waits, timeout, gathers, generators)
+    return description
