@@ -104,18 +104,28 @@ void Wait::enter() {
   if (runner_ == nullptr) return;
   const std::lock_guard lock(graph().mutex);
   graph().waits[runner_->id()] = this;
-  std::vector<const Wait*> stuck;
+  std::vector<Wait*> stuck;
   for (const auto& [id, wait] : graph().waits) stuck.push_back(wait);
   while (std::erase_if(stuck, [&stuck](const Wait* wait) { return wait->may_go_on(stuck); }) != 0) {
   }
   if (std::find(stuck.begin(), stuck.end(), this) == stuck.end()) return;
-  graph().waits.erase(runner_->id());
-  std::string text = "this wait could never end: " + describe();
+  const auto queued =
+      std::find_if(stuck.begin(), stuck.end(), [](Wait* wait) { return wait->is_for_what_is_queued(); });
+  Wait* const chosen = is_for_what_is_queued() || queued == stuck.end() ? this : *queued;
+  std::string text = "this wait could never end: " + chosen->describe();
   for (const Wait* other : stuck) {
-    if (other != this) text += "; " + other->describe();
+    if (other != chosen) text += "; " + other->describe();
   }
-  throw DeadlockError(text);
+  if (chosen == this) {
+    graph().waits.erase(runner_->id());
+    throw DeadlockError(text);
+  }
+  chosen->hopeless_ = text;
+  chosen->runner_->disturbed_ = true;
+  chosen->disturb();
 }
+
+bool Wait::is_for_what_is_queued() const noexcept { return call_ == nullptr || call_->runner() == 0; }
 
 Wait::~Wait() {
   if (runner_ == nullptr) return;
@@ -129,13 +139,18 @@ void Wait::disturb() noexcept {
   futex_wake(*room_, INT_MAX);
 }
 
-bool Wait::disturbed() noexcept { return runner_ != nullptr && runner_->disturbed_.exchange(false); }
+bool Wait::disturbed() {
+  if (runner_ == nullptr || !runner_->disturbed_.exchange(false)) return false;
+  const std::lock_guard lock(graph().mutex);
+  if (!hopeless_.empty()) throw DeadlockError(hopeless_);
+  return true;
+}
 
-bool Wait::may_go_on(const std::vector<const Wait*>& stuck) const {
+bool Wait::may_go_on(const std::vector<Wait*>& stuck) const {
   const auto is_stuck = [&stuck](RunnerId id) {
     return std::any_of(stuck.begin(), stuck.end(), [id](const Wait* wait) { return wait->runner_->id() == id; });
   };
-  if (finite_) return true;
+  if (finite_ || !hopeless_.empty()) return true;
   if (call_ != nullptr) {
     if (call_->done() || call_->runs_aside()) return true;
     if (const RunnerId runner = call_->runner()) return !is_stuck(runner);

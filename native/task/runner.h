@@ -6,8 +6,9 @@
 // Model: a Runner is one worker thread; each has a number for life, and all are known here. A runner about to sleep
 // for a call says so with a Wait, which enters it into the graph of waits. A call that runs depends on its runner; one
 // that is queued, or for which there is no room yet, on any one of those that serve its mailbox. So a wait is hopeless
-// if, after removing again and again every waiter one of whose dependencies may go on, it is still there. The last
-// wait that closes a circle finds that out and throws; the others then go on.
+// if, after removing again and again every waiter one of whose dependencies may go on, it is still there. The
+// last wait that closes a circle finds that out. One that is for something queued throws (whoever enters last depends
+// on chance, but what is queued closed the circle, and can be taken back); the others then go on.
 //
 // A wait with a deadline ends by itself, and so does one of a thread that is no runner: neither is ever hopeless.
 //
@@ -87,8 +88,9 @@ class MULTIPY_API Wait {
   Wait(const Wait&) = delete;
   Wait& operator=(const Wait&) = delete;
 
-  /// Whether the runner was interrupted since it last asked.
-  bool disturbed() noexcept;
+  /// Whether the runner was interrupted since it last asked. Throws DeadlockError if a circle that another wait closed
+  /// was found to end here.
+  bool disturbed();
 
  private:
   friend class Runner;
@@ -96,7 +98,9 @@ class MULTIPY_API Wait {
   void enter();
   /// Ends the sleep, so that it looks around.
   void disturb() noexcept;
-  bool may_go_on(const std::vector<const Wait*>& stuck) const;
+  bool may_go_on(const std::vector<Wait*>& stuck) const;
+  /// Whether what it waits for has not begun.
+  bool is_for_what_is_queued() const noexcept;
   std::string describe() const;
 
   Runner* const runner_;
@@ -105,6 +109,7 @@ class MULTIPY_API Wait {
   const std::string label_;
   const std::shared_ptr<const Servers> servers_;
   const bool finite_;
+  std::string hopeless_;  // why it is to throw; guarded by the graph's mutex
 };
 
 }  // namespace multipy

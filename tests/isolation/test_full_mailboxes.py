@@ -97,7 +97,7 @@ def test_map_that_is_refused_takes_back_what_it_has_submitted(pool, gate):
         counter.add.map(range(10))
     gate.open()
     held.result()
-    assert counter.add(0) == 0
+    assert counter.on(0).add(0) == 0
 
 
 def test_the_limit_is_of_what_waits_not_of_what_runs(pool, gate):
