@@ -118,14 +118,18 @@ Extent extent_of(void* handle) {
 
 namespace {
 
-/// Libraries the process started with need not say that their thread-locals lie in the static TLS block.
-bool lies_in_static_block(const char* block) {
+/// How large the static TLS block is; 0 if glibc does not tell.
+std::size_t static_tls_size() {
   using Info = void (*)(std::size_t*, std::size_t*);
   static const auto info = reinterpret_cast<Info>(::dlsym(RTLD_DEFAULT, "_dl_get_tls_static_info"));
-  if (info == nullptr) return false;
   std::size_t size = 0;
   std::size_t alignment = 0;
-  info(&size, &alignment);
+  if (info != nullptr) info(&size, &alignment);
+  return size;
+}
+
+/// Libraries the process started with need not say that their thread-locals lie in the static TLS block.
+bool lies_in_static_block(const char* block, std::size_t size) {
   const auto* thread = static_cast<const char*>(__builtin_thread_pointer());
   const auto distance = kStaticTlsBelowThread ? thread - block : block - thread;
   return distance >= 0 && static_cast<std::size_t>(distance) <= size;
@@ -137,9 +141,12 @@ std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& symbol)
   // dlsym answers with this thread's copy; which library it is of is found by asking each for its block.
   struct Search {
     const char* wanted;
+    std::size_t static_size;
     std::optional<SharedTls> found;
-  } search{static_cast<const char*>(find_shared(handle, symbol)), std::nullopt};
+  } search{static_cast<const char*>(find_shared(handle, symbol)), 0, std::nullopt};
   if (search.wanted == nullptr) return std::nullopt;
+  // Before the walk: glibc walks under a lock that it takes after that of dlsym.
+  search.static_size = static_tls_size();
   const auto visit = [](dl_phdr_info* info, std::size_t, void* argument) {
     auto& request = *static_cast<Search*>(argument);
     if (info->dlpi_tls_modid == 0 || info->dlpi_tls_data == nullptr) return 0;
@@ -155,7 +162,7 @@ std::optional<SharedTls> find_shared_tls(void* handle, const SymbolName& symbol)
         if (entry->d_tag == DT_FLAGS && (entry->d_un.d_val & DF_STATIC_TLS)) is_static = true;
       }
     }
-    is_static = is_static || lies_in_static_block(block);
+    is_static = is_static || lies_in_static_block(block, request.static_size);
     const auto distance = request.wanted - block;
     if (distance < 0 || static_cast<std::uint64_t>(distance) >= size) return 0;
     request.found = SharedTls{info->dlpi_tls_modid, static_cast<std::uint64_t>(distance), is_static};
