@@ -171,6 +171,35 @@ def test_a_thread_local_that_the_host_offers_later_is_visible_to_a_private_libra
     assert in_pool(scenario, interpreters=2) == [[4, 5, 6, 4]] * 2
 
 
+@pytest.mark.parametrize("attempt", range(3))
+def test_it_is_found_while_the_host_opens_and_closes_libraries(workshop, attempt):
+    """Each time in a new process: looking for it took locks of glibc in the wrong order, once."""
+    host = workshop.library("shared_host", HOST)
+    passing = workshop.library("passing", "int nothing;")
+    guest = workshop.library("private_guest", GUEST)
+    visible = with_the_host_s(guest, host)
+
+    def scenario(pool):
+        ctypes.CDLL(host, ctypes.RTLD_GLOBAL)
+        libdl = ctypes.CDLL(None)
+        libdl.dlclose.argtypes = [ctypes.c_void_p]
+        done = threading.Event()
+
+        def come_and_go():
+            while not done.is_set():
+                libdl.dlclose(ctypes.CDLL(passing)._handle)
+
+        goer = threading.Thread(target=come_and_go)
+        goer.start()
+        try:
+            return visible(pool)
+        finally:
+            done.set()
+            goer.join()
+
+    assert in_pool(scenario, interpreters=2) == [[4, 5, 6, 4]] * 2
+
+
 # Limits of the static block --------------------------------------------------------------------------------
 
 STATIC = 'static __thread char block[SIZE] = "x"; int answer(void) { return block[0] + ++block[1]; }'
