@@ -160,7 +160,7 @@ void Dispatcher::disturb(Mailbox& mailbox) noexcept {
 
 bool Dispatcher::taken_from(Mailbox& mailbox) {
   --mailbox.queued;
-  if (mailbox.signals && mailbox.limit > 0) {
+  if (mailbox.signals && mailbox.signals->waiters.load(std::memory_order_relaxed) > 0) {
     mailbox.signals->room.fetch_add(1, std::memory_order_relaxed);
     futex_wake(mailbox.signals->room, 1);
   }
@@ -177,6 +177,7 @@ void Dispatcher::drop_lane(Lane& lane) {
 
 void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
   Seat* seat;
+  std::shared_ptr<Signals> gathered;
   {
     const std::lock_guard lock(mutex_);
     if (closed_) throw ClosedError("the pool is closed");
@@ -195,10 +196,11 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
     seat = summon(*box.lane, &cpu);
     posted.expect_on(cpu);
     if (box.signals && box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
-      box.signals->arrivals.fetch_add(1, std::memory_order_relaxed);
-      futex_wake(box.signals->arrivals, 1);
+      gathered = box.signals;
+      gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
     }
   }
+  if (gathered) futex_wake(gathered->arrivals, 1);
   notify(seat);
 }
 
@@ -214,8 +216,14 @@ WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const
     if (!found->second.signals) found->second.signals = std::make_shared<Signals>();
     signals = found->second.signals;
     servers = found->second.lane->runners;
+    // Counted under the mutex, so that whoever makes room from here on tells.
+    signals->waiters.fetch_add(1, std::memory_order_relaxed);
     before = signals->room.load(std::memory_order_relaxed);
   }
+  struct Counted {
+    Signals& of;
+    ~Counted() { of.waiters.fetch_sub(1, std::memory_order_relaxed); }
+  } counted{*signals};
   Wait waiting(signals->room, label, std::move(servers), deadline.has_value());
   if (waiting.disturbed()) return WaitResult::interrupted;
   return futex_wait(signals->room, before, deadline);

@@ -130,9 +130,10 @@ class MULTIPY_API Dispatcher {
   using Interpreters = std::vector<std::size_t>;
   struct Lane;
   struct Signals {
-    std::atomic<std::uint32_t> room = 0;      // a call was taken
-    std::atomic<std::uint32_t> arrivals = 0;  // a call was posted
-    std::atomic<std::uint32_t> gatherers = 0;
+    std::atomic<std::uint32_t> room = 0;       // a call was taken
+    std::atomic<std::uint32_t> arrivals = 0;   // a call was posted
+    std::atomic<std::uint32_t> waiters = 0;    // for room
+    std::atomic<std::uint32_t> gatherers = 0;  // for arrivals
   };
 
   // All guarded by mutex_, except where a member says otherwise.
