@@ -65,7 +65,5 @@ def put_together(incoming: Incoming, contents: Any, *rest: Any) -> Any:
     if type(contents) is not int and not readonly:
         memory = bytearray(memory)
     view: Any = memoryview(memory)
-    if readonly:
-        view = view.toreadonly()
     # cast() takes no zeros in a shape.
     return view.cast(code) if shape == [0] else view.cast(code, shape)

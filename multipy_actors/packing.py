@@ -110,7 +110,7 @@ def _scan(value: Any) -> bool | None:
     level = value if tagged or kind is list else [value]  # the first level of a call's arguments for free
     for _ in range(_MAX_DEPTH):
         found = set(map(type, level))
-        if not found.isdisjoint(_BUFFERS) and (found & _UNPACKED or any(map(_is_large, level))):
+        if not found.isdisjoint(_BUFFERS) and (found & _UNPACKED or _has_large(level)):
             raise _Unboxed
         if not found <= _PLAIN:
             for kind in found:
@@ -129,8 +129,8 @@ def _scan(value: Any) -> bool | None:
     return None
 
 
-def _is_large(item: Any) -> bool:
-    return type(item) is bytes and len(item) >= buffers.SHARED_FROM
+def _has_large(level: Any) -> bool:
+    return max(map(len, [item for item in level if type(item) is bytes])) >= buffers.SHARED_FROM
 
 
 def boxed(value: Any) -> Any:

@@ -39,12 +39,12 @@ void delete_unused(PyObject* capsule, const char* name) {
 
 /// A buffer of this interpreter in the guise of a tensor of bytes.
 struct ExportedBuffer {
-  DLManagedTensor managed{};
+  DLManagedTensorVersioned managed{};
   std::int64_t length = 0;
   Py_buffer buffer{};
 };
 
-void release_buffer(DLManagedTensor* managed) {
+void release_buffer(DLManagedTensorVersioned* managed) {
   auto* exported = static_cast<ExportedBuffer*>(managed->manager_ctx);
   // Where its Python is gone, so is whoever could still need the object: it is given up, as NumPy does.
   if (Py_IsInitialized() == 0) return;
@@ -64,6 +64,8 @@ std::shared_ptr<SharedTensor> share_buffer(const nb::object& object) {
   tensor.ndim = 1;
   tensor.dtype = {kDLUInt, 8, 1};
   tensor.shape = &exported->length;
+  exported->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+  if (exported->buffer.readonly) exported->managed.flags = DLPACK_FLAG_BITMASK_READ_ONLY;
   exported->managed.manager_ctx = exported.get();
   exported->managed.deleter = release_buffer;
   return SharedTensor::adopt(&exported.release()->managed, returns());
@@ -77,7 +79,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     return -1;
   }
   void* data = static_cast<char*>(tensor.data) + tensor.byte_offset;
-  return PyBuffer_FillInfo(view, self, data, static_cast<Py_ssize_t>(shared->nbytes()), 0, flags);
+  return PyBuffer_FillInfo(view, self, data, static_cast<Py_ssize_t>(shared->nbytes()), shared->read_only(), flags);
 }
 
 PyType_Slot kTensorSlots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {0, nullptr}};
