@@ -148,6 +148,12 @@ Namespace* thread_namespace() noexcept;
 /// The closure of `root`, breadth first, itself first.
 std::vector<Image*> closure_of(Image& root);
 
+/// The file of `image`, then of those it was loaded for: whose search paths count.
+Requesters requesters_of(const Image& image);
+
+/// Where what a symbol names is, for this thread; null if it is unresolved.
+void* address_of(const Target& target);
+
 /// Takes the failure that dlopen last reported on this thread, if its text is `text`.
 MULTIPY_API bool take_failure(std::string_view text, LoadFailure& out);
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "pool/dispatcher.h"
+#include "posting.h"
 
 using multipy::Attachment;
 using multipy::Call;
@@ -14,18 +15,6 @@ using multipy::CallState;
 using multipy::ClosedError;
 using multipy::Dispatcher;
 using Delivery = Dispatcher::Delivery;
-
-namespace {
-
-std::shared_ptr<Call> make_call() { return std::make_shared<Call>(multipy::Payload{}); }
-
-std::shared_ptr<Call> posted(Dispatcher& dispatcher, Dispatcher::MailboxId mailbox) {
-  auto call = make_call();
-  dispatcher.post(mailbox, call);
-  return call;
-}
-
-}  // namespace
 
 TEST_CASE("a worker is handed the call, its mailbox, and is noted as its worker") {
   Dispatcher dispatcher(2);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "pool/dispatcher.h"
+#include "posting.h"
 
 using multipy::Call;
 using multipy::CallState;
@@ -21,14 +22,6 @@ using multipy::WaitResult;
 using namespace std::chrono_literals;
 
 namespace {
-
-std::shared_ptr<Call> make_call() { return std::make_shared<Call>(multipy::Payload{}); }
-
-std::shared_ptr<Call> posted(Dispatcher& dispatcher, Dispatcher::MailboxId mailbox) {
-  auto call = make_call();
-  dispatcher.post(mailbox, call);
-  return call;
-}
 
 std::shared_ptr<Call> more(Dispatcher& dispatcher, Dispatcher::MailboxId mailbox) {
   return dispatcher.take_more(0, mailbox, Clock::now());

@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "pool/dispatcher.h"
+#include "posting.h"
 
 using multipy::Call;
 using multipy::CallState;
@@ -22,14 +23,6 @@ using multipy::Dispatcher;
 using Delivery = Dispatcher::Delivery;
 
 namespace {
-
-std::shared_ptr<Call> make_call() { return std::make_shared<Call>(multipy::Payload{}); }
-
-std::shared_ptr<Call> posted(Dispatcher& dispatcher, Dispatcher::MailboxId mailbox) {
-  auto call = make_call();
-  dispatcher.post(mailbox, call);
-  return call;
-}
 
 void until_idle(const Dispatcher& dispatcher, std::size_t interpreters) {
   while (dispatcher.idle() < interpreters) std::this_thread::yield();
