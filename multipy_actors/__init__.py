@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.actors import get_actor, kill, replicate
     from multipy_actors.decorator import Actor, remote
+    from multipy_actors.defaults import default_pool, init, shutdown
     from multipy_actors.errors import (
         ActorClosedError,
         DeadlockError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from multipy_actors.futures import Future, get, wait
     from multipy_actors.handles import RemoteMethod, ReplicatedObj
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
-    from multipy_actors.pool import Pool, current_interpreter, default_pool, init, shutdown
+    from multipy_actors.pool import Pool, current_interpreter
     from multipy_actors.streams import Stream
     from multipy_actors.values import copied
 
@@ -55,7 +56,8 @@ _HOMES = {
     "futures": ("Future", "get", "wait"),
     "handles": ("RemoteMethod", "ReplicatedObj"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
-    "pool": ("Pool", "current_interpreter", "default_pool", "init", "shutdown"),
+    "pool": ("Pool", "current_interpreter"),
+    "defaults": ("default_pool", "init", "shutdown"),
     "streams": ("Stream",),
     "values": ("copied",),
 }

@@ -12,11 +12,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multipy_actors import _native, values
+from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.members import members_of
-from multipy_actors.pool import Pool, find_actor, resolve_pin
+from multipy_actors.pool import Pool, find_actor
 
 if TYPE_CHECKING:
     from collections.abc import Callable

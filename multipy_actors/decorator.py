@@ -17,8 +17,9 @@ import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors.actors import create_replicas
+from multipy_actors.defaults import resolve_pin
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.pool import Pool, resolve_pin
+from multipy_actors.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -188,7 +189,8 @@ def remote(target: Any) -> Any:
     - `interpreter`: which one, by number or as an `Interpreter`
     - `name`: under which `multipy.get_actor` finds it, as long as somebody holds a handle
     - `max_pending`: how many calls may wait for it; with `on_full="wait"` (the default) callers wait when
-      there are as many, with "raise" they get MailboxFullError
+      there are as many, with "raise" they get MailboxFullError. Calls to one replica by `on`, and broadcasts,
+      are not counted
     - `timeout`: seconds, from when it is submitted, after which a call ends with TimeoutError; the code that
       runs it is interrupted
     - `max_concurrency`: how many coroutines of one replica may be under way at once (default: 100); the

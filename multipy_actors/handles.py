@@ -23,6 +23,7 @@ import difflib
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors import _native, attached, values
+from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import (
     ActorClosedError,
     DeadlockError,
@@ -32,7 +33,7 @@ from multipy_actors.errors import (
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.members import description_of
-from multipy_actors.pool import Pool, resolve_pin
+from multipy_actors.pool import Pool
 from multipy_actors.streams import Stream
 
 if TYPE_CHECKING:

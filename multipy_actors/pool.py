@@ -23,7 +23,6 @@ import collections
 import itertools
 import os
 import sys
-import threading
 import warnings
 import weakref
 from concurrent.futures import Executor
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Literal, TypedDict
 
-    from typing_extensions import Unpack
-
     class PoolOptions(TypedDict, total=False):
         """The parameters of `Pool`, for checkers."""
 
@@ -68,7 +65,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 
-__all__ = ["Pool", "current_interpreter", "default_pool", "init", "shutdown"]
+__all__ = ["Pool", "current_interpreter", "find_actor"]
 
 # How long code that cannot be interrupted may hold up the end of a failed `with` block or of the process.
 _GRACE_SECONDS = 2.0
@@ -155,6 +152,7 @@ class Pool(Executor):
                 private_patterns=list(private),
                 shared_patterns=list(shared),
             )
+        self._warns = True  # if it is forgotten; nobody is asked to close the default pool
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._adopt()
         _live_pools.add(self)
@@ -438,78 +436,22 @@ def find_actor(name: str) -> _native.Actor | None:
     return actor
 
 
-def resolve_pin(pool: Pool | None, interpreter: Interpreter | int | None) -> tuple[Pool, int | None]:
-    """Return the pool that the options mean, and the number of the interpreter if one is chosen."""
-    if isinstance(interpreter, Interpreter):
-        if pool is not None and interpreter._pool is not pool:
-            raise ValueError(f"{interpreter!r} is not in {pool!r}")
-        return interpreter._pool, interpreter.id
-    pool = pool or default_pool()
-    if interpreter is not None and not 0 <= interpreter < len(pool):
-        raise ValueError(f"{pool!r} has no interpreter {interpreter}")
-    return pool, interpreter
-
-
-# The default pool ------------------------------------------------------------------------------------------
-
-_default: Pool | None = None
-_default_lock = threading.Lock()
-
-
-def init(**pool_options: Unpack[PoolOptions]) -> Pool:
-    """Make the default pool, with `Pool`'s options. RuntimeError if there is one already."""
-    global _default
-    if (interpreter := current_interpreter()) is not None:
-        raise RuntimeError(f"the default pool of an interpreter is its own, {interpreter._pool!r}")
-    with _default_lock:
-        if _default is not None and not _default._closed:
-            raise RuntimeError("multipy is initialised already; call multipy.shutdown() first")
-        _default = Pool(**pool_options)
-        return _default
-
-
-def default_pool() -> Pool:
-    """Return the default pool; it is made, with the default options, when first asked for.
-
-    In an interpreter it is the pool that the interpreter belongs to.
-    """
-    global _default
-    if (interpreter := current_interpreter()) is not None:
-        return interpreter._pool
-    with _default_lock:
-        if _default is None or _default._closed:
-            _default = Pool()
-        return _default
-
-
-def shutdown(wait: bool = True, *, cancel_futures: bool = False) -> None:
-    """Close the default pool, if there is one."""
-    global _default
-    with _default_lock:
-        pool, _default = _default, None
-    if pool is not None:
-        pool.shutdown(wait, cancel_futures=cancel_futures)
-
-
 def _close_forgotten() -> None:
-    """At exit: drain the pools that were told to, close forgotten ones; the default one without a warning."""
+    """At exit: drain the pools that were told to, close forgotten ones."""
     for pool in {*_live_pools, *_draining}:
         if pool._closed and pool._drains:
             pool._join()
             continue
-        if pool is not _default and not pool._closed:
+        if pool._warns and not pool._closed:
             warnings.warn(f"{pool!r} was never shut down", ResourceWarning, source=pool, stacklevel=2)
         pool._close_now()
 
 
 def _after_fork_in_child() -> None:
-    global _default, _default_lock
     for pool in list(_known_pools.values()):
         pool._lost = True
     _live_pools.clear()
     _draining.clear()
-    _default = None
-    _default_lock = threading.Lock()
     futures.forget_after_fork()
 
 
