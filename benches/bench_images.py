@@ -203,11 +203,12 @@ def written_by(pid: int) -> int:
 
 def seconds_to_start(number: int, module: str | None) -> float:
     """Runs in a new host: start `number - 1` interpreters at once, and then time one."""
-    before = multipy.Pool(number - 1) if number > 1 else None
+    pool_class = multipy.Pool  # has the host import its modules, which is not an interpreter's start
+    before = pool_class(number - 1) if number > 1 else None
     if before is not None and module is not None:
         multipy.get(before.broadcast(workloads.import_seconds, module))
     start = time.perf_counter()
-    pool = multipy.Pool(1)
+    pool = pool_class(1)
     if module is None:
         pool.submit(abs, 0.0).result()
     else:
