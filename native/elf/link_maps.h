@@ -27,6 +27,11 @@ namespace multipy::elf {
 /// An empty file in memory, which may be run; false: errno says why not.
 UniqueFd create_memfd(const std::string& name);
 
+/// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
+/// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there. A
+/// debugger that is told of the library opens the path too, so it must not begin with /proc/self.
+std::string unique_path(int fd);
+
 /// Has glibc load the library in `memfd` as an image: dlopen's handle, or null and dlerror's reason.
 void* open_image(const UniqueFd& memfd);
 

@@ -317,3 +317,43 @@ def test_a_debugger_finds_images_by_their_files(workshop, place):
         pytest.skip("tracing is not permitted here")
     assert "//libprivate_stops.so" in said
     assert " in stop_here (" in said
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
+def test_a_program_runs_under_a_debugger_that_is_told_of_each_image(workshop, place):
+    tiny = workshop.library("private_tiny", TINY)
+    script = workshop.folder / "script.py"
+    script.write_text(
+        "import ctypes, multipy_actors as multipy\n"
+        "if __name__ == '__main__':\n"
+        "    with multipy.Pool(2, private=['libprivate_*']) as pool:\n"
+        f"        print(multipy.get(pool.broadcast(lambda: ctypes.CDLL({tiny!r}).tiny())))\n"
+    )
+    # gdb itself must not be preloaded with what the program is.
+    preload = f"set environment LD_PRELOAD {os.environ.get('LD_PRELOAD', '')}"
+    options = ["-iex", "set debuginfod enabled off", "-iex", "set startup-with-shell off"]
+    done = subprocess.run(
+        [
+            "gdb",
+            "-q",
+            "-batch",
+            "-nx",
+            *options,
+            "-ex",
+            preload,
+            "-ex",
+            "run",
+            "--args",
+            sys.executable,
+            script,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    if "ptrace: Operation not permitted" in done.stderr:
+        pytest.skip("tracing is not permitted here")
+    assert "[1, 1]" in done.stdout, done.stdout + done.stderr
