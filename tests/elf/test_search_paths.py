@@ -27,7 +27,7 @@ TAGS = {"rpath": "-Wl,--disable-new-dtags", "runpath": "-Wl,--enable-new-dtags"}
 
 @pytest.fixture
 def leaves(workshop):
-    """Two libraries in every folder, `libprivate_leaf.so` and `libshared_leaf.so`; the path of one of each."""
+    """Two libraries in every folder, a private and a shared leaf; the path of one of each."""
     for number, folder in enumerate(FOLDERS):
         for kind in ("private", "shared"):
             workshop.library(f"{kind}_leaf", f"int leaf(void) {{ return {number}; }}", folder=folder)
