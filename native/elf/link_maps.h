@@ -11,6 +11,8 @@
 // where glibc has no namespace left (it has 16), they are opened among the process's libraries. This is decided once,
 // when the first image is opened; it takes glibc's lock for loading and must not be waited for under that lock.
 //
+// LLVM's unwinder, which comes with libc++, is made an image itself by the standard policy (policy.h).
+//
 // Not seen here: an unwinder that a *shared* library hides inside (-static-libgcc of an older toolchain) does not
 // unwind through images. One hidden in an image does: its dl_iterate_phdr is the seam's, which shows it the images.
 // Debuggers follow glibc to every namespace (gdb 13 does); older ones show images without their symbols.
