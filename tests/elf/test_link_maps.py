@@ -292,6 +292,29 @@ def test_failed_libraries_leave_room_for_others(workshop, place):
     assert in_pool(scenario, interpreters=3) == [(200, 1)] * 3
 
 
+def test_a_backtrace_names_the_functions_of_images_and_their_files(workshop, place):
+    inner = """
+    #include <execinfo.h>
+    int inner_function(void) {
+      void *addresses[20];
+      char **names = backtrace_symbols(addresses, backtrace(addresses, 20));
+      int found = 0;
+      found += strstr(names[0], "libprivate_inner.so(inner_function+") != 0;
+      found += strstr(names[1], "libprivate_outer.so(answer+") != 0;
+      free(names);
+      return found;
+    }
+    """
+    library = workshop.library("private_inner", "#include <stdlib.h>\n#include <string.h>\n" + inner, "-O0")
+    outer = "int inner_function(void); int answer(void) { return 1 + inner_function(); }"
+    outer = workshop.library("private_outer", outer, needs=(library,))
+
+    def scenario(pool):
+        return [future.result() for future in pool.broadcast(lambda: ctypes.CDLL(outer).answer())]
+
+    assert in_pool(scenario, interpreters=2) == [3, 3]
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
 def test_a_debugger_finds_images_by_their_files(workshop, place):
     source = """
