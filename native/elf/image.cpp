@@ -39,6 +39,17 @@ Arguments& process_arguments() {
   process_arguments() = {count, values, environment};
 }
 
+/// What code passes to __tls_get_addr.
+struct TlsIndex {
+  std::size_t module, offset;
+};
+
+/// Stands for __tls_get_addr in images whose thread-locals lie in the static block. Their offsets count from the thread
+/// pointer.
+void* static_tls_address(const TlsIndex* index) {
+  return static_cast<char*>(__builtin_thread_pointer()) + index->offset;
+}
+
 }  // namespace
 
 std::unique_ptr<Image> Image::map(std::shared_ptr<const File> file, Namespace& owner) {
@@ -91,6 +102,8 @@ void Image::map_original() {
     std::uintptr_t* at = slot(relocation.r_offset);
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
+
+  if (const auto probe = probe_for_static_block(*file_)) tls_offset_ = static_tls_offset(slot(probe->r_offset));
 
   if (tls_static_) {
     for (const auto& pointer : initial_pointers(*file_).relative)
@@ -186,6 +199,10 @@ Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
   Lookup& lookup = lookups_.at(index);
   if (lookup.done) return lookup.target;
   const Symbol symbol = file_->symbol(index);
+  if (tls_offset_ != 0 && symbol.name == "__tls_get_addr") {
+    lookup = {true, {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(&static_tls_address), 0}};
+    return lookup.target;
+  }
   const bool own = symbol.binding == STB_LOCAL || (symbol.defined && symbol.visibility != STV_DEFAULT);
   Target target = own ? target_of(symbol) : resolver.resolve(*this, symbol);
   if (target.kind == Target::Kind::unresolved && symbol.binding != STB_WEAK) {
@@ -244,6 +261,8 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
     }
     case RelocationKind::tls_module:
       *slot(relocation.r_offset) = index == 0 ? tls_module_ : resolve_thread_local(index, resolver).tls_module;
+      if (tls_offset_ != 0)
+        *slot(relocation.r_offset + sizeof(std::uintptr_t)) += static_cast<std::uintptr_t>(tls_offset_);
       return;
     case RelocationKind::tls_offset:
       *slot(relocation.r_offset) = addend + (index == 0 ? 0 : resolve_thread_local(index, resolver).value);
@@ -257,9 +276,7 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
         throw ImageError(file_->path(),
                          "uses initial-exec access to a thread-local that lies outside the static TLS block", name);
       }
-      struct Index {
-        std::size_t module, offset;
-      } where{target.tls_module, target.value};
+      TlsIndex where{target.tls_module, target.value};
       *slot(relocation.r_offset) = reinterpret_cast<std::uintptr_t>(__tls_get_addr(&where)) + addend -
                                    reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
       return;

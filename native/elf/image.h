@@ -15,6 +15,7 @@
 // All calls are made under the owning Namespace's lock.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -101,6 +102,7 @@ class Image {
   std::uintptr_t base_ = 0;
   std::size_t tls_module_ = 0;
   bool tls_static_ = false;
+  std::ptrdiff_t tls_offset_ = 0;  // of the block from the thread pointer, if all accesses are made to use it; else 0
   State state_ = State::mapped;
 
   struct Lookup {

@@ -19,6 +19,9 @@ namespace multipy::elf {
 
 namespace {
 
+// What an image may ask for. Room in the static block is scarce (512 bytes are set aside for the sake of speed), and
+// libpython, whose code asks for its thread-locals all the time, needs 16.
+constexpr std::uint64_t kSmallBlock = 32;
 constexpr std::uint64_t kNeverStaticAlignment = 4096;  // of a block: glibc's static one has a cache line's
 
 template <typename T>
@@ -62,6 +65,31 @@ std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   return kept;
 }
 
+std::optional<ElfW(Rela)> probe_for_static_block(const File& file) {
+  if (!kStaticTlsBelowThread) return std::nullopt;  // compilers use descriptors there
+  const auto& headers = file.program_headers();
+  const auto block =
+      std::find_if(headers.begin(), headers.end(), [](const auto& each) { return each.p_type == PT_TLS; });
+  if (block == headers.end() || block->p_filesz != 0 || block->p_memsz > kSmallBlock) return std::nullopt;
+  std::optional<ElfW(Rela)> probe;
+  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
+    for (const auto& relocation : table) {
+      const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
+      if (kind == RelocationKind::tls_offset || left_to_glibc(file, relocation)) return std::nullopt;
+      if (kind != RelocationKind::tls_module) continue;
+      if (ELF64_R_SYM(relocation.r_info) != 0) return std::nullopt;
+      if (!file.writable(relocation.r_offset, 2 * sizeof(std::uintptr_t))) return std::nullopt;
+      if (!probe) probe = {relocation.r_offset, ELF64_R_INFO(0, kTlsDescriptorType), 0};
+    }
+  }
+  return probe;
+}
+
+std::ptrdiff_t static_tls_offset(const std::uintptr_t* words) noexcept {
+  // The second word of a descriptor is the offset, or else a pointer.
+  return std::min<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(words[1]), 0);
+}
+
 std::vector<Patch> build_skeleton(const File& file) {
   std::vector<Patch> patches;
   patches.push_back({0, bytes_of(file.header())});
@@ -77,6 +105,7 @@ std::vector<Patch> build_skeleton(const File& file) {
     }
     kept.insert(kept.end(), pointers.relative.begin(), pointers.relative.end());
   }
+  if (const auto probe = probe_for_static_block(file)) kept.push_back(*probe);
 
   std::string headers;
   for (ElfW(Phdr) entry : file.program_headers()) {

@@ -6,7 +6,9 @@
 // start (initial_pointers.h).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -38,5 +40,13 @@ bool is_static(const ElfW(Rela) & relocation);
 
 /// The relocations left to glibc, restated without a symbol so that it need not look anything up. It checks nothing.
 std::vector<ElfW(Rela)> relocations_for_glibc(const File& file);
+
+/// A relocation by which glibc is asked for room in the static block, and tells where: for an image with a few bytes of
+/// zeros for thread-locals, all of whose accesses are by __tls_get_addr and to its own. It writes two words where the
+/// image has those for the first access: what they are by then, see static_tls_offset(). Nothing for other images.
+std::optional<ElfW(Rela)> probe_for_static_block(const File& file);
+
+/// Where the block lies from the thread pointer, given the words that glibc wrote for the probe; 0 if it is not static.
+std::ptrdiff_t static_tls_offset(const std::uintptr_t* words) noexcept;
 
 }  // namespace multipy::elf

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from isolated import in_pool
@@ -58,6 +60,30 @@ def test_a_library_s_own_thread_locals_are_per_thread_and_interpreter(workshop, 
     library = workshop.library("private_own", OWN, *flags)
     expected = [12111, 12212, 12313, 12111, 12212, 12414]
     assert in_pool(per_thread(library), interpreters=3) == [expected] * 3
+
+
+SMALL = """
+__thread long counter __attribute__((visibility("hidden")));
+static __thread long other;
+long count(void) { other += 2; return 1000 * other + ++counter; }
+"""
+
+
+@pytest.mark.parametrize("model", ["general dynamic", "local dynamic", "optimised"])
+def test_small_thread_locals_are_right_with_and_without_room_in_the_static_block(workshop, model):
+    library = workshop.library("private_small", SMALL, *MODELS[model])
+    copies = [shutil.copy(library, f"{library}.{number}.so") for number in range(40)]  # room for some
+
+    def scenario(pool):
+        def use():
+            handles = [ctypes.CDLL(copy) for copy in copies]
+            results = [[handle.count() for _ in range(2)] for handle in handles]
+            with ThreadPoolExecutor(1) as executor:
+                return results + list(executor.map(lambda handle: [handle.count()], handles))
+
+        return pool.submit(use).result()
+
+    assert in_pool(scenario) == [[2001, 4002]] * 40 + [[2001]] * 40
 
 
 @pytest.mark.parametrize("model", ["general dynamic", "initial exec", "descriptors"])
