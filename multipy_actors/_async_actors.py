@@ -173,11 +173,14 @@ class AsyncActor:
         else:
             job.waits = True
             self._waiting.append(job)
+            job.wait_for_turn(self._limit)
 
     def _begin(self, job: Job) -> None:
         self._room -= 1
         self._running += 1
-        job.waits = False
+        if job.waits:
+            job.waits = False
+            job.wait_for_turn(0)
         event_loop().keep(job.run(), f"multipy-actor-{self.number}")
 
     def withdraw(self, job: Job) -> None:

@@ -111,7 +111,7 @@ def _value_of(future: Future[R]) -> R:
         return future.result()
     except DeadlockError:
         # Nobody is left to ask for its value, and if it ran later it would begin the same circle again.
-        future.cancel()
+        future.cancel(interrupt=future._call.runs_aside)
         raise
 
 

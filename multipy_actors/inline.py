@@ -65,6 +65,7 @@ class Call:
 
     expired = False
     interrupted = False
+    runs_aside = False
 
     def __init__(
         self, pool: Pool, request: Encoded, seats: Callable[[], Sequence[int]], actor: Actor | None

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from multipy_actors import _native, values
 from multipy_actors.errors import ActorClosedError, Interrupted, PoolClosedError
-from multipy_actors.futures import Future
+from multipy_actors.futures import Future, until_done
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -113,7 +113,7 @@ class Stream(Generic[T]):
         self._begin_reading()
         try:
             while not self._items and self._ahead is not None:
-                await _done(self._ahead)
+                await until_done(self._ahead)
                 self._receive(self._ahead)
             return self._take(StopAsyncIteration)
         finally:
@@ -233,24 +233,3 @@ class Stream(Generic[T]):
         """Name the handle and the state."""
         state = "open" if self._ahead is not None or self._items else "ended"
         return f"<multipy.Stream ({state}) of {self._handle!r}>"
-
-
-async def _done(chunk: _Chunk) -> None:
-    """Wait until `chunk` is done; being cancelled does not cancel it."""
-    if chunk.done():
-        return
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def tell(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(wake)
-
-    chunk.add_done_callback(tell)
-    await woken

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/spin.h"
 #include "pool/placement.h"
+#include "task/waits.h"
 
 namespace multipy {
 

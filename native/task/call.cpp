@@ -1,10 +1,12 @@
 #include "task/call.h"
 
+#include <algorithm>
 #include <climits>
 #include <utility>
 
 #include "base/spin.h"
 #include "task/completion_queue.h"
+#include "task/waits.h"
 
 namespace multipy {
 
@@ -108,17 +110,27 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
   // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
   runs_aside_.store(true);
   if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  look_for_circles(*this);
+}
+
+void Call::wait_for_turn(std::size_t turns) {
+  turns_.store(turns);
+  if (turns > 0) look_for_circles(*this);
+}
+
+void Call::push_to_interrupts() {
+  std::shared_ptr<CompletionQueue> queue;
+  {
+    const std::lock_guard lock(watch_mutex_);
+    queue = interrupts_;
+  }
+  if (queue) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
 void Call::interrupt() {
   interrupted_.store(true);
   if (runs_aside()) {
-    std::shared_ptr<CompletionQueue> queue;
-    {
-      const std::lock_guard lock(watch_mutex_);
-      queue = interrupts_;
-    }
-    queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+    push_to_interrupts();
   } else if (const RunnerId id = runner()) {
     Runner::interrupt(id, this, nullptr);
   }
@@ -152,7 +164,7 @@ WaitResult Call::wait(Deadline deadline) {
                [&] { return is_final(word = word_.load(std::memory_order_acquire)); });
   }
   if (is_final(word)) return WaitResult::woken;
-  Wait waiting(this, servers_, deadline.has_value());
+  Wait waiting(this, deadline.has_value());
   while (!is_final(word)) {
     if (waiting.disturbed()) return WaitResult::interrupted;
     if (!(word & awaited)) {
@@ -182,6 +194,55 @@ void Call::watch(std::shared_ptr<CompletionQueue> queue) {
     watchers_.pop_back();
   }
   queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+}
+
+void Call::unwatch(const CompletionQueue& queue) {
+  std::shared_ptr<CompletionQueue> taken_back;  // dropped after the mutex
+  const std::lock_guard lock(watch_mutex_);
+  const auto found = std::find_if(watchers_.begin(), watchers_.end(),
+                                  [&queue](const auto& watcher) { return watcher.get() == &queue; });
+  if (found == watchers_.end()) return;
+  taken_back = std::move(*found);
+  watchers_.erase(found);
+}
+
+WaitResult wait_for_some(const std::vector<std::shared_ptr<Call>>& calls, std::size_t needed, Deadline deadline,
+                         bool until_failure) {
+  std::vector<Call*> open;
+  for (const auto& call : calls) {
+    if (!call->done()) open.push_back(call.get());
+  }
+  const std::size_t done = calls.size() - open.size();
+  const auto has_failed = [](const auto& call) { return call->state() == CallState::failed; };
+  if (done >= needed || (until_failure && std::any_of(calls.begin(), calls.end(), has_failed)))
+    return WaitResult::woken;
+  std::size_t missing = needed - done;
+  const auto queue = std::make_shared<CompletionQueue>();
+  struct Watching {
+    const std::vector<Call*>& calls;
+    const CompletionQueue& queue;
+    ~Watching() {
+      for (Call* call : calls) call->unwatch(queue);
+    }
+  } watching{open, *queue};
+  for (Call* call : open) call->watch(queue);
+  // A failure may end it at any time, so as long as one of them may end, it is not in vain.
+  Wait waiting(open, until_failure ? 1 : missing, *queue, deadline.has_value());
+  while (missing > 0) {
+    if (waiting.disturbed()) return WaitResult::interrupted;
+    if (const auto call = queue->pop(deadline)) {
+      --missing;
+      if (!until_failure || missing == 0) continue;
+      if (has_failed(call)) break;
+      waiting.leave_out(*call);
+    } else if (deadline && Clock::now() >= *deadline) {
+      return WaitResult::timed_out;
+    } else {
+      waiting.disturbed();  // it may throw; else there was a signal, or an interrupt
+      return WaitResult::interrupted;
+    }
+  }
+  return WaitResult::woken;
 }
 
 }  // namespace multipy

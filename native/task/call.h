@@ -22,6 +22,7 @@
 //     start() returned true;
 //   - whoever calls a member holds a reference: the word is touched after the outcome is visible.
 // The mutex guards `watchers_` and `interrupts_` and is never held while a queue is called.
+// Whose runner waits is in the graph of waits (waits.h) meanwhile.
 //
 // Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
 // outcome is stored before the state that announces it; each watch() reports exactly once. A request's
@@ -80,6 +81,12 @@ class MULTIPY_API Call : public Attachment {
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
+  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended; 0: it has
+  /// begun.
+  void wait_for_turn(std::size_t turns);
+  std::size_t turns() const noexcept { return turns_.load(); }
+  /// Pushes it to the queue it gave to run_aside().
+  void push_to_interrupts();
   /// Somebody wants the code that runs to end.
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
   /// Its actor has ended, and it should not run.
@@ -105,6 +112,8 @@ class MULTIPY_API Call : public Attachment {
   const Payload& result() const noexcept { return result_; }
   /// Pushes this call to `queue` once, as soon as it is done; at once if it is.
   void watch(std::shared_ptr<CompletionQueue> queue);
+  /// Takes back one watch(), if it has not been served.
+  void unwatch(const CompletionQueue& queue);
 
   // For the pool.
   /// pending or running → failed with `error`: its interpreter died or closed. False if it has ended already.
@@ -125,6 +134,7 @@ class MULTIPY_API Call : public Attachment {
     servers_ = std::move(servers);
   }
   std::uint64_t mailbox() const noexcept { return mailbox_; }
+  const std::shared_ptr<const Servers>& servers() const noexcept { return servers_; }
   /// Calls with the same text may run together, as one. Before anybody else knows of the call.
   void set_batch(std::string batch) { batch_ = std::move(batch); }
   const std::string& batch() const noexcept { return batch_; }
@@ -146,6 +156,7 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<RunnerId> runner_ = 0;
   std::atomic<int> expected_cpu_ = -1;
   std::atomic<bool> runs_aside_ = false;
+  std::atomic<std::size_t> turns_ = 0;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
   std::uint64_t mailbox_ = 0;
@@ -158,5 +169,10 @@ class MULTIPY_API Call : public Attachment {
   std::vector<std::shared_ptr<CompletionQueue>> watchers_;
   std::shared_ptr<CompletionQueue> interrupts_;  // as watchers_
 };
+
+/// Sleeps until `needed` of `calls`, which are all different, are done, or with `until_failure` until one of
+/// them has failed; else as Call::wait.
+MULTIPY_API WaitResult wait_for_some(const std::vector<std::shared_ptr<Call>>& calls, std::size_t needed,
+                                     Deadline deadline = std::nullopt, bool until_failure = false);
 
 }  // namespace multipy
