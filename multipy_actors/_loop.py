@@ -14,8 +14,8 @@ that as well, having failed already.
 A job that awaits calls of others is in the core's graph of waits meanwhile, and so is one that waits for its
 turn. Awaiting may be all that a coroutine does, or one of several things: where the core suspects that it is
 in vain it asks, and `Job` looks at what its task waits for. What lies between the task and the calls is known
-if it is `gather`, `wait` without a time limit, a TaskGroup or another task; for anything else the answer is
-no, and the question comes again later. Then the awaits raise DeadlockError.
+if it is `gather`, `wait` without a time limit, a TaskGroup, a stream or another task; for anything else the
+answer is no, and the question comes again later. Then the awaits raise DeadlockError.
 
 Threads: `start` and `finish` belong to the worker thread, all else to the loop's unless it says otherwise. A
 coroutine that blocks holds up the loop, and cannot be interrupted.
@@ -31,23 +31,23 @@ import sys
 import threading
 import weakref
 from collections.abc import Coroutine
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, _output, errors, values
 from multipy_actors._batches import Batch
 from multipy_actors._requests import fail, interrupted
+from multipy_actors._streams import AsyncStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from multipy_actors._async_actors import AsyncActor
 
-__all__ = ["Job", "Request", "Single", "awaiting", "event_loop", "finish"]
+__all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
 _PATIENCE = 5.0  # seconds for what user code has left on the loop to end
-_DOUBT = 1.0  # seconds until it is looked at again whether a job awaits in vain
+_DOUBT = 0.25  # seconds until it is looked at again whether a job awaits in vain
 
 
 class Job:
@@ -93,7 +93,7 @@ class Job:
         """Run the coroutine and end the calls, whatever happens."""
         self._task = asyncio.current_task()
         _output.actor.set(self.actor.number)
-        _job.set(self)
+        current_job.set(self)
         try:
             if self._end is not None:
                 raise self._end
@@ -109,21 +109,23 @@ class Job:
 
     # Waiting for others ------------------------------------------------------------------------------------
 
-    @contextmanager
-    def awaiting(self, call: _native.Call, woken: asyncio.Future[None]) -> Iterator[None]:
-        """Have the core know that a task of this job awaits `call`; `woken` is what it sleeps on."""
-        task = asyncio.current_task()
-        calls = self.calls.calls
-        if self._task is None or task is None or not calls:
-            yield
-            return
+    def begin_to_await(self, call: _native.Call, woken: asyncio.Future[None]) -> asyncio.Task[Any] | None:
+        """Have the core know that this task awaits `call`, sleeping on `woken`; None if it need not."""
+        if self._task is None:
+            return None
         if self._await is None:
-            self._await = _native.Await(calls)
+            if not self.calls.calls:
+                return None
+            self._await = _native.Await(self.calls.calls)
+        task = asyncio.current_task()
+        assert task is not None
         self._awaited[task] = call, woken
         self._await.add(call)
-        try:
-            yield
-        finally:
+        return task
+
+    def end_to_await(self, call: _native.Call, task: asyncio.Task[Any] | None) -> None:
+        """Have it know that `task` does so no more."""
+        if task is not None:
             del self._awaited[task]
             if self._await is not None:
                 self._await.remove(call)
@@ -160,20 +162,9 @@ class Job:
         )
 
 
-_job: ContextVar[Job | None] = ContextVar("job", default=None)  # that a task belongs to
+current_job: ContextVar[Job | None] = ContextVar("job", default=None)  # that a task belongs to
 _SELECT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _LEAVE_GROUP = asyncio.TaskGroup.__aexit__.__code__ if hasattr(asyncio, "TaskGroup") else None
-
-
-@contextmanager
-def awaiting(call: _native.Call, woken: asyncio.Future[None]) -> Iterator[None]:
-    """Have the core know of it while this task awaits `call`, if it belongs to a job."""
-    job = _job.get()
-    if job is None:
-        yield
-    else:
-        with job.awaiting(call, woken):
-            yield
 
 
 def _waited_by(task: asyncio.Task[Any]) -> Iterable[asyncio.Future[Any]]:
@@ -193,6 +184,8 @@ def _waited_by(task: asyncio.Task[Any]) -> Iterable[asyncio.Future[Any]]:
         return list(frame.f_locals["fs"])
     if frame.f_code is _LEAVE_GROUP:
         return list(frame.f_locals["self"]._tasks)
+    if frame.f_code is AsyncStream.fill.__code__:
+        return [frame.f_locals["self"].task]
     return []
 
 

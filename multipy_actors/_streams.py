@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from multipy_actors import _native
+    from multipy_actors._loop import Job
 
 __all__ = ["AsyncStream", "Chunk", "Stream", "finish", "open_stream"]
 
@@ -53,6 +54,7 @@ class Chunk:
         self.call = call
         self.due = 0.0  # when it is to be sent
         self.filled: asyncio.Future[bool] | None = None  # of an AsyncStream, whether all was well
+        self.job: Job | None = None  # the same: whose request it is
         self._most = most or _MANY
         self._size = 0
         self._parts: list[tuple[bytes, int]] = []  # encoded, and how many attachments are its
@@ -172,21 +174,24 @@ class AsyncStream:
         self._closing = False
         self._error: BaseException | None = None
         self._chunks: deque[Chunk] = deque()  # requests, in their order
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._wanted: asyncio.Future[None] | None = None  # the task waits for a request
 
     async def fill(self, chunk: Chunk) -> bool:
         """Have items put into `chunk` and wait until it is sent; false if something was raised instead."""
         import asyncio
 
+        from multipy_actors._loop import current_job
+
         loop = asyncio.get_running_loop()
         chunk.filled = loop.create_future()
+        chunk.job = current_job.get()
         self._chunks.append(chunk)
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="multipy-stream")
-            self._task.add_done_callback(self._conclude)
-        elif self._task.done():
-            self._conclude(self._task)
+        if self.task is None:
+            self.task = loop.create_task(self._run(), name="multipy-stream")
+            self.task.add_done_callback(self._conclude)
+        elif self.task.done():
+            self._conclude(self.task)
         elif self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
         try:
@@ -202,22 +207,26 @@ class AsyncStream:
         import asyncio
 
         self._closing = True
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._end(), name="multipy-stream")
-        elif not self._task.done():
-            self._task.cancel()
-        await asyncio.wait({self._task})
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._end(), name="multipy-stream")
+        elif not self.task.done():
+            self.task.cancel()
+        await asyncio.wait({self.task})
         await self._end()  # a task that was cancelled before it began has not done so
-        self._conclude(self._task)
+        self._conclude(self.task)
         error, self._error = self._error, None
         if error is not None and not isinstance(error, asyncio.CancelledError):
             raise error
 
     async def _run(self) -> None:
+        from multipy_actors._loop import current_job
+
         try:
             while not self._closing:
-                if await self._next_chunk() is None:
+                chunk = await self._next_chunk()
+                if chunk is None:
                     continue
+                current_job.set(chunk.job)
                 before = monotonic()
                 item = await self._iterator.__anext__()
                 encoded = values.encode(item, "item")

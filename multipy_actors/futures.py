@@ -361,11 +361,15 @@ async def until_done(future: Future[Any]) -> None:
 
     future.add_done_callback(tell)
     coroutines = sys.modules.get("multipy_actors._loop")
-    if coroutines is None:
+    job = None if coroutines is None else coroutines.current_job.get()
+    if job is None:
         await woken
-    else:
-        with coroutines.awaiting(future._call, woken):
-            await woken
+        return
+    task = job.begin_to_await(future._call, woken)
+    try:
+        await woken
+    finally:
+        job.end_to_await(future._call, task)
 
 
 def _new_waiters() -> list[Any]:

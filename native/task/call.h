@@ -81,8 +81,8 @@ class MULTIPY_API Call : public Attachment {
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
-  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended; 0: it has
-  /// begun.
+  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended; 0: it
+  /// has begun.
   void wait_for_turn(std::size_t turns);
   std::size_t turns() const noexcept { return turns_.load(); }
   /// Pushes it to the queue it gave to run_aside().

@@ -3,19 +3,20 @@
 // Problem: code that runs in an interpreter may wait for a call that another interpreter is to run. If that one waits
 // for the first, none will ever go on.
 //
-// Model: a graph, whose nodes are Waiters: threads of runners that sleep (Wait), and calls that go on aside, on an event
-// loop, and await others (Await). Each waits until some of its calls are done, or until there is room in a mailbox. A
-// call that runs depends on the thread that runs it; one that goes on aside on the thread of the event loop, and on what
-// it awaits itself, or, while its actor runs as many as it may, on any of these; one that is queued, or for which there
-// is no room yet, on any one of those that serve its mailbox. So a wait is hopeless if, after removing again and again
-// every waiter that may go on because of the others, it is still there.
+// Model: a graph, whose nodes are Waiters: threads of runners that sleep (Wait), and calls that go on aside, on an
+// event loop, and await others (Await). Each waits until some of its calls are done, or until there is room in a
+// mailbox. A call that runs depends on the thread that runs it; one that goes on aside on the thread of the event loop,
+// and on what it awaits itself, or, while its actor runs as many as it may, on any of these; one that is queued, or for
+// which there is no room yet, on any one of those that serve its mailbox. So a wait is hopeless if, after removing
+// again and again every waiter that may go on because of the others, it is still there.
 //
 // The wait that closes a circle finds that out, and so does a call that begins to wait for its turn on an event loop.
 // One of the circle is told, which throws: one that waits for something queued if there is one (whoever enters last
 // depends on chance, but what is queued closed the circle, and can be taken back). The others then go on.
 //
-// What a coroutine awaits may not be all that it goes on with: it may have set a time limit, or be a task beside others.
-// So before anybody in a circle is told, the event loops of the Awaits in it are asked whether these really wait.
+// What a coroutine awaits may not be all that it goes on with: it may have set a time limit, or be a task beside
+// others. So before anybody in a circle is told, the event loops of the Awaits in it are asked whether these really
+// wait.
 //
 // A wait with a deadline ends by itself, and so does one of a thread that is no runner: neither is ever hopeless.
 //
@@ -58,7 +59,7 @@ class MULTIPY_API Waiter {
 
   // All guarded by the graph's mutex.
   std::vector<Call*> calls_;
-  std::size_t needed_ = 1;                        // so many of them are to be done
+  std::size_t needed_ = 1;                       // so many of them are to be done
   std::shared_ptr<const Servers> room_in_ = {};  // without calls: for room in the mailbox that these serve
   std::string label_;                            // the same: whose mailbox it is
   std::string hopeless_;                         // why it is to throw
