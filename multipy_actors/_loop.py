@@ -72,9 +72,16 @@ class Job:
         self._await: _native.Await | None = None  # once it awaits a call
 
     def wait_for_turn(self, turns: int) -> None:
-        """Have the core know that it waits until one of `turns` jobs ends; 0: it does not any more."""
+        """Have the core know that it waits until one of `turns` jobs ends."""
+        self.waits = True
         for call in self.calls.calls:
             call.wait_for_turn(turns)
+
+    def begin(self) -> None:
+        """Have the core know that it does not wait any more."""
+        self.waits = False
+        for call in self.calls.calls:
+            call.begin_aside()
 
     def interrupt(self, call: _native.Call) -> None:
         """End `call`, and the coroutine unless it runs for other calls, too."""
@@ -84,6 +91,7 @@ class Job:
         self._end = interrupted(call)
         if self.waits:
             self.actor.withdraw(self)
+            self.begin()
             self.calls.fail(self._end)
             event_loop().ended(self)
         elif self._task is not None:

@@ -111,8 +111,11 @@ class Call(Attachment):
 
     def wait_for_turn(self, turns: int) -> None:
         """
-        It has to wait until one of the `turns` calls that its actor runs at once has ended; 0: it has begun.
+        It has to wait until one of the `turns` calls that its actor runs at once has ended.
         """
+
+    def begin_aside(self) -> None:
+        """It does not wait any more."""
 
     def start(self) -> bool:
         """pending to running; false: it was cancelled."""
@@ -295,11 +298,11 @@ class Actor(Attachment):
     def announce(self) -> None:
         """Its replicas are made or will be: others may find it by its name."""
 
-    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None) -> Call:
+    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None, limited: bool = True) -> Call:
         """
         Queues a request for the replica that is free first, or that of interpreter `on`.
 
-        In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.
+        In a full mailbox, waits for room, or raises MailboxFullError, unless it is not `limited`. `timeout` seconds from now it expires.
         Calls with the same `batch` may run together.
         """
 

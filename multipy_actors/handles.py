@@ -380,10 +380,15 @@ class ReplicatedObj(Generic[T]):
             raise self._generator_error(name)
         operation = ["method", self._actor.number, name]
         data, attachments = values.encode_call(operation, args, kwargs)
-        return [
-            Future(self._actor.post(data, attachments, index, self._waits, self._timeout))
-            for index in self._interpreters
-        ]
+        futures: list[Future[Any]] = []
+        try:
+            for index in self._interpreters:
+                futures.append(Future(self._actor.post(data, attachments, index, self._waits, self._timeout)))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return futures
 
     def _closed_error(self) -> ActorClosedError:
         why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"

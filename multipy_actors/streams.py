@@ -73,17 +73,24 @@ class Stream(Generic[T]):
         self._failure: BaseException | None = None  # to be raised after the items
         self._is_read = False  # somebody is in the middle of it
         operation = ["stream", handle._actor.number, name, self._number]
-        self._ahead: _Chunk | None = self._request(operation, args, kwargs, handle._pin)
+        self._ahead: _Chunk | None = self._request(operation, args, kwargs, handle._pin, True)
 
     def _request(
-        self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], on: int | None
+        self,
+        operation: list[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on: int | None,
+        limited: bool,
     ) -> _Chunk:
+        """Post a request; `limited` is the one that counts for `max_pending`."""
         handle = self._handle
         if handle._pool._lost:
             raise handle._closed_error()
         data, attachments = values.encode_call(operation, args, kwargs)
         try:
-            return _Chunk(handle._actor.post(data, attachments, on, handle._waits, handle._timeout))
+            waits, timeout = handle._waits, handle._timeout
+            return _Chunk(handle._actor.post(data, attachments, on, waits, timeout, limited=limited))
         except PoolClosedError:
             raise handle._closed_error() from None
 
@@ -133,7 +140,7 @@ class Stream(Generic[T]):
             self._items.extend(items)
             if not ended:
                 operation = ["next", self._handle._actor.number, self._number]
-                self._ahead = self._request(operation, (), {}, self._interpreter)
+                self._ahead = self._request(operation, (), {}, self._interpreter, False)
         except BaseException as error:
             self._failure = error
             if isinstance(error, Interrupted) and self._handle._actor.closed:
@@ -189,7 +196,7 @@ class Stream(Generic[T]):
         operation = ["close_stream", handle._actor.number, self._number]
         data, attachments = values.encode_call(operation, (), {})
         try:
-            return Future(handle._actor.post(data, attachments, self._interpreter))
+            return Future(handle._actor.post(data, attachments, self._interpreter, limited=False))
         except PoolClosedError:
             return None
 

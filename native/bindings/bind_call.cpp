@@ -63,7 +63,8 @@ void bind_call(nb::module_& module) {
            "The worker goes on with other calls; who wants this one to end pushes it to `queue`.")
       .def_prop_ro("runs_aside", &Call::runs_aside)
       .def("wait_for_turn", &Call::wait_for_turn, nb::arg("turns"),
-           "It has to wait until one of the `turns` calls that its actor runs at once has ended; 0: it has begun.")
+           "It has to wait until one of the `turns` calls that its actor runs at once has ended.")
+      .def("begin_aside", &Call::begin_aside, "It does not wait any more.")
       .def("start", &Call::start, "pending to running; false: it was cancelled.")
       .def(
           "take_request",

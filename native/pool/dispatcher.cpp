@@ -26,6 +26,9 @@ constexpr std::uint32_t kSpinning = 2;
 /// Cancelled or abandoned while it waited.
 bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != CallState::pending; }
 
+/// How many calls that have ended a mailbox may keep, at least.
+constexpr std::int64_t kFewEnded = 64;
+
 }  // namespace
 
 Dispatcher::Dispatcher(std::size_t interpreters, Servers runners)
@@ -86,8 +89,10 @@ Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
     if (box.queued > 0) {
       const auto others = std::stable_partition(lane.calls.begin(), lane.calls.end(),
                                                 [&box](const Queued& queued) { return queued.mailbox == &box; });
-      std::transform(lane.calls.begin(), others, std::back_inserter(calls),
-                     [](Queued& queued) { return std::move(queued.call); });
+      std::transform(lane.calls.begin(), others, std::back_inserter(calls), [](Queued& queued) {
+        queued.call->leave_queue();
+        return std::move(queued.call);
+      });
       lane.calls.erase(lane.calls.begin(), others);
     }
     drop_mailbox(box);
@@ -121,7 +126,10 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
     before.calls.erase(before.calls.begin(), others);
     const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
     if (std::all_of(rest.begin(), rest.end(), has_retired)) {
-      for (Queued& queued : moved) calls.push_back(std::move(queued.call));
+      for (Queued& queued : moved) {
+        queued.call->leave_queue();
+        calls.push_back(std::move(queued.call));
+      }
       drop_mailbox(box);
       return true;
     }
@@ -152,7 +160,6 @@ void Dispatcher::drop_mailboxes(const std::vector<Mailbox*>& mailboxes) {
 }
 
 void Dispatcher::disturb(Mailbox& mailbox) noexcept {
-  if (!mailbox.signals) return;
   for (auto* word : {&mailbox.signals->room, &mailbox.signals->arrivals}) {
     word->fetch_add(1, std::memory_order_relaxed);
     futex_wake(*word, INT_MAX);
@@ -161,11 +168,20 @@ void Dispatcher::disturb(Mailbox& mailbox) noexcept {
 
 bool Dispatcher::taken_from(Mailbox& mailbox) {
   --mailbox.queued;
-  if (mailbox.signals && mailbox.signals->waiters.load(std::memory_order_relaxed) > 0) {
-    mailbox.signals->room.fetch_add(1, std::memory_order_relaxed);
-    futex_wake(mailbox.signals->room, 1);
-  }
+  mailbox.signals->tell_of_room();
   return mailbox.closing && mailbox.queued == 0;
+}
+
+void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
+  const auto ended_here = mailbox.signals->ended.load();
+  if (ended_here < kFewEnded || 2 * ended_here < static_cast<std::int64_t>(mailbox.queued)) return;
+  std::erase_if(mailbox.lane->calls, [&](Queued& queued) {
+    if (queued.mailbox != &mailbox || !has_ended(queued.call)) return false;
+    queued.call->leave_queue();
+    ended.push_back(std::move(queued.call));
+    --mailbox.queued;
+    return true;
+  });
 }
 
 void Dispatcher::drop_lane(Lane& lane) {
@@ -176,8 +192,9 @@ void Dispatcher::drop_lane(Lane& lane) {
   lanes_.erase(lanes_.find(*lane.servers));
 }
 
-void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
+void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited) {
   Seat* seat;
+  Calls ended;  // dropped after the mutex
   std::shared_ptr<Signals> gathered;
   {
     const std::lock_guard lock(mutex_);
@@ -187,16 +204,17 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
     Mailbox& box = found->second;
     if (box.closing) throw ClosedError("the mailbox is closed");
     if (box.lane->live == 0) throw ClosedError("the interpreters that served the mailbox have ended");
-    if (box.limit > 0 && box.queued >= box.limit)
-      throw FullError("there are " + std::to_string(box.queued) + " calls waiting already");
+    if (limited && box.is_full()) throw FullError("there are " + std::to_string(box.open()) + " calls waiting already");
+    sweep(box, ended);
     Call& posted = *call;
     posted.set_mailbox(mailbox, box.lane->runners);
+    posted.enter_queue(box.signals);
     box.lane->calls.push_back({next_ticket_++, &box, std::move(call)});
     ++box.queued;
     int cpu = kNoCpu;
     seat = summon(*box.lane, &cpu);
     posted.expect_on(cpu);
-    if (box.signals && box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
+    if (box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
       gathered = box.signals;
       gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
     }
@@ -208,24 +226,25 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
 WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label) {
   std::shared_ptr<Signals> signals;
   std::shared_ptr<const Servers> servers;
+  struct Counted {
+    std::shared_ptr<Signals>& of;
+    ~Counted() {
+      if (of) of->waiters.fetch_sub(1, std::memory_order_relaxed);
+    }
+  } counted{signals};
   std::uint32_t before;
   {
     const std::lock_guard lock(mutex_);
     const auto found = mailboxes_.find(mailbox);
     if (closed_ || found == mailboxes_.end() || found->second.lane->live == 0) return WaitResult::woken;
-    if (found->second.limit == 0 || found->second.queued < found->second.limit) return WaitResult::woken;
-    if (!found->second.signals) found->second.signals = std::make_shared<Signals>();
     signals = found->second.signals;
     servers = found->second.lane->runners;
-    // Counted under the mutex, so that whoever makes room from here on tells.
-    signals->waiters.fetch_add(1, std::memory_order_relaxed);
-    before = signals->room.load(std::memory_order_relaxed);
+    // Counted before the look, so that whoever makes room from here on tells.
+    signals->waiters.fetch_add(1);
+    before = signals->room.load();
+    if (!found->second.is_full()) return WaitResult::woken;
   }
-  struct Counted {
-    Signals& of;
-    ~Counted() { of.waiters.fetch_sub(1, std::memory_order_relaxed); }
-  } counted{*signals};
-  Wait waiting(signals->room, label, std::move(servers), deadline.has_value());
+  Wait waiting(*signals, label, std::move(servers), deadline.has_value());
   if (waiting.disturbed()) return WaitResult::interrupted;
   return futex_wait(signals->room, before, deadline);
 }
@@ -266,8 +285,9 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, Calls& ended,
     if (oldest == nullptr) return nullptr;
     Queued front = std::move(oldest->calls.front());
     oldest->calls.pop_front();
+    const bool has_ended = front.call->leave_queue();
     if (taken_from(*front.mailbox)) emptied.push_back(front.mailbox);
-    if (!has_ended(front.call)) {
+    if (!has_ended) {
       delivery = {Delivery::call_ready, front.mailbox->id, std::move(front.call)};
       ++seat.taken;
       return oldest;
@@ -345,7 +365,6 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
       const auto found = mailboxes_.find(mailbox);
       if (found == mailboxes_.end()) break;
       Mailbox& box = found->second;
-      if (!box.signals) box.signals = std::make_shared<Signals>();
       if (!signals) {
         signals = box.signals;
         signals->gatherers.fetch_add(1, std::memory_order_relaxed);
@@ -359,7 +378,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
             std::find_if(calls.begin(), calls.end(), [&box](const Queued& queued) { return queued.mailbox == &box; });
         other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
         if (other) break;
-        (has_ended(next->call) ? ended.emplace_back() : call) = std::move(next->call);
+        (next->call->leave_queue() ? ended.emplace_back() : call) = std::move(next->call);
         calls.erase(next);
         emptied = taken_from(box);
       }
@@ -403,6 +422,7 @@ Dispatcher::Calls Dispatcher::cancel_pending() {
     std::vector<Mailbox*> emptied;
     for (auto& [servers, lane] : lanes_) {
       for (Queued& queued : lane.calls) {
+        queued.call->leave_queue();
         if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
@@ -426,6 +446,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
     for (Lane* lane : std::exchange(seat.lanes, {})) {
       if (--lane->live > 0) continue;
       for (Queued& queued : lane->calls) {
+        queued.call->leave_queue();
         if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
@@ -450,7 +471,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
 std::size_t Dispatcher::queued(MailboxId mailbox) const {
   const std::lock_guard lock(mutex_);
   const auto found = mailboxes_.find(mailbox);
-  return found == mailboxes_.end() ? 0 : found->second.queued;
+  return found == mailboxes_.end() ? 0 : found->second.open();
 }
 
 std::vector<std::size_t> Dispatcher::servers(MailboxId mailbox) const {
@@ -471,8 +492,9 @@ Dispatcher::Statistics Dispatcher::statistics(std::size_t interpreter) const {
   statistics.failed = seat.failed.load(std::memory_order_relaxed);
   statistics.busy_ns = seat.busy_ns.load(std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
-  for (const Lane* lane : seat.lanes) {
-    (lane->live == 1 ? statistics.queued : statistics.queued_shared) += lane->calls.size();
+  for (const auto& [id, mailbox] : mailboxes_) {
+    if (std::find(seat.lanes.begin(), seat.lanes.end(), mailbox.lane) != seat.lanes.end())
+      (mailbox.lane->live == 1 ? statistics.queued : statistics.queued_shared) += mailbox.open();
   }
   return statistics;
 }

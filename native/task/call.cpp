@@ -17,6 +17,7 @@ constexpr std::uint32_t claimed = 1u << 3;
 constexpr std::uint32_t awaited = 1u << 4;
 constexpr std::uint32_t watched = 1u << 5;
 constexpr std::uint32_t turned = 1u << 6;
+constexpr std::uint32_t queued = 1u << 7;
 
 constexpr CallState state_of(std::uint32_t word) { return static_cast<CallState>(word & state_mask); }
 constexpr std::uint32_t bits_of(CallState state) { return static_cast<std::uint32_t>(state); }
@@ -30,6 +31,23 @@ Call::Call(Payload request, std::shared_ptr<CallGroup> group)
     : word_(bits_of(CallState::pending)), group_(std::move(group)), request_(std::move(request)) {}
 
 Call::~Call() = default;
+
+void Backlog::tell_of_room() noexcept {
+  if (waiters.load() == 0) return;
+  room.fetch_add(1, std::memory_order_relaxed);
+  futex_wake(room, 1);
+}
+
+void Call::enter_queue(std::shared_ptr<Backlog> backlog) noexcept {
+  backlog_ = std::move(backlog);
+  if (is_final(word_.fetch_or(queued, std::memory_order_acq_rel))) backlog_->ended.fetch_add(1);
+}
+
+bool Call::leave_queue() noexcept {
+  if (!is_final(word_.fetch_and(~queued, std::memory_order_acq_rel))) return false;
+  backlog_->ended.fetch_sub(1);
+  return true;
+}
 
 CallState Call::state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
 
@@ -106,6 +124,10 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
     const std::lock_guard lock(watch_mutex_);
     interrupts_ = queue;
   }
+  if (backlog_) {
+    backlog_->aside.fetch_add(1);
+    counts_aside_.store(true);
+  }
   Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this()));
   // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
   runs_aside_.store(true);
@@ -115,7 +137,18 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
 
 void Call::wait_for_turn(std::size_t turns) {
   turns_.store(turns);
-  if (turns > 0) look_for_circles(*this);
+  if (backlog_) {
+    backlog_->group.store(group_.get());
+    backlog_->turns.store(turns);
+  }
+  look_for_circles(*this);
+}
+
+void Call::begin_aside() noexcept {
+  turns_.store(0);
+  if (!counts_aside_.exchange(false)) return;
+  backlog_->aside.fetch_sub(1);
+  backlog_->tell_of_room();
 }
 
 void Call::push_to_interrupts() {
@@ -147,6 +180,11 @@ void Call::disturb_waiters() noexcept {
 }
 
 void Call::announce(std::uint32_t word) {
+  if (word & queued) {
+    backlog_->ended.fetch_add(1);
+    backlog_->tell_of_room();
+  }
+  if (runs_aside()) begin_aside();
   if (word & awaited) futex_wake(word_, INT_MAX);
   if (!(word & watched)) return;
   std::vector<std::shared_ptr<CompletionQueue>> queues;

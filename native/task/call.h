@@ -12,10 +12,11 @@
 //
 // expire() is abandon() with an interrupt of the code that runs, and remembers that it was time that ended the call.
 //
-// Beside the state the word has three flags: `claimed` (a finisher won and is storing its outcome; everybody
-// else has lost already), `awaited` (somebody may sleep: finishing must wake) and `watched` (there are
-// completion queues to tell). Without the last two, finishing costs no system call and takes no lock. A fourth one has
-// no meaning: disturb_waiters() turns it over, so that nobody falls asleep on the word as it was.
+// Beside the state the word has four flags: `claimed` (a finisher won and is storing its outcome; everybody
+// else has lost already), `awaited` (somebody may sleep: finishing must wake), `watched` (there are
+// completion queues to tell) and `queued` (it lies in a mailbox: who ends it counts it out there). Without the last
+// three, finishing costs no system call and takes no lock. A fifth one has no meaning: disturb_waiters() turns it over,
+// so that nobody falls asleep on the word as it was.
 //
 // Threads: every member may be called from any thread and needs no GIL, except that
 //   - request() belongs to the creator until the call is posted, and take_request() to the worker whose
@@ -56,6 +57,19 @@ struct CallGroup {
   std::atomic<bool> ended = false;  // its actor was killed: no call of it is to run any more
 };
 
+/// What a mailbox and the calls that were posted to it share: who waits for room there, and how many calls wait beside
+/// those it has.
+struct MULTIPY_API Backlog {
+  std::atomic<std::uint32_t> room = 0;     // the futex word: changes when there may be room
+  std::atomic<std::uint32_t> waiters = 0;  // that sleep on it
+  std::atomic<std::int64_t> ended = 0;     // calls that have ended while they were queued, and are still in their place
+  std::atomic<std::int64_t> aside = 0;     // calls that were taken, to go on aside, and have not begun
+  std::atomic<std::size_t> turns = 0;      // how many of them may have begun at once, if any had to wait for that,
+  std::atomic<const CallGroup*> group = nullptr;  // and whose calls they are
+  /// One of those who wait looks around.
+  void tell_of_room() noexcept;
+};
+
 class MULTIPY_API Call : public Attachment {
  public:
   static constexpr std::int64_t no_worker = -1;
@@ -81,9 +95,10 @@ class MULTIPY_API Call : public Attachment {
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
-  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended; 0: it
-  /// has begun.
+  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended.
   void wait_for_turn(std::size_t turns);
+  /// It has begun to run aside, and does not count as waiting any more.
+  void begin_aside() noexcept;
   std::size_t turns() const noexcept { return turns_.load(); }
   /// Pushes it to the queue it gave to run_aside().
   void push_to_interrupts();
@@ -133,6 +148,10 @@ class MULTIPY_API Call : public Attachment {
     mailbox_ = mailbox;
     servers_ = std::move(servers);
   }
+  /// It is in that mailbox from here on; if it has ended already it does not count there.
+  void enter_queue(std::shared_ptr<Backlog> backlog) noexcept;
+  /// It is not any more. True if it has ended.
+  bool leave_queue() noexcept;
   std::uint64_t mailbox() const noexcept { return mailbox_; }
   const std::shared_ptr<const Servers>& servers() const noexcept { return servers_; }
   /// Calls with the same text may run together, as one. Before anybody else knows of the call.
@@ -157,11 +176,13 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<int> expected_cpu_ = -1;
   std::atomic<bool> runs_aside_ = false;
   std::atomic<std::size_t> turns_ = 0;
+  std::atomic<bool> counts_aside_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
   std::uint64_t mailbox_ = 0;
   std::string batch_;
   std::shared_ptr<const Servers> servers_;
+  std::shared_ptr<Backlog> backlog_;
   const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;

@@ -58,16 +58,37 @@ struct Search {
     if (!call.runs_aside()) return obstacles;
     if (const auto found = graph().awaits.find(&call); found != graph().awaits.end()) {
       obstacles.push_back({found->second});
-    } else if (const std::size_t limit = call.turns(); limit > 0) {
-      const auto others = graph().awaits_of_actors.find({runner, call.group().get()});
-      if (others != graph().awaits_of_actors.end() && others->second.size() >= limit)
-        obstacles.emplace_back(others->second.begin(), others->second.end());
+    } else {
+      add_turns(obstacles, runner, call.group().get(), call.turns());
     }
     return obstacles;
   }
 
+  /// One of the `turns` calls of `group` that may run at once in `runner` has to end, if all of these wait; 0: none
+  /// has.
+  static void add_turns(Obstacles& obstacles, RunnerId runner, const CallGroup* group, std::size_t turns) {
+    const auto others = graph().awaits_of_actors.find({runner, group});
+    if (turns > 0 && others != graph().awaits_of_actors.end() && others->second.size() >= turns)
+      obstacles.emplace_back(others->second.begin(), others->second.end());
+  }
+
+  /// What keeps a mailbox from having room. Where calls are only handed over to an event loop, they have to begin
+  /// there.
+  static Obstacles before_room(const std::shared_ptr<const Servers>& servers, const Backlog* backlog) {
+    if (servers == nullptr || backlog == nullptr || backlog->aside.load() == 0) return before(servers);
+    Waiters waiting;
+    for (const RunnerId server : *servers) {
+      Obstacles obstacles;
+      add(obstacles, {server, true});
+      add_turns(obstacles, server, backlog->group.load(), backlog->turns.load());
+      if (obstacles.empty()) return {};
+      for (const Waiters& any : obstacles) waiting.insert(waiting.end(), any.begin(), any.end());
+    }
+    return {waiting};
+  }
+
   static std::vector<Obstacles> before(const Waiter& waiter) {
-    if (waiter.calls_.empty()) return {before(waiter.room_in_)};
+    if (waiter.calls_.empty()) return {before_room(waiter.room_in_, waiter.backlog_)};
     std::vector<Obstacles> all;
     for (const Call* call : waiter.calls_) all.push_back(before(*call));
     return all;
@@ -83,7 +104,7 @@ struct Search {
 
   bool may_go_on(const Waiter& waiter) const {
     if (waiter.ends_by_itself() || !waiter.hopeless_.empty()) return true;
-    if (waiter.calls_.empty()) return may_end(before(waiter.room_in_));
+    if (waiter.calls_.empty()) return may_end(before_room(waiter.room_in_, waiter.backlog_));
     std::size_t missing = waiter.needed_;
     for (const Call* call : waiter.calls_) {
       if (missing > 0 && may_end(before(*call))) --missing;
@@ -220,9 +241,10 @@ Wait::Wait(std::vector<Call*> calls, std::size_t needed, CompletionQueue& queue,
   enter();
 }
 
-Wait::Wait(std::atomic<std::uint32_t>& room, std::string label, std::shared_ptr<const Servers> servers, bool finite)
-    : runner_(Runner::of_this_thread()), is_event_loop_(Runner::is_event_loop()), finite_(finite), room_(&room) {
+Wait::Wait(Backlog& backlog, std::string label, std::shared_ptr<const Servers> servers, bool finite)
+    : runner_(Runner::of_this_thread()), is_event_loop_(Runner::is_event_loop()), finite_(finite), room_(&backlog) {
   room_in_ = std::move(servers);
+  backlog_ = &backlog;
   label_ = std::move(label);
   enter();
 }
@@ -263,8 +285,8 @@ void Wait::leave_out(const Call& call) {
 void Wait::disturb() noexcept {
   told_ = true;
   if (room_ != nullptr) {
-    room_->fetch_add(1, std::memory_order_relaxed);
-    futex_wake(*room_, INT_MAX);
+    room_->room.fetch_add(1, std::memory_order_relaxed);
+    futex_wake(room_->room, INT_MAX);
   } else if (queue_ != nullptr) {
     queue_->wake();
   } else {

@@ -37,6 +37,7 @@
 namespace multipy {
 
 class CompletionQueue;
+struct Backlog;
 
 /// A node of the graph.
 class MULTIPY_API Waiter {
@@ -59,10 +60,12 @@ class MULTIPY_API Waiter {
 
   // All guarded by the graph's mutex.
   std::vector<Call*> calls_;
-  std::size_t needed_ = 1;                       // so many of them are to be done
-  std::shared_ptr<const Servers> room_in_ = {};  // without calls: for room in the mailbox that these serve
-  std::string label_;                            // the same: whose mailbox it is
-  std::string hopeless_;                         // why it is to throw
+  std::size_t needed_ = 1;  // so many of them are to be done
+  // Without calls: for room in the mailbox that these serve; whose it is, and what its calls share.
+  std::shared_ptr<const Servers> room_in_ = {};
+  std::string label_;
+  const Backlog* backlog_ = nullptr;
+  std::string hopeless_;  // why it is to throw
 };
 
 /// Stands for the sleep of this thread. Nothing to do if that is no runner's; with `finite` the wait has a deadline.
@@ -73,9 +76,9 @@ class MULTIPY_API Wait final : public Waiter {
   Wait(Call* call, bool finite);
   /// For `needed` of `calls`; it sleeps in `queue`.
   Wait(std::vector<Call*> calls, std::size_t needed, CompletionQueue& queue, bool finite);
-  /// For one of `servers` to take something from their mailbox, of the actor `label`; sleeps on the futex word `room`,
-  /// which changes whenever it should look around.
-  Wait(std::atomic<std::uint32_t>& room, std::string label, std::shared_ptr<const Servers> servers, bool finite);
+  /// For one of `servers` to take something from their mailbox, of the actor `label`; sleeps on the word `room` of its
+  /// `backlog`, which changes whenever it should look around.
+  Wait(Backlog& backlog, std::string label, std::shared_ptr<const Servers> servers, bool finite);
   ~Wait();
 
   /// Goes on waiting for the others of its calls. Throws as above.
@@ -97,7 +100,7 @@ class MULTIPY_API Wait final : public Waiter {
   Runner* const runner_;
   const bool is_event_loop_;
   const bool finite_;
-  std::atomic<std::uint32_t>* const room_ = nullptr;
+  Backlog* const room_ = nullptr;
   CompletionQueue* const queue_ = nullptr;
   std::atomic<bool> told_ = false;
 };

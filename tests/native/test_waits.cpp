@@ -198,7 +198,7 @@ TEST_CASE("a coroutine that waits for a call behind it is asked, and then told")
       CHECK(await->asked());
     }
     SUBCASE("and all is well if its turn comes") {
-      waiting->wait_for_turn(0);
+      waiting->begin_aside();
       await->answer(true);
       CHECK(await->hopeless().empty());
     }
