@@ -84,11 +84,15 @@ class _StateLock:
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
 
+_forks = 0  # how many forks lie between the first process and this one
+
+
 class _Condition(threading.Condition):
     """A future's condition, for `concurrent.futures` to hold and nobody to wait on."""
 
     def __init__(self, call: _native.Call) -> None:
         self.lock = _StateLock(call)
+        self.forks = _forks
         super().__init__(self.lock)  # type: ignore[arg-type]
 
 
@@ -117,9 +121,11 @@ class Future(BaseFuture[T]):
         @property
         def _condition(self) -> _Condition:
             fields = self.__dict__
-            if "condition" not in fields:
-                fields.setdefault("condition", _Condition(self._call))
-            return fields["condition"]
+            condition = fields.get("condition")
+            if condition is None or condition.forks != _forks:  # a thread of the parent may have held it
+                fields.pop("condition", None)
+                condition = fields.setdefault("condition", _Condition(self._call))
+            return condition
 
         @property
         def _waiters(self) -> list[Any]:
@@ -442,6 +448,7 @@ def start_notifier() -> None:
 
 def forget_after_fork() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
-    global _the_notifier, _notifier_lock
+    global _the_notifier, _notifier_lock, _forks
+    _forks += 1
     _the_notifier = None
     _notifier_lock = threading.RLock()

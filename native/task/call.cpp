@@ -1,5 +1,7 @@
 #include "task/call.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <climits>
 #include <utility>
@@ -25,10 +27,15 @@ constexpr bool is_final(std::uint32_t word) { return state_of(word) >= CallState
 /// Nobody has started, cancelled or begun to finish it.
 constexpr bool is_free(std::uint32_t word) { return state_of(word) == CallState::pending && !(word & claimed); }
 
+/// How many forks lie between the first process and this one.
+std::atomic<std::uint32_t> forks = 0;
+[[maybe_unused]] const int counts_forks =
+    ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+
 }  // namespace
 
 Call::Call(Payload request, std::shared_ptr<CallGroup> group)
-    : word_(bits_of(CallState::pending)), group_(std::move(group)), request_(std::move(request)) {}
+    : word_(bits_of(CallState::pending)), forks_(forks.load(std::memory_order_relaxed)), group_(std::move(group)), request_(std::move(request)) {}
 
 Call::~Call() = default;
 
@@ -49,7 +56,14 @@ bool Call::leave_queue() noexcept {
   return true;
 }
 
-CallState Call::state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
+bool Call::is_lost() const noexcept {
+  return forks_ != forks.load(std::memory_order_relaxed) && !is_final(word_.load(std::memory_order_acquire));
+}
+
+CallState Call::state() const noexcept {
+  if (is_lost()) return CallState::failed;
+  return state_of(word_.load(std::memory_order_acquire));
+}
 
 bool Call::start() noexcept {
   std::uint32_t word = word_.load(std::memory_order_relaxed);
@@ -89,6 +103,7 @@ bool Call::abandon(Payload error) {
 }
 
 bool Call::cancel() {
+  if (is_lost()) return false;
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   while (is_free(word)) {
     if (word_.compare_exchange_weak(word, bits_of(CallState::cancelled), std::memory_order_acq_rel)) {
@@ -161,6 +176,7 @@ void Call::push_to_interrupts() {
 }
 
 void Call::interrupt() {
+  if (is_lost()) return;
   interrupted_.store(true);
   if (runs_aside()) {
     push_to_interrupts();
@@ -196,6 +212,7 @@ void Call::announce(std::uint32_t word) {
 }
 
 WaitResult Call::wait(Deadline deadline) {
+  if (is_lost()) return WaitResult::woken;
   std::uint32_t word = word_.load(std::memory_order_acquire);
   if (!is_final(word)) {
     spin_until(expected_cpu_.load(std::memory_order_relaxed),
@@ -219,7 +236,7 @@ WaitResult Call::wait(Deadline deadline) {
 
 void Call::watch(std::shared_ptr<CompletionQueue> queue) {
   std::uint32_t word = word_.load(std::memory_order_acquire);
-  if (!is_final(word)) {
+  if (!is_final(word) && !is_lost()) {
     const std::lock_guard lock(watch_mutex_);
     watchers_.push_back(queue);
     // The flag goes up while the entry is in place and the lock held: a finisher either sees the flag and

@@ -27,7 +27,8 @@
 //
 // Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
 // outcome is stored before the state that announces it; each watch() reports exactly once. A request's
-// attachments are dropped when the worker takes them, or when the call ends without having run.
+// attachments are dropped when the worker takes them, or when the call ends without having run. In a forked child, which
+// has none of the threads that would end it, a call that had not ended has failed, without an error, and takes no lock.
 #pragma once
 
 #include <atomic>
@@ -164,6 +165,8 @@ class MULTIPY_API Call : public Attachment {
   void disturb_waiters() noexcept;
 
  private:
+  /// It was made by a process that this one was forked from, and did not live to see its end.
+  bool is_lost() const noexcept;
   /// Becomes the only one who may finish the call, from a state not below `lowest`; `before` is that state.
   bool claim(CallState lowest, CallState& before) noexcept;
   void publish(CallState outcome);
@@ -171,6 +174,7 @@ class MULTIPY_API Call : public Attachment {
   void announce(std::uint32_t word);
 
   std::atomic<std::uint32_t> word_;
+  const std::uint32_t forks_;  // how often the process had been forked into when it was made
   std::atomic<std::int64_t> worker_ = no_worker;
   std::atomic<RunnerId> runner_ = 0;
   std::atomic<int> expected_cpu_ = -1;

@@ -427,7 +427,7 @@ def test_two_actors_that_wait_for_room_at_each_others_are_told(pool, gate):
 def test_a_coroutine_that_waits_for_room_on_its_own_loop_is_told(pool, limit):
     fibre = Fibre.options(pool=pool, max_concurrency=limit, max_pending=2).remote()
     with pytest.raises(
-        multipy.DeadlockError, match="event loop of .* waits for room in the mailbox of Fibre"
+        multipy.DeadlockError, match=r"event loop of .* waits for room in the mailbox of Fibre"
     ):
         fibre.flood(fibre, 5)
     assert fibre.add(1) == 2
@@ -445,6 +445,6 @@ def test_an_actor_that_waits_for_room_at_coroutines_that_wait_for_it_is_told(poo
     asking = Asking.options(pool=pool, interpreter=0, max_concurrency=1, max_pending=2).remote()
     feeder = Feeder.options(pool=pool, interpreter=1).remote()
     assert asking.ask(feeder, asking, 2) == 2
-    with pytest.raises(multipy.DeadlockError, match="waits for room in the mailbox of .*Asking in"):
+    with pytest.raises(multipy.DeadlockError, match=r"waits for room in the mailbox of .*Asking in"):
         asking.ask(feeder, asking, 5)
     assert asking.add() == 1
