@@ -31,13 +31,12 @@ import sys
 import threading
 import weakref
 from collections.abc import Coroutine
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, _output, errors, values
 from multipy_actors._batches import Batch
 from multipy_actors._requests import fail, interrupted
-from multipy_actors._streams import AsyncStream
+from multipy_actors._streams import AsyncStream, current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -170,7 +169,6 @@ class Job:
         )
 
 
-current_job: ContextVar[Job | None] = ContextVar("job", default=None)  # that a task belongs to
 _SELECT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
 _LEAVE_GROUP = asyncio.TaskGroup.__aexit__.__code__ if hasattr(asyncio, "TaskGroup") else None
 

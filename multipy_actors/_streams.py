@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from multipy_actors import _native
     from multipy_actors._loop import Job
 
-__all__ = ["AsyncStream", "Chunk", "Stream", "finish", "open_stream"]
+__all__ = ["AsyncStream", "Chunk", "Stream", "current_job", "finish", "open_stream"]
 
 _MANY = 64  # items in a chunk
 _LARGE = 1 << 20  # bytes in a chunk, from which on it is sent
 _WHILE = 0.002  # seconds from the first item, after which a chunk is sent
 _SLOW = 0.001  # seconds for an item, from which on the next one is not waited for
+
+current_job: ContextVar[Job | None] = ContextVar("job", default=None)  # that a task of the loop works for
 
 _END = object()
 _lock = threading.Lock()
@@ -181,8 +184,6 @@ class AsyncStream:
         """Have items put into `chunk` and wait until it is sent; false if something was raised instead."""
         import asyncio
 
-        from multipy_actors._loop import current_job
-
         loop = asyncio.get_running_loop()
         chunk.filled = loop.create_future()
         chunk.job = current_job.get()
@@ -219,8 +220,6 @@ class AsyncStream:
             raise error
 
     async def _run(self) -> None:
-        from multipy_actors._loop import current_job
-
         try:
             while not self._closing:
                 chunk = await self._next_chunk()

@@ -367,7 +367,7 @@ class ReplicatedObj(Generic[T]):
     ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
-        data, attachments = values.encode_call(operation, args, kwargs)
+        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
         try:
             return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
         except PoolClosedError:
@@ -379,7 +379,7 @@ class ReplicatedObj(Generic[T]):
         if name in self._generators:
             raise self._generator_error(name)
         operation = ["method", self._actor.number, name]
-        data, attachments = values.encode_call(operation, args, kwargs)
+        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
         futures: list[Future[Any]] = []
         try:
             for index in self._interpreters:

@@ -87,7 +87,7 @@ class Stream(Generic[T]):
         handle = self._handle
         if handle._pool._lost:
             raise handle._closed_error()
-        data, attachments = values.encode_call(operation, args, kwargs)
+        data, attachments = values.encode_call(operation, args, kwargs, inline=handle._pool._inline)
         try:
             waits, timeout = handle._waits, handle._timeout
             return _Chunk(handle._actor.post(data, attachments, on, waits, timeout, limited=limited))
