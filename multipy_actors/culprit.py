@@ -79,7 +79,11 @@ def _named_parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from _function_parts(value)
     elif isinstance(value, MethodType):
         yield ".__self__", value.__self__
-    if not isinstance(value, (type, FunctionType)):
+    if isinstance(value, type):
+        for name, item in list(vars(value).items()):
+            if name not in ("__dict__", "__weakref__"):
+                yield f".{name}", item
+    elif not isinstance(value, FunctionType):
         for name, item in list(getattr(value, "__dict__", {}).items()):
             yield f".{name}", item
         for cls in type(value).__mro__:

@@ -11,6 +11,9 @@ pickled. Memoryviews go by reference as well (see buffers).
 Threads: any. A pickle names only global functions, so `_take` finds its table of tensors in a thread-local
 variable, which `loads` sets and restores: unpickling may run code that unpickles something else.
 
+What functools makes of functions (`cache`, `singledispatch`, `cached_property`) is taken apart here, as
+cloudpickle cannot; caches arrive empty.
+
 Security: both ends are one process and one user, so unpickling grants nothing that the sender did not have.
 
 Start-up: cloudpickle is imported when something is first pickled; unpickling needs pickle only.
@@ -88,7 +91,7 @@ def _make_pickler_class() -> Any:
         outgoing: Outgoing
 
         def reducer_override(self, obj: Any) -> Any:
-            reduced = _reduce(obj, self.outgoing)
+            reduced = _reduce(obj, self.outgoing) or _reduce_made_by_functools(obj)
             if reduced is not None:
                 return reduced
             reduced = super().reducer_override(obj)
@@ -132,7 +135,7 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
         attachment, rest = attached.take_apart(obj)
         return _take_attached, (outgoing.attach(attachment), *rest)
     if tensors.kind_of(kind) is None:
-        return None
+        return tensors.parts_of(obj)
     try:
         place = outgoing.add(obj)
     except tensors.Refused:
@@ -141,6 +144,47 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attributes:
         return _take, place, attributes, None, None, _set_attributes
     return _take, place
+
+
+def _reduce_made_by_functools(obj: Any) -> tuple[Any, ...] | None:
+    import functools
+    from types import FunctionType
+
+    from cloudpickle.cloudpickle import _lookup_module_and_qualname  # type: ignore[import-untyped]
+
+    kind = type(obj)
+    if kind is functools.cached_property:  # it has a lock, before Python 3.12
+        return _cached_property, (obj.func, obj.attrname)
+    is_cached = kind is functools._lru_cache_wrapper
+    is_dispatched = kind is FunctionType and hasattr(obj, "registry") and hasattr(obj, "_clear_cache")
+    if not (is_cached or is_dispatched) or _lookup_module_and_qualname(obj) is not None:
+        return None
+    if is_cached:
+        return _cached, (obj.__wrapped__, obj.cache_parameters())
+    return _dispatched, (obj.__wrapped__, list(obj.registry.items()))
+
+
+def _cached_property(function: Any, name: str | None) -> Any:
+    from functools import cached_property
+
+    made = cached_property(function)
+    made.attrname = name
+    return made
+
+
+def _cached(function: Any, parameters: dict[str, Any]) -> Any:
+    from functools import lru_cache
+
+    return lru_cache(**parameters)(function)
+
+
+def _dispatched(function: Any, registry: list[tuple[type, Any]]) -> Any:
+    from functools import singledispatch
+
+    made = singledispatch(function)
+    for cls, implementation in registry:
+        made.register(cls, implementation)
+    return made
 
 
 def _take(index: int, description: tensors.Description) -> Any:

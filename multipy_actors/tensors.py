@@ -16,9 +16,11 @@ leaf, `nn.Parameter` as the type. Attributes that somebody set on a tensor are t
 `attributes`. dtypes foreign to DLPack travel as bytes: float8 and the like (torch), big-endian, datetime64,
 strings, structures, long double (NumPy).
 
-What is refused, hence pickled by its own rules: sparse, quantised, nested and meta tensors, tensor
-subclasses, arrays of objects, subclasses of ndarray (a memmap arrives as a memmap, but of copied data), and
-any array under NumPy < 2.1, whose DLPack can neither send nor receive the read-only flag.
+What is refused, hence pickled by its own rules: sparse, quantised, nested and meta tensors, subclasses of
+tensors and arrays, arrays of objects, and any array under NumPy < 2.1, whose DLPack can neither send nor
+receive the read-only flag. Their rules lead to parts that are shared all the same: to other tensors, to
+storages, and to the array that an instance of a subclass (a memmap, say) is a view of. `parts_of` takes apart
+these two.
 
 Threads: no state but a table that only grows, so any thread may call. torch and numpy are imported only
 when a value of theirs arrives: `kind_of` recognises their types by name.
@@ -48,6 +50,7 @@ __all__ = [
     "flatten_scalar",
     "is_numpy_scalar",
     "kind_of",
+    "parts_of",
     "rebuild_scalar",
     "receive",
     "share",
@@ -88,6 +91,25 @@ def is_numpy_scalar(cls: type) -> bool:
     numpy: Any = sys.modules.get("numpy")
     kinds = (numpy.number, numpy.bool_, numpy.datetime64, numpy.timedelta64)
     return issubclass(cls, kinds) and getattr(numpy, cls.__name__, None) is cls
+
+
+def parts_of(obj: Any) -> tuple[Any, ...] | None:
+    """Return a storage, or an array of a subclass, as a function and what to call it with.
+
+    Among that is a tensor or array of the same memory, or another storage. None: it is neither.
+    """
+    cls = type(obj)
+    if cls.__module__ == "torch.storage":
+        return _parts_of_storage(obj)
+    numpy: Any = sys.modules.get("numpy")
+    base = getattr(numpy, "ndarray", None)
+    if base is None or cls is base or not issubclass(cls, base):
+        return None
+    if any(getattr(cls, name) is not getattr(base, name) for name in ("__reduce__", "__reduce_ex__")):
+        return None  # it has rules of its own
+    kept = dict(attributes(obj) or {})
+    kept.pop("_mmap", None)  # of a memmap, which the array holds
+    return _view_as, (cls, obj.view(base), kept)
 
 
 def attributes(obj: Any) -> dict[str, Any] | None:
@@ -168,6 +190,28 @@ def cast_tensor(attachment: Attachment) -> SharedTensor:
 # torch -----------------------------------------------------------------------------------------------------
 
 
+def _parts_of_storage(storage: Any) -> tuple[Any, ...] | None:
+    import torch
+
+    if type(storage) is torch.storage.TypedStorage:
+        return _typed_storage, (storage._untyped_storage, storage.dtype)
+    if type(storage) is not torch.storage.UntypedStorage or storage.device.type == "meta":
+        return None
+    tensor = torch.empty(0, dtype=torch.uint8, device=storage.device)
+    return _storage_of, (tensor.set_(storage),)
+
+
+def _storage_of(tensor: torch.Tensor) -> Any:
+    return tensor.untyped_storage()
+
+
+def _typed_storage(storage: Any, dtype: Any) -> Any:
+    import torch
+
+    make: Any = torch.storage.TypedStorage
+    return make(wrap_storage=storage, dtype=dtype, _internal=True)
+
+
 def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTensor, Description]:
     import torch
 
@@ -224,6 +268,13 @@ def _receive_tensor(
 
 
 # NumPy -----------------------------------------------------------------------------------------------------
+
+
+def _view_as(cls: type[numpy.ndarray[Any, Any]], array: numpy.ndarray[Any, Any], kept: dict[str, Any]) -> Any:
+    view = array.view(cls)
+    if kept:
+        view.__dict__.update(kept)
+    return view
 
 
 def _share_array(array: numpy.ndarray[Any, Any], copy: bool) -> tuple[SharedTensor, Description]:

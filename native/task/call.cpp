@@ -35,7 +35,10 @@ std::atomic<std::uint32_t> forks = 0;
 }  // namespace
 
 Call::Call(Payload request, std::shared_ptr<CallGroup> group)
-    : word_(bits_of(CallState::pending)), forks_(forks.load(std::memory_order_relaxed)), group_(std::move(group)), request_(std::move(request)) {}
+    : word_(bits_of(CallState::pending)),
+      forks_(forks.load(std::memory_order_relaxed)),
+      group_(std::move(group)),
+      request_(std::move(request)) {}
 
 Call::~Call() = default;
 

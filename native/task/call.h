@@ -27,8 +27,9 @@
 //
 // Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
 // outcome is stored before the state that announces it; each watch() reports exactly once. A request's
-// attachments are dropped when the worker takes them, or when the call ends without having run. In a forked child, which
-// has none of the threads that would end it, a call that had not ended has failed, without an error, and takes no lock.
+// attachments are dropped when the worker takes them, or when the call ends without having run. In a forked child,
+// which has none of the threads that would end it, a call that had not ended has failed, without an error, and takes no
+// lock.
 #pragma once
 
 #include <atomic>

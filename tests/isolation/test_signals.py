@@ -149,6 +149,20 @@ with multipy.Pool(1) as pool:
         "future.exception()",
         "next(pool.map(abs, [1]))",
         "asyncio.run(awaited(future))",
+        "multipy.wait([future])",
+        "multipy.wait([future, pool.submit(abs, -1)], num_returns=2)",
+        "next(handle.map_wait.map([1]))",
+        "handle.broadcast.wait()",
+        "handle.total",
+        "handle.__enter__()",
+        "next(handle.items.stream())",
+        "asyncio.run(read(handle.items.stream()))",
+        "[full.map_wait.submit(number) for number in range(2)]",
+        "[full.on(0).map_wait.submit(number) for number in range(2)]",
+        "full.broadcast.map_wait(1)",
+        "multipy.replicate(Waiter(), pool=pool)",
+        "multipy.Pool(1, initializer=spin)",
+        "pool.__exit__(None, None, None)",
     ],
 )
 def test_ctrl_c_interrupts_every_way_to_wait(run_script, wait):
@@ -162,13 +176,37 @@ class Waiter:
     def wait(self):
         return os.read(reader, 1)
 
+    def map_wait(self, item):
+        return os.read(reader, 1)
+
+    def items(self):
+        yield os.read(reader, 1)
+
+    @property
+    def total(self):
+        return 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
 async def awaited(future):
     return await future
+
+async def read(stream):
+    return [item async for item in stream]
+
+def spin():
+    while True:
+        pass
 
 reader, writer = os.pipe()
 pool = multipy.Pool(1)
 pool.submit(interrupt_when_it_waits, ready, host)
 handle = Waiter.options(pool=pool).remote()
+full = Waiter.options(pool=pool, max_pending=1).remote()
 future = pool.submit(os.read, reader, 1)
 try:
     ready[0] = 1

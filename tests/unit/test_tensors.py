@@ -193,6 +193,57 @@ def test_sparse_meta_and_subclassed_tensors_arrive_in_their_kind(torch):
     assert received[2].tolist() == [0, 1, 2]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's own, of quantised tensors
+def test_subclassed_and_quantised_tensors_and_storages_share_their_memory(torch):
+    class Own(torch.Tensor):
+        pass
+
+    own = torch.arange(6.0).reshape(2, 3).t().as_subclass(Own)
+    own.unit = "m"
+    parameter = torch.nn.Parameter(torch.ones(2).as_subclass(Own))
+    quantised = torch._empty_affine_quantized([4], scale=0.5, zero_point=1, dtype=torch.qint8)
+    sparse = torch.eye(3).to_sparse()
+    storage = torch.arange(4.0).untyped_storage()
+    received = travelled([own, parameter, quantised, sparse, storage, torch.UntypedStorage(0)])
+    assert type(received[0]) is Own and received[0].unit == "m" and torch.equal(received[0], own)
+    assert received[0].stride() == own.stride() and received[0].data_ptr() == own.data_ptr()
+    assert type(received[1]) is type(parameter) and received[1].data_ptr() == parameter.data_ptr()
+    assert (received[2].dtype, received[2].q_scale(), received[2].q_zero_point()) == (torch.qint8, 0.5, 1)
+    assert received[2].data_ptr() == quantised.data_ptr()
+    assert received[3]._values().data_ptr() == sparse._values().data_ptr()
+    assert (received[4].data_ptr(), received[4].nbytes()) == (storage.data_ptr(), 16)
+    assert received[5].nbytes() == 0
+    copy = travelled(copied(own))
+    assert type(copy) is Own and copy.data_ptr() != own.data_ptr()
+
+
+def test_memory_mapped_and_subclassed_arrays_share_their_memory(tmp_path):
+    class Measured(numpy.ndarray):
+        def __array_finalize__(self, source):
+            self.unit = getattr(source, "unit", None)
+
+    class Bare(numpy.ndarray):
+        __slots__ = ()
+
+    mapped = numpy.memmap(tmp_path / "numbers", "f4", "w+", shape=(8,))
+    mapped[:] = range(8)
+    frozen = numpy.memmap(tmp_path / "numbers", "f4", "r", offset=4)
+    measured = numpy.arange(6.0).view(Measured)
+    measured.unit = "m"
+    records = numpy.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
+    sent = [mapped, mapped[2:7:2], frozen, measured[::-2], numpy.arange(3).view(Bare), records]
+    for array, received in zip(sent, travelled(sent), strict=True):
+        assert type(received) is type(array) and received.dtype == array.dtype
+        assert received.tolist() == array.tolist() and received.flags.writeable == array.flags.writeable
+        assert received.ctypes.data == array.ctypes.data
+        assert getattr(received, "unit", None) == getattr(array, "unit", None)
+        assert getattr(received, "filename", None) == getattr(array, "filename", None)
+    masked = travelled(numpy.ma.array([1, 2], mask=[False, True]))
+    assert masked.tolist() == [1, None]
+    objects = travelled(numpy.array([1, "a"], dtype=object).view(Measured))
+    assert type(objects) is Measured and objects.tolist() == [1, "a"]
+
+
 def test_a_dtype_unknown_to_dlpack_travels_as_bytes(torch):
     tensor = torch.arange(4, dtype=torch.uint8).view(torch.bits8)
     received = travelled(tensor)

@@ -188,6 +188,51 @@ def test_a_local_class_a_lambda_and_a_closure_arrive_by_value():
     assert travelled([functools.partial(pow, 2)])[0](5) == 32
 
 
+def test_what_functools_makes_of_local_functions_arrives():
+    @functools.lru_cache(maxsize=7)
+    def fibonacci(n):
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    @functools.singledispatch
+    def total(value):
+        return value
+
+    @total.register(list)
+    def _(value):
+        return sum(total(item) for item in value)
+
+    class Sample:
+        @functools.cached_property
+        def size(self):
+            return 3
+
+        @functools.cache  # noqa: B019
+        def twice(self, n):
+            return 2 * n
+
+        @functools.singledispatchmethod
+        def kind(self, value):
+            return "object"
+
+        @kind.register
+        def _(self, value: int):
+            return "int"
+
+    fibonacci(10)
+    received = travelled(fibonacci)
+    assert received is not fibonacci and received.cache_info().currsize == 0
+    assert received(30) == 832040 and received.cache_info()[2:] == (7, 7) and received.__name__ == "fibonacci"
+    assert travelled(total)([1, [2, 3]]) == 6
+    sample = travelled(Sample)()
+    assert (sample.size, sample.size, sample.twice(2), sample.kind(1), sample.kind("")) == (
+        3,
+        3,
+        4,
+        "int",
+        "object",
+    )
+
+
 def test_an_importable_function_arrives_as_itself():
     assert travelled(textwrap.dedent) is textwrap.dedent
 
