@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import shutil
 import subprocess
 
@@ -190,7 +191,9 @@ def libcxx(workshop):
         pytest.skip("no clang++")
     source, library = workshop.folder / "libcxx.cpp", workshop.folder / "libprivate_libcxx.so"
     source.write_text(LIBCXX)
-    command = ["clang++", "-stdlib=libc++", "-shared", "-fPIC", "-o", str(library), str(source)]
+    # Under an emulator, clang itself is of another processor.
+    target = f"--target={platform.machine()}-linux-gnu"
+    command = ["clang++", target, "-stdlib=libc++", "-shared", "-fPIC", "-o", str(library), str(source)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip("no libc++")
