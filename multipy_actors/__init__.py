@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteTraceback,
         SerializationError,
+        SessionError,
     )
     from multipy_actors.futures import Future, get, wait
     from multipy_actors.handles import RemoteMethod, ReplicatedObj
@@ -52,6 +53,7 @@ _HOMES = {
         "RemoteError",
         "RemoteTraceback",
         "SerializationError",
+        "SessionError",
     ),
     "futures": ("Future", "get", "wait"),
     "handles": ("RemoteMethod", "ReplicatedObj"),
@@ -84,6 +86,7 @@ __all__ = [
     "RemoteTraceback",
     "ReplicatedObj",
     "SerializationError",
+    "SessionError",
     "Stream",
     "copied",
     "current_interpreter",

@@ -48,6 +48,13 @@ class _Broken:
         raise self.error.with_traceback(self._traceback)  # it would grow with each call
 
 
+class _Lazy:
+    """Stands for an actor that is not there yet: the first call that needs it makes it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
 class _Deferred:
     """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
 
@@ -105,6 +112,26 @@ def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[s
     return None
 
 
+def _adopt_lazily(
+    args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
+) -> _Deferred | None:
+    """Take what the call of `args` gave for the actor's object, when there is need of it.
+
+    The call is a future in a list, which is not awaited before. On the event loop there is need at once.
+    """
+    ((source,),) = args
+    _introduce(number, kwargs["label"], options)
+    if _put_on_loop(number, options):
+        return _Deferred(_on_loop[number].create([], {}, source.result))
+    _actors[number] = _Lazy(source.result)
+    return None
+
+
+def _load(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    """Make the actor's object now, if it is not there yet."""
+    return _apply(number, lambda _: None)
+
+
 def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
     batcher = None
@@ -135,6 +162,13 @@ def _actor(number: int) -> Any:
     if type(actor) is _Broken:
         actor.fail()
     _runs_now(number)
+    if type(actor) is _Lazy:
+        _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
+        try:
+            actor = _actors[number] = actor.make()
+        except BaseException as error:
+            _actors[number] = _Broken(error)
+            raise
     return actor
 
 
@@ -147,18 +181,27 @@ def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> 
     return getattr(_actor(number), name)(*args, **kwargs)
 
 
+def _apply(number: int, function: Callable[[Any], Any]) -> Any:
+    """Return what `function` says of the actor, on whichever thread it lives."""
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].apply(function))
+    return function(_actor(number))
+
+
 def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].get(name))
-    return getattr(_actor(number), name)
+    return _apply(number, lambda actor: getattr(actor, name))
 
 
-def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> _Deferred | tuple[bool, Any]:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].enter())
-    actor = _actor(number)
-    value = type(actor).__enter__(actor)
-    return (True, None) if value is actor else (False, value)
+def _has(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    return _apply(number, lambda actor: hasattr(actor, name))
+
+
+def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    def enter(actor: Any) -> tuple[bool, Any]:
+        value = type(actor).__enter__(actor)
+        return (True, None) if value is actor else (False, value)
+
+    return _apply(number, enter)
 
 
 def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
@@ -228,6 +271,15 @@ def _close_streams(actor: int | None) -> None:
         raise error
 
 
+def _session(args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any) -> Any:
+    from multipy_actors import _sessions
+
+    _runs_now(0)
+    if operation == "from_movable":
+        return _apply(rest[0], lambda actor: _sessions.put(session, actor))
+    return _sessions.run(args, kwargs, session, operation, list(rest))
+
+
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
     _output.set_prefixes(kwargs.get("prefix_output", False))
@@ -248,13 +300,17 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "map": _map,
     "create": _create,
     "adopt": _adopt,
+    "adopt_lazily": _adopt_lazily,
+    "load": _load,
     "method": _method,
     "get": _get,
+    "has": _has,
     "enter": _enter,
     "drop": _drop,
     "stream": _stream,
     "next": _next,
     "close_stream": _close_stream,
+    "session": _session,
     "configure": _configure,
 }
 

@@ -16,7 +16,7 @@ from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.members import members_of
+from multipy_actors.members import introduction_of, members_of
 from multipy_actors.pool import Pool, find_actor
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def create_replicas(
 def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
     """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
     chosen_pool, chosen = _choose(pool, "all", None)
-    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
-    members |= members_of(type(obj))
+    _, members = introduction_of(obj)
     handle, adopted = _make(
         chosen_pool, chosen, type(obj), members, lambda number: ["adopt", number], (obj,), {}
     )

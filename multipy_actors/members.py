@@ -19,7 +19,7 @@ from multipy_actors import values
 if TYPE_CHECKING:
     from multipy_actors import _native
 
-__all__ = ["Description", "description_of", "members_of"]
+__all__ = ["Description", "description_of", "introduction_of", "members_of"]
 
 _GENERATORS = ("generator", "async generator")
 _CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
@@ -37,6 +37,12 @@ def members_of(cls: type) -> dict[str, str]:
         kinds = ((name, _kind_of_member(cls, name)) for name in names)
         members = _members[cls] = {name: kind for name, kind in kinds if kind is not None}
     return members
+
+
+def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
+    """Return what `obj` is called in messages, and its members: those of its class and what it can call."""
+    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
+    return type(obj).__qualname__, members | members_of(type(obj))
 
 
 def _kind_of_member(cls: type, name: str) -> str | None:
