@@ -137,6 +137,29 @@ class CompletionQueue:
 
     def closed(self) -> bool: ...
 
+class Session:
+    """One interpreter held for the use of the thread that asked for it."""
+
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def granted(self) -> Call:
+        """A call that is done when the interpreter is held."""
+
+    @property
+    def interpreter(self) -> int:
+        """Its index. Valid once granted."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    def post(self, data: bytes, attachments: Sequence[Attachment]) -> Call:
+        """Queues a request, for the held interpreter."""
+
+    def end(self) -> None:
+        """Lets go of the interpreter. What was posted still runs."""
+
 class Pool:
     """Private interpreters and the queues that feed them."""
 
@@ -185,6 +208,11 @@ class Pool:
 
     def post(self, mailbox: int, data: bytes, attachments: Sequence[Attachment]) -> Call:
         """Queues a request. Raises PoolClosedError after close()."""
+
+    def request_session(self, interpreter: int | None = None) -> Session:
+        """
+        Asks to hold that interpreter, or the one that is free first. Raises PoolClosedError after close().
+        """
 
     def cancel_pending(self) -> int:
         """Cancels all that is queued."""

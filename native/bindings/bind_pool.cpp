@@ -4,6 +4,7 @@
 #include "bindings/bind.h"
 #include "bindings/worker.h"
 #include "pool/pool.h"
+#include "pool/session.h"
 #include "task/call.h"
 
 namespace multipy::bindings {
@@ -59,6 +60,20 @@ nb::list images(Pool& pool, std::size_t index) {
 }  // namespace
 
 void bind_pool(nb::module_& module) {
+  nb::class_<Session>(module, "Session", "One interpreter held for the use of the thread that asked for it.")
+      .def_prop_ro("id", &Session::id)
+      .def_prop_ro("granted", &Session::granted, "A call that is done when the interpreter is held.")
+      .def_prop_ro("interpreter", &Session::interpreter, "Its index. Valid once granted.")
+      .def_prop_ro("ended", &Session::ended)
+      .def(
+          "post",
+          [](Session& self, const nb::bytes& data, const Attachments& attachments) {
+            returns()->drain();
+            return self.post(make_payload(data, attachments));
+          },
+          nb::arg("data"), nb::arg("attachments"), "Queues a request, for the held interpreter.")
+      .def("end", &Session::end, "Lets go of the interpreter. What was posted still runs.");
+
   nb::class_<Pool>(module, "Pool", "Private interpreters and the queues that feed them.")
       .def(nb::new_(&make_pool), nb::arg("name"), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"),
            nb::arg("settings"), nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"))
@@ -100,6 +115,13 @@ void bind_pool(nb::module_& module) {
           },
           nb::arg("mailbox"), nb::arg("data"), nb::arg("attachments"),
           "Queues a request. Raises PoolClosedError after close().")
+      .def(
+          "request_session",
+          [](const std::shared_ptr<Pool>& self, std::optional<std::size_t> interpreter) {
+            return Session::request(self, interpreter);
+          },
+          nb::arg("interpreter") = nb::none(),
+          "Asks to hold that interpreter, or the one that is free first. Raises PoolClosedError after close().")
       .def(
           "cancel_pending", [](Pool& self) { return self.dispatcher().cancel_pending().size(); },
           "Cancels all that is queued.")

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <iterator>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -134,6 +135,9 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
     if (--before.mailboxes == 0) drop_lane(before);
     disturb(box);  // who waits for room depends on others now
     while (Seat* seat = summon(after)) roused.push_back(seat);
+    for (const std::size_t server : *after.servers) {
+      if (!seats_[server].holders.empty()) roused.push_back(rouse(seats_[server]));
+    }
   }
   std::for_each(roused.begin(), roused.end(), notify);
   return false;
@@ -175,26 +179,35 @@ void Dispatcher::drop_lane(Lane& lane) {
   lanes_.erase(lanes_.find(*lane.servers));
 }
 
+Dispatcher::Mailbox& Dispatcher::open_for_posts(MailboxId mailbox) {
+  if (closed_) throw ClosedError("the pool is closed");
+  const auto found = mailboxes_.find(mailbox);
+  if (found == mailboxes_.end() || found->second.closing) throw ClosedError("the mailbox is closed");
+  if (found->second.lane->live == 0) throw ClosedError("the interpreters that served the mailbox have ended");
+  return found->second;
+}
+
+Dispatcher::Seat* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session) {
+  Call& posted = *call;
+  posted.set_mailbox(box.id, box.lane->runners);
+  box.lane->calls.push_back({next_ticket_++, &box, std::move(call), session});
+  ++box.queued;
+  int cpu = kNoCpu;
+  Seat* const seat = summon(*box.lane, &cpu);
+  posted.expect_on(cpu);
+  return seat == nullptr && cpu == kNoCpu && posted.holdings() ? rouse_held(*box.lane, posted) : seat;
+}
+
 void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
   Seat* seat;
   std::shared_ptr<Signals> gathered;
+  if (!call->holdings()) call->set_holdings(current_holdings());
   {
     const std::lock_guard lock(mutex_);
-    if (closed_) throw ClosedError("the pool is closed");
-    const auto found = mailboxes_.find(mailbox);
-    if (found == mailboxes_.end()) throw ClosedError("the mailbox is closed");
-    Mailbox& box = found->second;
-    if (box.closing) throw ClosedError("the mailbox is closed");
-    if (box.lane->live == 0) throw ClosedError("the interpreters that served the mailbox have ended");
+    Mailbox& box = open_for_posts(mailbox);
     if (box.limit > 0 && box.queued >= box.limit)
       throw FullError("there are " + std::to_string(box.queued) + " calls waiting already");
-    Call& posted = *call;
-    posted.set_mailbox(mailbox, box.lane->runners);
-    box.lane->calls.push_back({next_ticket_++, &box, std::move(call)});
-    ++box.queued;
-    int cpu = kNoCpu;
-    seat = summon(*box.lane, &cpu);
-    posted.expect_on(cpu);
+    seat = queue(box, std::move(call), 0);
     if (box.signals && box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
       gathered = box.signals;
       gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
@@ -202,6 +215,48 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
   }
   if (gathered) futex_wake(gathered->arrivals, 1);
   notify(seat);
+}
+
+void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session) {
+  Seat* seat = nullptr;
+  std::optional<std::size_t> nested;
+  {
+    const std::lock_guard lock(mutex_);
+    Mailbox& box = open_for_posts(mailbox);
+    const Interpreters& servers = *box.lane->servers;
+    const auto is_free = [this](std::size_t server) { return seats_[server].idle && seats_[server].holders.empty(); };
+    const auto is_ours = [&](std::size_t server) { return acts_in(*call, seats_[server]) && !seats_[server].retired; };
+    const auto ours = std::find_if(servers.begin(), servers.end(), is_ours);
+    if (ours != servers.end() && std::none_of(servers.begin(), servers.end(), is_free)) {
+      seats_[*ours].holders.push_back(session);
+      nested = *ours;
+    } else {
+      seat = queue(box, call, session);
+    }
+  }
+  notify(seat);
+  if (nested) grant(*call, session, *nested);
+}
+
+void Dispatcher::grant(Call& call, std::uint64_t session, std::size_t interpreter) {
+  call.set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
+  if (!call.start()) return release(session);
+  Payload index;
+  index.data = std::string(1, static_cast<char>(0xce));  // MessagePack's 32-bit unsigned integer
+  for (const int shift : {24, 16, 8, 0}) index.data += static_cast<char>(interpreter >> shift);
+  call.succeed(std::move(index));
+}
+
+void Dispatcher::release(std::uint64_t session) {
+  Seat* roused = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t index = 0; index < count_; ++index) {
+      if (std::erase(seats_[index].holders, session) > 0 && seats_[index].holders.empty())
+        roused = rouse(seats_[index]);
+    }
+  }
+  notify(roused);
 }
 
 WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label) {
@@ -233,7 +288,8 @@ Dispatcher::Seat* Dispatcher::summon(Lane& lane, int* cpu) {
   if (idle_ == 0 || lane.calls.size() <= lane.claims) return nullptr;
   LeastLoaded least_loaded;
   for (const std::size_t server : *lane.servers) {
-    if (seats_[server].idle) least_loaded.consider(server, seats_[server].taken);
+    const Seat& seat = seats_[server];
+    if (seat.idle && seat.holders.empty()) least_loaded.consider(server, seat.taken);
   }
   const auto choice = least_loaded.choice();
   if (!choice) return nullptr;
@@ -241,6 +297,21 @@ Dispatcher::Seat* Dispatcher::summon(Lane& lane, int* cpu) {
   ++lane.claims;
   if (cpu != nullptr) *cpu = seats_[*choice].cpu;
   return rouse(seats_[*choice]);
+}
+
+Dispatcher::Seat* Dispatcher::rouse_held(const Lane& lane, const Call& call) {
+  for (const std::size_t server : *lane.servers) {
+    Seat& seat = seats_[server];
+    if (seat.idle && acts_in(call, seat)) return rouse(seat);
+  }
+  return nullptr;
+}
+
+bool Dispatcher::acts_in(const Call& call, const Seat& seat) noexcept {
+  for (const Holding* holding = call.holdings().get(); holding != nullptr; holding = holding->outer.get()) {
+    if (std::find(seat.holders.begin(), seat.holders.end(), holding->session) != seat.holders.end()) return true;
+  }
+  return false;
 }
 
 Dispatcher::Seat* Dispatcher::rouse(Seat& seat) {
@@ -255,31 +326,44 @@ void Dispatcher::notify(Seat* seat) noexcept {
   if (seat != nullptr) futex_wake(seat->asleep, 1);
 }
 
-Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, Calls& ended, std::vector<Mailbox*>& emptied) {
+Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t& session, Calls& ended,
+                                   std::vector<Mailbox*>& emptied) {
+  const auto first_for_seat = [&seat](Lane& lane) {
+    if (seat.holders.empty()) return lane.calls.begin();
+    return std::find_if(lane.calls.begin(), lane.calls.end(),
+                        [&seat](const Queued& queued) { return acts_in(*queued.call, seat); });
+  };
   while (true) {
     Lane* oldest = nullptr;
+    std::deque<Queued>::iterator place;
     for (Lane* lane : seat.lanes) {
-      if (lane->calls.empty()) continue;
-      if (oldest == nullptr || lane->calls.front().ticket < oldest->calls.front().ticket) oldest = lane;
+      const auto first = first_for_seat(*lane);
+      if (first == lane->calls.end()) continue;
+      if (oldest != nullptr && first->ticket > place->ticket) continue;
+      oldest = lane;
+      place = first;
     }
     if (oldest == nullptr) return nullptr;
-    Queued front = std::move(oldest->calls.front());
-    oldest->calls.pop_front();
-    if (taken_from(*front.mailbox)) emptied.push_back(front.mailbox);
-    if (!has_ended(front.call)) {
-      delivery = {Delivery::call_ready, front.mailbox->id, std::move(front.call)};
+    Queued taken = std::move(*place);
+    oldest->calls.erase(place);
+    if (taken_from(*taken.mailbox)) emptied.push_back(taken.mailbox);
+    if (!has_ended(taken.call)) {
+      delivery = {Delivery::call_ready, taken.mailbox->id, std::move(taken.call)};
+      session = taken.session;
       ++seat.taken;
       return oldest;
     }
-    ended.push_back(std::move(front.call));
+    ended.push_back(std::move(taken.call));
   }
 }
 
 Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   Seat& seat = seat_at(interpreter);
   Delivery delivery;
+  std::uint64_t session = 0;
   Calls ended;
   std::vector<Mailbox*> emptied;
+  set_current_holdings(nullptr);
   std::unique_lock lock(mutex_);
   while (true) {
     Lane* const claim = std::exchange(seat.claim, nullptr);
@@ -287,7 +371,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     Lane* from = nullptr;
     if (std::exchange(seat.woken, false)) {
       delivery.kind = Delivery::woken;
-    } else if ((from = pick(seat, delivery, ended, emptied)) == nullptr) {
+    } else if ((from = pick(seat, delivery, session, ended, emptied)) == nullptr) {
       if (!closed_ && !seat.retired) {
         drop_mailboxes(std::exchange(emptied, {}));
         seat.idle = true;
@@ -306,11 +390,21 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
       }
       delivery.kind = Delivery::closed;
     }
+    const bool held = session != 0 && !closed_;
+    if (held) seat.holders.push_back(session);
     Seat* const next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
-    drop_mailboxes(emptied);
+    drop_mailboxes(std::exchange(emptied, {}));
     lock.unlock();
     notify(next);
+    if (session != 0) {
+      const auto call = std::exchange(delivery, {}).call;
+      held ? grant(*call, session, interpreter) : static_cast<void>(call->abandon({}));
+      session = 0;
+      lock.lock();
+      continue;
+    }
     if (delivery.call) {
+      set_current_holdings(delivery.call->holdings());
       delivery.call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
       seat.started = Clock::now();
     }
@@ -334,6 +428,7 @@ void Dispatcher::finished_aside(std::size_t interpreter, bool ok) noexcept {
 std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
                                             const Call* first) {
   if (first != nullptr && first->batch().empty()) return nullptr;
+  const Seat& seat = seat_at(interpreter);
   Calls ended;
   std::shared_ptr<Signals> signals;
   std::shared_ptr<Call> call;
@@ -354,8 +449,10 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
       bool emptied = false;
       bool other = false;
       while (box.queued > 0 && !call) {
-        const auto next =
-            std::find_if(calls.begin(), calls.end(), [&box](const Queued& queued) { return queued.mailbox == &box; });
+        const auto next = std::find_if(calls.begin(), calls.end(), [&](const Queued& queued) {
+          return queued.mailbox == &box && (seat.holders.empty() || acts_in(*queued.call, seat));
+        });
+        if (next == calls.end()) break;
         other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
         if (other) break;
         (has_ended(next->call) ? ended.emplace_back() : call) = std::move(next->call);
@@ -390,7 +487,10 @@ void Dispatcher::close() {
     const std::lock_guard lock(mutex_);
     closed_ = true;
     for (auto& [id, mailbox] : mailboxes_) disturb(mailbox);
-    for (std::size_t index = 0; index < count_; ++index) roused.push_back(rouse(seats_[index]));
+    for (std::size_t index = 0; index < count_; ++index) {
+      seats_[index].holders.clear();
+      roused.push_back(rouse(seats_[index]));
+    }
   }
   std::for_each(roused.begin(), roused.end(), notify);
 }

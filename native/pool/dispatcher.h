@@ -15,6 +15,9 @@
 //   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
 //     back, and the lane summons another.
 //
+// A session (pool/session.h) holds a seat: while it does, the seat takes only calls that act in the session, and is
+// summoned for no others. A request for a session queues like a call; the seat that takes it is held from then on.
+//
 // A mailbox may have a limit: a post beyond it is refused, and the poster may wait for room. A worker that gathers
 // calls takes further ones of one mailbox, past those of others, and may wait for them a little.
 //
@@ -24,7 +27,8 @@
 // figures of a seat are atomics. Sleepers wait on a futex word of their own.
 //
 // Guarantees: a call is delivered at most once; those of one mailbox in the order of their posts (with several
-// servers: in that order to whoever takes them); after close() what is queued is still delivered.
+// servers: in that order to whoever takes them), but for calls that a held seat takes before others; after close(),
+// which ends all holds, what is queued is still delivered.
 // A call that ended while queued is skipped, and counts as queued until a worker comes across it.
 #pragma once
 
@@ -91,6 +95,12 @@ class MULTIPY_API Dispatcher {
   /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
   /// it has reached its limit.
   void post(MailboxId mailbox, std::shared_ptr<Call> call);
+  /// Queues a request for one of the servers of `mailbox` to be held by `session`, which acts in those of `call`. If
+  /// one of these holds a server already and no other is idle, that one is held once more. `call` succeeds with the
+  /// interpreter's index. Throws as post().
+  void request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session);
+  /// Whoever is held by `session` takes all calls again; nothing if nobody is.
+  void release(std::uint64_t session);
   /// Sleeps until there may be room in `mailbox`, or nobody accepts posts to it any more. Throws DeadlockError if there
   /// never could be; it names the mailbox by `label`.
   WaitResult wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label = {});
@@ -150,6 +160,7 @@ class MULTIPY_API Dispatcher {
     std::uint64_t ticket;
     Mailbox* mailbox;
     std::shared_ptr<Call> call;
+    std::uint64_t session = 0;  // that asks to hold whoever takes this; 0: it is an ordinary call
   };
 
   struct Lane {
@@ -163,6 +174,7 @@ class MULTIPY_API Dispatcher {
 
   struct alignas(64) Seat {
     std::vector<Lane*> lanes;
+    std::vector<std::uint64_t> holders;  // sessions; the outer ones first
     Lane* claim = nullptr;
     std::uint64_t taken = 0;
     bool idle = false;
@@ -178,15 +190,25 @@ class MULTIPY_API Dispatcher {
   };
 
   Seat& seat_at(std::size_t interpreter) const;
+  /// Whether `call` acts in a session that holds `seat`.
+  static bool acts_in(const Call& call, const Seat& seat) noexcept;
 
   // With the mutex held. The seats returned, if any, are to be passed to notify() once it is free.
   /// Has the best idle server of `lane` come for it, if it has more calls than claims.
   /// `cpu` is set to where that server went idle.
   Seat* summon(Lane& lane, int* cpu = nullptr);
   Seat* rouse(Seat& seat);
+  /// Wakes an idle server that is held by a session in which `call`, just queued in `lane`, acts.
+  Seat* rouse_held(const Lane& lane, const Call& call);
+  /// Puts `call` into `box`'s lane and finds somebody for it.
+  Seat* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session);
+  /// The mailbox, if it accepts posts; else throws.
+  Mailbox& open_for_posts(MailboxId mailbox);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
-  /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`.
-  static Lane* pick(Seat& seat, Delivery& delivery, Calls& ended, std::vector<Mailbox*>& emptied);
+  /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
+  /// request.
+  static Lane* pick(Seat& seat, Delivery& delivery, std::uint64_t& session, Calls& ended,
+                    std::vector<Mailbox*>& emptied);
   Lane& lane_of(Interpreters interpreters);
   void drop_lane(Lane& lane);
   void drop_mailbox(Mailbox& mailbox);
@@ -197,6 +219,8 @@ class MULTIPY_API Dispatcher {
   static void disturb(Mailbox& mailbox) noexcept;
 
   static void notify(Seat* seat) noexcept;
+  /// Tells who asked for `session` that `interpreter` is held, or lets go of it if nobody wants it any more.
+  void grant(Call& call, std::uint64_t session, std::size_t interpreter);
 
   const std::size_t count_;
   const std::unique_ptr<Seat[]> seats_;

@@ -37,6 +37,7 @@
 
 #include "base/export.h"
 #include "base/futex.h"
+#include "task/holding.h"
 #include "task/payload.h"
 #include "task/runner.h"
 
@@ -128,6 +129,9 @@ class MULTIPY_API Call : public Attachment {
   /// Calls with the same text may run together, as one. Before anybody else knows of the call.
   void set_batch(std::string batch) { batch_ = std::move(batch); }
   const std::string& batch() const noexcept { return batch_; }
+  /// The sessions that it acts in. Before anybody else knows of the call.
+  void set_holdings(Holdings holdings) { holdings_ = std::move(holdings); }
+  const Holdings& holdings() const noexcept { return holdings_; }
   const std::shared_ptr<CallGroup>& group() const noexcept { return group_; }
   /// Whose call it is, for messages; may be empty.
   std::string label() const { return group_ == nullptr ? std::string() : group_->label; }
@@ -151,6 +155,7 @@ class MULTIPY_API Call : public Attachment {
   std::uint64_t mailbox_ = 0;
   std::string batch_;
   std::shared_ptr<const Servers> servers_;
+  Holdings holdings_;
   const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;

@@ -1,0 +1,49 @@
+#include "pool/session.h"
+
+#include <utility>
+
+#include "base/error.h"
+
+namespace multipy {
+
+namespace {
+
+std::uint64_t next_id() noexcept {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
+
+}  // namespace
+
+std::shared_ptr<Session> Session::request(std::shared_ptr<Pool> pool, std::optional<std::size_t> interpreter) {
+  const auto session = std::make_shared<Session>(std::move(pool));
+  const auto mailbox = interpreter ? session->pool_->own_mailbox(*interpreter) : session->pool_->any_mailbox();
+  session->granted_->set_holdings(session->holding_->outer);
+  session->pool_->dispatcher().request(mailbox, session->granted_, session->id());
+  set_current_holdings(session->holding_);
+  return session;
+}
+
+Session::Session(std::shared_ptr<Pool> pool)
+    : pool_(std::move(pool)),
+      holding_(std::make_shared<const Holding>(next_id(), current_holdings())),
+      granted_(std::make_shared<Call>(Payload{})) {}
+
+Session::~Session() { end(); }
+
+std::shared_ptr<Call> Session::post(Payload request) {
+  if (ended()) throw ClosedError("the session has ended");
+  auto call = std::make_shared<Call>(std::move(request));
+  call->set_holdings(holding_);
+  pool_->dispatcher().post(pool_->own_mailbox(interpreter()), call);
+  return call;
+}
+
+void Session::end() noexcept {
+  if (holding_->ended.exchange(true)) return;
+  // In a forked child nobody is there to be let go, and any lock may be held for good.
+  if (pool_->is_lost()) return;
+  if (!granted_->cancel()) pool_->dispatcher().release(id());
+}
+
+}  // namespace multipy
