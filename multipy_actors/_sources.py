@@ -9,7 +9,7 @@ Threads: any. Registering does not change a module that is imported already.
 from __future__ import annotations
 
 import sys
-from importlib.abc import InspectLoader, MetaPathFinder
+from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,11 @@ def _has_children(name: str) -> bool:
     return any(registered.startswith(f"{name}.") for registered in _sources)
 
 
-class _Loader(InspectLoader):
+class _Loader(ExecutionLoader):
+    def get_filename(self, fullname: str) -> str:
+        # linecache asks loaders about what is no path, unless it is all in brackets.
+        return f"<registered>/{fullname.replace('.', '/')}.py"
+
     def get_source(self, fullname: str) -> str:
         return _sources.get(fullname, "")
 
@@ -54,9 +58,8 @@ class _Finder(MetaPathFinder):
         found = _has_children(fullname) if self._implied else fullname in _sources
         if not found:
             return None
-        origin = f"<registered module {fullname}>"
-        spec = ModuleSpec(fullname, _Loader(), origin=origin, is_package=_has_children(fullname))
-        return spec
+        return ModuleSpec(fullname, _LOADER, origin="registered", is_package=_has_children(fullname))
 
 
+_LOADER = _Loader()
 _registered, _parents = _Finder(False), _Finder(True)

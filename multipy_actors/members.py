@@ -48,7 +48,9 @@ def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
     own = getattr(obj, "__dict__", {})
     if isinstance(obj, types.ModuleType):
         names = {name: value for name, value in own.items() if not name.startswith("__")}
-        return obj.__name__, {name: _kind_of(value) or "property" for name, value in names.items()}
+        # Modules of torch packages have the importer's name before their own.
+        label = obj.__name__.rpartition(">.")[2]
+        return label, {name: _kind_of(value) or "property" for name, value in names.items()}
     members = {name: "method" for name, value in own.items() if callable(value)}
     return type(obj).__qualname__, members | members_of(type(obj))
 

@@ -152,7 +152,10 @@ class Session:
     def __repr__(self) -> str:
         """Name the interpreter and whether it has ended."""
         state = ", ended" if self._native.ended else ""
-        return f"<multipy.Session {self._id} of {self.interpreter!r}{state}>"
+        return f"<multipy.{self._told()}{state}>"
+
+    def _told(self) -> str:
+        return f"Session {self._id} of interpreter {self.interpreter.id} of {self._pool._name!r}"
 
     def _package_if_any(self) -> tuple[Any, ...]:
         return () if self._package is None else (self._package,)
@@ -241,7 +244,7 @@ class Obj:
 
     def __repr__(self) -> str:
         """Name the session."""
-        return f"<multipy.Obj {self._number} of {self._session!r}>"
+        return f"<multipy.Obj {self._number} of {self._session._told()}>"
 
 
 def wait_for(future: Future[Any]) -> None:
