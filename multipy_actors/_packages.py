@@ -22,9 +22,11 @@ torch is imported when the first package is opened.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
@@ -33,12 +35,22 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Opened", "load", "maker_of", "open_package", "rebuild", "reduce_deploy", "reference_to", "run"]
+__all__ = [
+    "Opened",
+    "load",
+    "maker_of",
+    "open_package",
+    "rebuild",
+    "reduce_deploy",
+    "reference_to",
+    "run",
+]
 
 _lock = threading.RLock()
 _known: WeakValueDictionary[int, Opened] = WeakValueDictionary()
 _by_prefix: WeakValueDictionary[str, Opened] = WeakValueDictionary()  # of the names of its modules
 _kept: dict[int, Opened] = {}  # until they are closed
+_users: dict[int, int] = {}  # of which packages actors are, by number
 
 
 class Opened:
@@ -144,7 +156,9 @@ def _zipped(folder: str) -> torch.Tensor:
 def run(args: list[Any], kwargs: dict[str, Any], operation: str, rest: list[Any]) -> Any:
     """Perform what is asked for of a package. All but "open" and "close" have it as their first argument."""
     if operation == "close":
-        _kept.pop(rest[0], None)
+        number = rest[0]
+        if _kept.pop(number, None) is not None:
+            _collect(number)
         return None
     if operation == "open":
         number, name = rest
@@ -155,10 +169,11 @@ def run(args: list[Any], kwargs: dict[str, Any], operation: str, rest: list[Any]
     return getattr(opened.importer, rest[0])(*args, **kwargs)
 
 
-def load(args: list[Any], operation: str) -> tuple[Any, Any]:
+def load(args: list[Any], operation: str, actor: int) -> tuple[Any, Any]:
     """Load a pickle or a module for an actor: the object, and what other interpreters should know of it."""
     opened: Opened = args[0]
     _kept[opened.number] = opened
+    _users[actor] = opened.number
     if operation == "import":
         return opened.importer.import_module(args[1]), None
     _, package, resource, map_location = args
@@ -166,13 +181,32 @@ def load(args: list[Any], operation: str) -> tuple[Any, Any]:
     return opened.load_pickle(package, resource, map_location, loaded), loaded
 
 
-def maker_of(source: list[Any]) -> Callable[[], Any]:
-    """Return what makes an object later: from a pickle or a module of a package."""
+def maker_of(source: list[Any], actor: int) -> Callable[[], Any]:
+    """Return what makes an actor's object later, from a pickle or a module of a package."""
     kind, package, *rest = source
-    if kind == "module":
-        return lambda: package.result().importer.import_module(*rest)
-    load, *place = rest
-    return lambda: package.result().load_pickle(*place, load.result())
+
+    def make() -> Any:
+        opened: Opened = package.result()
+        _users[actor] = opened.number
+        if kind == "module":
+            return opened.importer.import_module(*rest)
+        load, package_name, resource, map_location = rest
+        return opened.load_pickle(package_name, resource, map_location, load.result())
+
+    return make
+
+
+def release(actor: int) -> None:
+    """Take note that an actor is gone."""
+    number = _users.pop(actor, None)
+    if number is not None and number not in _kept:
+        _collect(number)
+
+
+def _collect(number: int) -> None:
+    """Free a closed package that no actor uses: its modules and its importer refer to each other."""
+    if number in _known and number not in _users.values():
+        gc.collect()
 
 
 class _File:
@@ -235,6 +269,8 @@ def _make_classes() -> tuple[type, type]:
     importer_class: Any = packages.PackageImporter  # type: ignore[attr-defined]
     reader_class: Any = torch._C.PyTorchFileReader
     serialization: Any = torch.serialization
+    # The importer uses what torch itself has deprecated; once in every interpreter is a lot of noise.
+    warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning, r"torch\.package\b")
 
     class Reader(reader_class):  # type: ignore[misc]
         """A reader whose storages are where the archive is."""
