@@ -63,9 +63,18 @@ def traced(model):
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory, models):
     """The path of a package with the project, its models, and other resources."""
+    path = tmp_path_factory.mktemp("packages") / "archive.pt"
+    # An exporter takes down as external only what there is.
+    path.with_name("registered_for_packages.py").touch()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(path.parent)
+        return export_all(path, models)
+
+
+def export_all(path: Path, models: dict[str, object]) -> Path:
+    """Write the archive."""
     from deployed.objects import Noted
 
-    path = tmp_path_factory.mktemp("packages") / "archive.pt"
     resources = {**models, "noted": Noted(), "obstructed": Noted(str(path.with_name("obstacle")))}
     return export(path, resources, texts={"greeting": "grüezi"}, binaries={"bytes": b"\0\1\2"})
 
