@@ -250,6 +250,48 @@ def test_reduce_deploy_says_how_an_object_travels(pool, package):
     assert returned.importer == "_SysImporter" and returned.tensor.data_ptr() == mine.tensor.data_ptr()
 
 
+def test_a_thread_has_sessions_of_several_packages_and_several_of_one(pool, package, archive):
+    with pool.load_package(archive) as second, package.acquire() as first:
+        with second.acquire() as other, package.acquire() as again, package.acquire():
+            names = [session.self.attr("id")().value() for session in (first, other, again)]
+            classes = [
+                session.global_("deployed.models", "Simple").attr("__module__").value()
+                for session in (first, other, again)
+            ]
+            places = [session.interpreter for session in (first, other, again)]
+        assert (names[0], places[0]) != (names[1], places[1])
+        assert all(cls == f"{name}.deployed.models" for cls, name in zip(classes, names, strict=True))
+
+
+def test_a_session_of_a_package_finds_other_modules_as_well(package):
+    with package.acquire() as session:
+        assert session.global_("json", "loads")("[1]").value() == [1]
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            session.global_("no_such_module", "x")
+        with pytest.raises(AttributeError, match="no_such_name"):
+            session.global_("deployed.models", "no_such_name")
+
+
+def test_a_foreign_object_is_not_replicated(package):
+    model = package.load_pickle("resources", "simple.pkl")
+    with package.acquire() as first, package.acquire() as second:
+        obj = first.from_movable(model)
+        with pytest.raises(multipy.SessionError, match="is of another session"):
+            second.create_movable(obj)
+
+
+def test_inline_pools_load_packages_too(archive, models):
+    with multipy.Pool(2, inline=True) as pool, pool.load_package(archive) as package:
+        model = package.load_pickle("resources", "simple.pkl", eager=True)
+        assert torch.equal(model(EXAMPLES["simple"]), models["simple"](EXAMPLES["simple"]))
+        assert len({tuple(addresses) for addresses in model.broadcast.addresses()}) == 1
+        assert package.import_module("deployed.objects").add(1) == 2
+        with package.acquire() as session:
+            assert session.global_("deployed.objects", "ANSWER").value() == 42
+        with pytest.raises(RuntimeError, match="garbage"):
+            package.load_pickle("resources", "garbage path")
+
+
 def test_a_closed_package_loads_nothing_more(pool, archive):
     with pool.load_package(archive) as package:
         model = package.load_pickle("resources", "simple.pkl")
