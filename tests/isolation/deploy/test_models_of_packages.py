@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +150,23 @@ def test_an_error_of_loading_is_raised_by_the_calls_that_need_the_object(pool, a
         failed = outcomes.index(next(outcome for outcome in outcomes if outcome))
         with pytest.raises(ValueError, match="cannot be unpickled"):
             noted.on(failed).met()
+
+
+def test_a_call_that_is_interrupted_while_it_loads_leaves_the_object_to_the_next(pool, tmp_path):
+    from deployed.objects import Endless
+
+    pipe = tmp_path / "pipe"
+    with pool.load_package(export(tmp_path / "endless.pt", {"endless": Endless(str(pipe))})) as package:
+        endless = package.load_pickle("resources", "endless.pkl")
+        os.mkfifo(pipe)
+        calls = [endless.on(index).answer.submit() for index in range(3)]
+        for _ in range(2):  # the two that have not loaded it yet
+            pipe.read_text()
+        assert [call.cancel(interrupt=True) for call in calls].count(True) == 2
+        outcomes = {type(call.exception()) for call in calls}
+        pipe.unlink()
+        assert outcomes == {multipy.Interrupted, type(None)}
+        assert endless.broadcast.answer() == [42, 42, 42]
 
 
 def test_unloading_from_one_leaves_the_others_and_from_all_ends_the_handle(package):
