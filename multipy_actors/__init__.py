@@ -27,11 +27,14 @@ if TYPE_CHECKING:
         RemoteError,
         RemoteTraceback,
         SerializationError,
+        SessionError,
     )
     from multipy_actors.futures import Future, get, wait
     from multipy_actors.handles import RemoteMethod, ReplicatedObj
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
+    from multipy_actors.packages import Package
     from multipy_actors.pool import Pool, current_interpreter
+    from multipy_actors.sessions import Obj, Session
     from multipy_actors.streams import Stream
     from multipy_actors.values import copied
 
@@ -52,11 +55,14 @@ _HOMES = {
         "RemoteError",
         "RemoteTraceback",
         "SerializationError",
+        "SessionError",
     ),
     "futures": ("Future", "get", "wait"),
     "handles": ("RemoteMethod", "ReplicatedObj"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
+    "packages": ("Package",),
     "pool": ("Pool", "current_interpreter"),
+    "sessions": ("Obj", "Session"),
     "defaults": ("default_pool", "init", "shutdown"),
     "streams": ("Stream",),
     "values": ("copied",),
@@ -76,6 +82,8 @@ __all__ = [
     "Interrupted",
     "MailboxFullError",
     "MultipyError",
+    "Obj",
+    "Package",
     "PathEnvironment",
     "Pool",
     "PoolClosedError",
@@ -84,6 +92,8 @@ __all__ = [
     "RemoteTraceback",
     "ReplicatedObj",
     "SerializationError",
+    "Session",
+    "SessionError",
     "Stream",
     "copied",
     "current_interpreter",

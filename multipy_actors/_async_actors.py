@@ -70,21 +70,11 @@ class AsyncActor:
             return partial(self._hand_over_batch, args, kwargs, name)
         return partial(self._hand_over, partial(self._call, args, kwargs, name))
 
-    def get(self, name: str) -> _Start:
-        """Read an attribute."""
+    def apply(self, function: Callable[[Any], Any]) -> _Start:
+        """Call `function` with the object."""
 
         async def run() -> Any:
-            return getattr(self._made(), name)
-
-        return partial(self._hand_over, run)
-
-    def enter(self) -> _Start:
-        """Enter the object; says whether it gave itself, and what it gave otherwise."""
-
-        async def run() -> tuple[bool, Any]:
-            actor = self._made()
-            value = type(actor).__enter__(actor)
-            return (True, None) if value is actor else (False, value)
+            return function(self._made())
 
         return partial(self._hand_over, run)
 

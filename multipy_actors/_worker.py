@@ -48,6 +48,13 @@ class _Broken:
         raise self.error.with_traceback(self._traceback)  # it would grow with each call
 
 
+class _Lazy:
+    """Stands for an actor that is not there yet: the first call that needs it makes it."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.make = make
+
+
 class _Deferred:
     """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
 
@@ -105,6 +112,35 @@ def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[s
     return None
 
 
+def _adopt_lazily(
+    args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
+) -> _Deferred | None:
+    """Have the object made when there is need of it, from what `args` say; on the event loop that is now.
+
+    It is the value of a call, which is in a list so that nobody waits for it before, or in a package. An
+    interpreter that has the object already keeps that.
+    """
+    if number in _actors:
+        return _adopt([_actors.pop(number)], {}, number, options)
+    ((*source, last),) = args
+    if source:
+        from multipy_actors._packages import maker_of
+
+        make = maker_of([*source, last], number)
+    else:
+        make = last.result
+    _introduce(number, kwargs["label"], options)
+    if _put_on_loop(number, options):
+        return _Deferred(_on_loop[number].create([], {}, make))
+    _actors[number] = _Lazy(make)
+    return None
+
+
+def _load(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    """Make the actor's object now, if it is not there yet."""
+    return _apply(number, lambda _: None)
+
+
 def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
     batcher = None
@@ -135,6 +171,17 @@ def _actor(number: int) -> Any:
     if type(actor) is _Broken:
         actor.fail()
     _runs_now(number)
+    if type(actor) is _Lazy:
+        lazy = actor
+        _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
+        try:
+            actor = _actors[number] = lazy.make()
+        except errors.Interrupted:  # that call has been given up, but not the object
+            _actors[number] = lazy
+            raise
+        except BaseException as error:
+            _actors[number] = _Broken(error)
+            raise
     return actor
 
 
@@ -147,18 +194,33 @@ def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> 
     return getattr(_actor(number), name)(*args, **kwargs)
 
 
+def _apply(number: int, function: Callable[[Any], Any]) -> Any:
+    """Return what `function` says of the actor, on whichever thread it lives."""
+    if number in _on_loop:
+        return _Deferred(_on_loop[number].apply(function))
+    return function(_actor(number))
+
+
 def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].get(name))
-    return getattr(_actor(number), name)
+    return _apply(number, lambda actor: getattr(actor, name))
 
 
-def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> _Deferred | tuple[bool, Any]:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].enter())
-    actor = _actor(number)
-    value = type(actor).__enter__(actor)
-    return (True, None) if value is actor else (False, value)
+def _has(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
+    return _apply(number, lambda actor: hasattr(actor, name))
+
+
+def _describe(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    from multipy_actors.members import introduction_of
+
+    return _apply(number, introduction_of)
+
+
+def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    def enter(actor: Any) -> tuple[bool, Any]:
+        value = type(actor).__enter__(actor)
+        return (True, None) if value is actor else (False, value)
+
+    return _apply(number, enter)
 
 
 def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
@@ -171,6 +233,9 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     finally:
         _actors.pop(number, None)
         _output.forget(number)
+        packages = sys.modules.get("multipy_actors._packages")
+        if packages is not None:
+            packages.release(number)
 
 
 def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int) -> _Deferred:
@@ -228,6 +293,31 @@ def _close_streams(actor: int | None) -> None:
         raise error
 
 
+def _session(args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any) -> Any:
+    from multipy_actors import _sessions
+
+    _runs_now(0)
+    if operation == "from_movable":
+        return _apply(rest[0], lambda actor: _sessions.put(session, actor))
+    return _sessions.run(args, kwargs, session, operation, list(rest))
+
+
+def _package(args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
+    from multipy_actors import _packages
+
+    _runs_now(0)
+    if operation in ("load", "import"):
+        _actors[rest[0]], told = _packages.load(args, operation, rest[0])
+        return told
+    return _packages.run(args, kwargs, operation, list(rest))
+
+
+def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
+    from multipy_actors import _sources
+
+    _sources.register(name, text)
+
+
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
     _output.set_prefixes(kwargs.get("prefix_output", False))
@@ -248,13 +338,20 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "map": _map,
     "create": _create,
     "adopt": _adopt,
+    "adopt_lazily": _adopt_lazily,
+    "load": _load,
     "method": _method,
     "get": _get,
+    "has": _has,
+    "describe": _describe,
     "enter": _enter,
     "drop": _drop,
     "stream": _stream,
     "next": _next,
     "close_stream": _close_stream,
+    "session": _session,
+    "package": _package,
+    "source": _source,
     "configure": _configure,
 }
 

@@ -27,6 +27,7 @@ __all__ = [
     "RemoteError",
     "RemoteTraceback",
     "SerializationError",
+    "SessionError",
 ]
 
 
@@ -112,6 +113,10 @@ class MailboxFullError(MultipyError):
 
 class DeadlockError(MultipyError):
     """A wait could never have ended: actors would be waiting for each other in a circle."""
+
+
+class SessionError(MultipyError, RuntimeError):
+    """An object of a session was used in another session, or after its session had ended."""
 
 
 class Interrupted(MultipyError):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import weakref
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from multipy_actors import values
 if TYPE_CHECKING:
     from multipy_actors import _native
 
-__all__ = ["Description", "description_of", "members_of"]
+__all__ = ["Description", "description_of", "introduction_of", "members_of"]
 
 _GENERATORS = ("generator", "async generator")
 _CALLED_BY_HANDLES = ("__call__", "__enter__", "__exit__")
@@ -39,12 +40,32 @@ def members_of(cls: type) -> dict[str, str]:
     return members
 
 
+def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
+    """Return what `obj` is called in messages, and its members.
+
+    They are those of its class and those of its own: what it can call, and what can be read.
+    """
+    own = {name: value for name, value in getattr(obj, "__dict__", {}).items() if not name.startswith("__")}
+    if isinstance(obj, types.ModuleType):
+        # Modules of torch packages have the importer's name before their own.
+        label = obj.__name__.rpartition(">.")[2]
+        return label, {name: _kind_of(value) or "property" for name, value in own.items()}
+    members = {name: "method" if callable(value) else "property" for name, value in own.items()}
+    return type(obj).__qualname__, members | members_of(type(obj))
+
+
 def _kind_of_member(cls: type, name: str) -> str | None:
     found = inspect.getattr_static(cls, name, None)
     if getattr(type(found), "is_for_classes", False):
         return None  # what @multipy.remote adds
     if isinstance(found, (staticmethod, classmethod)):
         found = found.__func__
+    # Slots and what ctypes or a C extension makes are read like properties, too.
+    return _kind_of(found) or ("property" if hasattr(type(found), "__get__") else None)
+
+
+def _kind_of(found: object) -> str | None:
+    """Return what calling `found` gives; None if it cannot be called."""
     if inspect.isasyncgenfunction(found):
         return "async generator"
     if inspect.iscoroutinefunction(found):
@@ -53,8 +74,7 @@ def _kind_of_member(cls: type, name: str) -> str | None:
         return "generator"
     if callable(found) or isinstance(found, (functools.partialmethod, functools.singledispatchmethod)):
         return "method"
-    # Slots and what ctypes or a C extension makes are read like properties, too.
-    return "property" if hasattr(type(found), "__get__") else None
+    return None
 
 
 Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]
