@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from multipy_actors.futures import Future, get, wait
     from multipy_actors.handles import RemoteMethod, ReplicatedObj
     from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
+    from multipy_actors.packages import Package
     from multipy_actors.pool import Pool, current_interpreter
+    from multipy_actors.sessions import Obj, Session
     from multipy_actors.streams import Stream
     from multipy_actors.values import copied
 
@@ -58,7 +60,9 @@ _HOMES = {
     "futures": ("Future", "get", "wait"),
     "handles": ("RemoteMethod", "ReplicatedObj"),
     "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
+    "packages": ("Package",),
     "pool": ("Pool", "current_interpreter"),
+    "sessions": ("Obj", "Session"),
     "defaults": ("default_pool", "init", "shutdown"),
     "streams": ("Stream",),
     "values": ("copied",),
@@ -78,6 +82,8 @@ __all__ = [
     "Interrupted",
     "MailboxFullError",
     "MultipyError",
+    "Obj",
+    "Package",
     "PathEnvironment",
     "Pool",
     "PoolClosedError",
@@ -86,6 +92,7 @@ __all__ = [
     "RemoteTraceback",
     "ReplicatedObj",
     "SerializationError",
+    "Session",
     "SessionError",
     "Stream",
     "copied",

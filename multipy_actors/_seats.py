@@ -14,9 +14,10 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import values
+from multipy_actors import _sessions, _sources, values
 from multipy_actors._requests import await_futures
 from multipy_actors.errors import ActorClosedError
+from multipy_actors.members import introduction_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -117,6 +118,27 @@ class Seat:
     ) -> None:
         self._actors[number] = args[0], options
 
+    def _do_adopt_lazily(
+        self, args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
+    ) -> None:
+        """Make the object now; what that raises is for its calls to raise."""
+        if number in self._actors:
+            self._actors[number] = self._actors[number][0], options
+            return
+        (source,) = args
+        try:
+            if len(source) > 1:
+                from multipy_actors._packages import maker_of
+
+                self._actors[number] = maker_of(source)(), options
+            else:
+                self._actors[number] = source[0].result(), options
+        except BaseException as error:
+            self._actors[number] = _Broken(error), {}
+
+    def _do_load(self, args: list[Any], kwargs: dict[str, Any], number: int) -> None:
+        self._actor(number)
+
     def _actor(self, number: int) -> tuple[Any, dict[str, Any]]:
         try:
             actor, options = self._actors[number]
@@ -149,6 +171,31 @@ class Seat:
     def _do_get(self, args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
         actor, options = self._actor(number)
         return self._on_loop_if(options, getattr, [actor, name], {})
+
+    def _do_has(self, args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> bool:
+        return hasattr(self._actor(number)[0], name)
+
+    def _do_describe(self, args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+        return introduction_of(self._actor(number)[0])
+
+    def _do_session(
+        self, args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any
+    ) -> Any:
+        if operation == "from_movable":
+            return _sessions.put(session, self._actor(rest[0])[0])
+        return _sessions.run(args, kwargs, session, operation, list(rest))
+
+    def _do_package(self, args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
+        from multipy_actors import _packages
+
+        if operation in ("load", "import"):
+            loaded, told = _packages.load(args, operation)
+            self._actors[rest[0]] = loaded, {}
+            return told
+        return _packages.run(args, kwargs, operation, list(rest))
+
+    def _do_source(self, args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
+        _sources.register(name, text)
 
     def _do_enter(self, args: list[Any], kwargs: dict[str, Any], number: int) -> tuple[bool, Any]:
         actor, options = self._actor(number)

@@ -115,15 +115,24 @@ def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[s
 def _adopt_lazily(
     args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
 ) -> _Deferred | None:
-    """Take what the call of `args` gave for the actor's object, when there is need of it.
+    """Have the object made when there is need of it, from what `args` say; on the event loop that is now.
 
-    The call is a future in a list, which is not awaited before. On the event loop there is need at once.
+    It is the value of a call, which is in a list so that nobody waits for it before, or in a package. An
+    interpreter that has the object already keeps that.
     """
-    ((source,),) = args
+    if number in _actors:
+        return _adopt([_actors.pop(number)], {}, number, options)
+    ((*source, last),) = args
+    if source:
+        from multipy_actors._packages import maker_of
+
+        make = maker_of([*source, last])
+    else:
+        make = last.result
     _introduce(number, kwargs["label"], options)
     if _put_on_loop(number, options):
-        return _Deferred(_on_loop[number].create([], {}, source.result))
-    _actors[number] = _Lazy(source.result)
+        return _Deferred(_on_loop[number].create([], {}, make))
+    _actors[number] = _Lazy(make)
     return None
 
 
@@ -194,6 +203,12 @@ def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any
 
 def _has(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
     return _apply(number, lambda actor: hasattr(actor, name))
+
+
+def _describe(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
+    from multipy_actors.members import introduction_of
+
+    return _apply(number, introduction_of)
 
 
 def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
@@ -280,6 +295,22 @@ def _session(args: list[Any], kwargs: dict[str, Any], session: int, operation: s
     return _sessions.run(args, kwargs, session, operation, list(rest))
 
 
+def _package(args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
+    from multipy_actors import _packages
+
+    _runs_now(0)
+    if operation in ("load", "import"):
+        _actors[rest[0]], told = _packages.load(args, operation)
+        return told
+    return _packages.run(args, kwargs, operation, list(rest))
+
+
+def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
+    from multipy_actors import _sources
+
+    _sources.register(name, text)
+
+
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
     _output.set_prefixes(kwargs.get("prefix_output", False))
@@ -305,12 +336,15 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "method": _method,
     "get": _get,
     "has": _has,
+    "describe": _describe,
     "enter": _enter,
     "drop": _drop,
     "stream": _stream,
     "next": _next,
     "close_stream": _close_stream,
     "session": _session,
+    "package": _package,
+    "source": _source,
     "configure": _configure,
 }
 

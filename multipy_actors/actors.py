@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["create_replicas", "get_actor", "kill", "replicate"]
+__all__ = ["create_replicas", "get_actor", "kill", "make_replicas", "replicate"]
 
 _ASYNCHRONOUS = frozenset(("coroutine", "async generator"))
 _DEFAULT_CONCURRENCY = 100
@@ -45,10 +45,10 @@ def create_replicas(
     """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
     chosen_pool, chosen = _choose(pool, replicas, interpreter)
     made_by: Any = cls
-    handle, _ = _make(
+    handle, _ = make_replicas(
         chosen_pool,
         chosen,
-        made_by,
+        made_by.__qualname__,
         members_of(made_by),
         lambda number: ["create", number, cls],
         args,
@@ -61,24 +61,25 @@ def create_replicas(
 def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
     """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
     chosen_pool, chosen = _choose(pool, "all", None)
-    _, members = introduction_of(obj)
-    handle, adopted = _make(
-        chosen_pool, chosen, type(obj), members, lambda number: ["adopt", number], (obj,), {}
+    label, members = introduction_of(obj)
+    handle, adopted = make_replicas(
+        chosen_pool, chosen, label, members, lambda number: ["adopt", number], (obj,), {}
     )
     for future in adopted:
         future.result()
     return handle
 
 
-def _make(
+def make_replicas(
     pool: Pool,
     interpreters: list[int],
-    cls: type,
+    label: str,
     members: dict[str, str],
     operation: Callable[[int], list[Any]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
+    number: int | None = None,
     name: str | None = None,
     max_pending: int | None = None,
     on_full: str = "wait",
@@ -87,8 +88,11 @@ def _make(
     max_batch_size: int | None = None,
     batch_wait: float = 0.0,
 ) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
-    """Open an actor and have its replicas made by `operation(number)`."""
-    number = _native.Actor.next_number()
+    """Open an actor and have its replicas made by `operation(number)`; returns also the calls that do so.
+
+    `interpreters` count the replica already. `label` is what messages call the actor.
+    """
+    number = number or _native.Actor.next_number()
     options: dict[str, Any] = {}  # what the interpreter has to know
     if name:
         options["name"] = name
@@ -102,7 +106,7 @@ def _make(
             pool=pool._native,
             number=number,
             interpreters=interpreters,
-            label=cls.__qualname__,
+            label=label,
             name=name or "",
             description=values.encode([members, on_full == "wait", timeout, max_batch_size is not None])[0],
             farewell=values.encode_call(["drop", number], (), {})[0],

@@ -54,6 +54,9 @@ def _failure(part: Any, probe: Callable[[Any], object]) -> Exception | None:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    cls = type(value)
+    if "__reduce__" in cls.__dict__ and str(cls.__module__).startswith("multipy_actors."):
+        return  # a pool or an object of a session, say: it refuses by itself, and tells why
     try:
         yield from _named_parts(value)
     except Exception:  # a property or a __dict__ that raises: its owner is then the culprit

@@ -230,6 +230,11 @@ class ReplicatedObj(Generic[T]):
             if not self._actor.unload(index, error) and interpreter is not None:
                 raise ValueError(f"{self!r} has no replica in interpreter {index}")
 
+    def hasattr(self, name: str) -> bool:
+        """Ask the object, in the interpreter that is free first, whether it has an attribute `name`."""
+        found: bool = _value_of(self._post(["has", self._actor.number, name], (), {}))
+        return found
+
     def statistics(self) -> dict[str, int]:
         """Return the counts of calls `queued`, `done` and (of these) `failed`, and of `replicas`."""
         actor = self._actor

@@ -16,20 +16,21 @@ tensors are shared, and what cannot travel fails here too. Coroutines run on an 
 Otherwise than in interpreters: modules, classes and their globals are the host's. What a call raises is
 raised again as it is, with its own traceback. KeyboardInterrupt, and the end of a debugger, go through to
 whoever submitted. Nothing is interrupted: `timeout` is ignored, and a running call goes on when its actor is
-killed. No mailbox is ever full.
+killed. No mailbox is ever full. A session does not keep the calls of others out of its seat.
 
 Threads and locks: any. `_changed` guards seats, queues and states, and is not held while a call runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native
+from multipy_actors import _native, values
 from multipy_actors._seats import Seat
 from multipy_actors.errors import DeadlockError, MultipyError, PoolClosedError
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from multipy_actors._seats import Encoded
 
-__all__ = ["Actor", "Call", "Pool", "current_worker"]
+__all__ = ["Actor", "Call", "Pool", "Session", "current_worker"]
 
 _changed = threading.Condition(threading.RLock())  # dropping an actor may come from anywhere
 _waiting: dict[int, Call] = {}  # by thread, the calls that threads wait for without a time limit
@@ -227,6 +228,15 @@ class Pool:
         indices = range(len(self)) if mailbox == self.any_mailbox else [mailbox - 1]
         return self.run(Call(self, (data, attachments), lambda: indices, None))
 
+    def request_session(self, interpreter: int | None) -> Session:
+        """Return a session of that seat, or of a free one."""
+        if self.closed:
+            raise PoolClosedError(f"the pool {self.name!r} is closed")
+        if interpreter is None:
+            seat = min(self.seats, key=lambda seat: (seat.thread is not None, seat.done))
+            interpreter = seat.index
+        return Session(self, interpreter)
+
     def run(self, call: Call) -> Call:
         """Run `call` on the seat that has run least, or else when one is free."""
         with _changed:
@@ -313,6 +323,35 @@ class Pool:
     def images(self, interpreter: int) -> list[tuple[str, str, int, int]]:
         """Return nothing: libraries are the host's."""
         return []
+
+
+class Session:
+    """The use of one seat."""
+
+    _ids = itertools.count(-1, -1)  # those from 1 are the core's
+
+    def __init__(self, pool: Pool, interpreter: int) -> None:
+        """Begin at once."""
+        self.id = next(self._ids)
+        self.interpreter = interpreter
+        self.granted = Call(pool, (b"", ()), lambda: [interpreter], None)
+        self.granted.start()
+        self.granted.succeed(*values.encode(interpreter))
+        self._pool = pool
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Say whether it has ended."""
+        return self._ended or self._pool.closed
+
+    def post(self, data: bytes, attachments: Sequence[Any]) -> Call:
+        """Run a request."""
+        return self._pool.post(self._pool.own_mailbox(self.interpreter), data, attachments)
+
+    def end(self) -> None:
+        """End it."""
+        self._ended = True
 
 
 class Actor:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.futures import Future
     from multipy_actors.pool import Pool
+    from multipy_actors.sessions import Session
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -105,6 +106,10 @@ class Interpreter:
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn(*args, **kwargs)` in this interpreter, after what was submitted to it before."""
         return self._pool._submit_to(self.id, fn, args, kwargs)
+
+    def acquire(self, timeout: float | None = None) -> Session:
+        """Wait until it has nothing else to do, and hold it: see `Pool.acquire`."""
+        return self._pool._acquire(self.id, timeout)
 
     def statistics(self) -> dict[str, float]:
         """Calls `done`, `failed` and `queued`, and `busy_seconds`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import weakref
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,17 @@ def members_of(cls: type) -> dict[str, str]:
 
 
 def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
-    """Return what `obj` is called in messages, and its members: those of its class and what it can call."""
-    members = {name: "method" for name, value in getattr(obj, "__dict__", {}).items() if callable(value)}
+    """Return what `obj` is called in messages, and its members.
+
+    They are those of its class, and what it can call itself; of a module they are all that it has.
+    """
+    own = getattr(obj, "__dict__", {})
+    if isinstance(obj, types.ModuleType):
+        names = {name: value for name, value in own.items() if not name.startswith("__")}
+        # Modules of torch packages have the importer's name before their own.
+        label = obj.__name__.rpartition(">.")[2]
+        return label, {name: _kind_of(value) or "property" for name, value in names.items()}
+    members = {name: "method" for name, value in own.items() if callable(value)}
     return type(obj).__qualname__, members | members_of(type(obj))
 
 
@@ -51,6 +61,12 @@ def _kind_of_member(cls: type, name: str) -> str | None:
         return None  # what @multipy.remote adds
     if isinstance(found, (staticmethod, classmethod)):
         found = found.__func__
+    # Slots and what ctypes or a C extension makes are read like properties, too.
+    return _kind_of(found) or ("property" if hasattr(type(found), "__get__") else None)
+
+
+def _kind_of(found: object) -> str | None:
+    """Return what calling `found` gives; None if it cannot be called."""
     if inspect.isasyncgenfunction(found):
         return "async generator"
     if inspect.iscoroutinefunction(found):
@@ -59,8 +75,7 @@ def _kind_of_member(cls: type, name: str) -> str | None:
         return "generator"
     if callable(found) or isinstance(found, (functools.partialmethod, functools.singledispatchmethod)):
         return "method"
-    # Slots and what ctypes or a C extension makes are read like properties, too.
-    return "property" if hasattr(type(found), "__get__") else None
+    return None
 
 
 Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]

@@ -18,6 +18,7 @@ Start-up: cloudpickle is imported when something is first pickled; unpickling ne
 
 from __future__ import annotations
 
+import sys
 from _thread import _local  # threading.local, without all of threading
 from _weakrefset import WeakSet
 from io import BytesIO
@@ -131,6 +132,8 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attached.is_attachable(kind):
         attachment, rest = attached.take_apart(obj)
         return _take_attached, (outgoing.attach(attachment), *rest)
+    if hasattr(kind, "__reduce_deploy__") or issubclass(kind, _NAMED):
+        return _reduce_packaged(obj)
     if tensors.kind_of(kind) is None:
         return None
     try:
@@ -141,6 +144,22 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attributes:
         return _take, place, attributes, None, None, _set_attributes
     return _take, place
+
+
+_NAMED = (type, type(_Copied.__init__), type(sys))  # classes, functions, modules
+
+
+def _reduce_packaged(obj: Any) -> tuple[Any, ...] | None:
+    """Return how what may be of a torch package is found elsewhere."""
+    if not isinstance(obj, _NAMED):
+        from multipy_actors._packages import reduce_deploy
+
+        return reduce_deploy(obj)
+    home = obj.__name__ if isinstance(obj, type(sys)) else obj.__module__
+    if type(home) is not str or not home.startswith("<torch_package_"):
+        return None
+    packages = sys.modules.get("multipy_actors._packages")
+    return None if packages is None else packages.reference_to(obj, home)
 
 
 def _take(index: int, description: tensors.Description) -> Any:

@@ -43,7 +43,10 @@ from multipy_actors.interpreter import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
-    from typing import Literal, TypedDict
+    from typing import IO, Literal, TypedDict
+
+    from multipy_actors.packages import Package
+    from multipy_actors.sessions import Session
 
     class PoolOptions(TypedDict, total=False):
         """The parameters of `Pool`, for checkers."""
@@ -263,6 +266,42 @@ class Pool(Executor):
         self._mailbox(None)
         data, tensors = values.encode_call(["call", fn], args, kwargs)
         return [Future(self._native.post(own, data, tensors)) for own in self._own]
+
+    # Packages and sessions ---------------------------------------------------------------------------------
+
+    def load_package(self, path_or_file: str | os.PathLike[str] | IO[bytes]) -> Package:
+        """Open an archive that `torch.package` has written: a path, its folder, or a file to read it from.
+
+        It is read into memory once, by one interpreter; the others use that memory. What is wrong with the
+        file is raised here.
+        """
+        from multipy_actors.packages import load_package
+
+        return load_package(self, path_or_file)
+
+    def register_module_source(self, name: str, source: str) -> None:
+        """Make `source` importable as `name` in every interpreter, by whatever is submitted from now on.
+
+        Modules of packages find it as well, if they were exported with `name` as an external module. What is
+        imported already stays as it is. SyntaxError if it is no Python.
+        """
+        from multipy_actors.packages import register_module_source
+
+        register_module_source(self, name, source)
+
+    def acquire(self, timeout: float | None = None) -> Session:
+        """Wait for an interpreter to be free, and hold it: `with pool.acquire() as session: ...`.
+
+        Until the session is closed, the interpreter runs only calls that this thread makes, through the
+        session, handles or the pool, and what these cause in turn. Who comes first is served first;
+        TimeoutError after `timeout` seconds.
+        """
+        return self._acquire(None, timeout)
+
+    def _acquire(self, index: int | None, timeout: float | None) -> Session:
+        from multipy_actors.sessions import acquire
+
+        return acquire(self, index, timeout)
 
     def _submit_to(
         self, index: int, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
