@@ -83,13 +83,20 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
 
 
-def _encode(value: object) -> tuple[bytes, list[Attachment]]:
-    outgoing = Outgoing(False)
+def _encode(value: object, shared: Sequence[Attachment] = ()) -> tuple[bytes, list[Attachment]]:
+    """Encode `value`; its attachments come after those of `shared`."""
+    outgoing = _outgoing_after(shared)
     data = packing.pack(value, outgoing)
     if data is None:
-        outgoing = Outgoing(False)  # packing may have left some
+        outgoing = _outgoing_after(shared)  # packing may have left some
         data = pickling.dumps(packing.boxed(value), outgoing)
     return data, outgoing.shared
+
+
+def _outgoing_after(shared: Sequence[Attachment]) -> Outgoing:
+    outgoing = Outgoing(False)
+    outgoing.shared += shared
+    return outgoing
 
 
 def _explained(error: Exception, roots: Sequence[tuple[str, Any]]) -> SerializationError:
@@ -136,8 +143,7 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     travelling, tensors = _travelling(error)
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
-    data, _ = _encode((travelling, *texts))
-    return data, tensors
+    return _encode((travelling, *texts), tensors)
 
 
 def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseException:
@@ -145,7 +151,7 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
 
     Its `__cause__` is a RemoteTraceback.
     """
-    pickled, type_name, text, traceback = decode(data)
+    pickled, type_name, text, traceback = decode(data, tensors)
     error: BaseException | None = None
     if pickled is not None:
         error = _rebuilt(pickled, tensors)

@@ -1,6 +1,7 @@
 #include "host.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <thread>
 #include <utility>
 
@@ -33,6 +34,8 @@ std::shared_ptr<multipy::Pool> make_pool(std::size_t count, const Description& d
   std::vector<multipy::InterpreterOptions> all(count, interpreter);
   for (std::size_t i = 0; i < count; ++i) all[i].name = options.name + "-" + std::to_string(i);
   auto pool = std::make_shared<multipy::Pool>(all, options.name);
+  // Where this one is set, the others follow it.
+  if (std::getenv(kThreadVariables[0]) != nullptr) return pool;
   const std::size_t cpus = std::max(1U, std::thread::hardware_concurrency());
   const auto threads = std::to_string(options.intraOpThreads != 0 ? options.intraOpThreads
                                                                   : std::max<std::size_t>(1, cpus / count));
@@ -118,9 +121,10 @@ bool Host::close_now(multipy::Deadline deadline) const {
   return repeated([&] { return pool_->join(deadline); });
 }
 
-std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, const std::string& label, const Value& members,
-                                    const std::vector<CallPtr>& sources, bool eager) {
-  const auto number = multipy::Actor::next_number();
+std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint64_t number, const Value& introduction,
+                                    const Value::List& source) {
+  const std::string& label = introduction.at(0).toText();
+  const Value& members = introduction.at(1);
   Value::Dict options;
   for (const auto& [name, kind] : members.toDict()) {
     if (kind.toText() == "coroutine" || kind.toText() == "async generator") {
@@ -132,30 +136,21 @@ std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, const std
   // What handles in interpreters know: the members; callers wait for room; no time limit; no batches.
   const auto description = wire::encode(Value::List{members, true, nullptr, false});
   const auto farewell = wire::encode_request({"drop", number}, {});
-  auto interpreters = pool->place(pool->size());
-  const auto actor = translated([&] {
-    return multipy::Actor::create(pool, {.number = number,
-                                         .interpreters = interpreters,
-                                         .label = label,
-                                         .name = {},
-                                         .description = description.data,
-                                         .farewell = farewell.data,
-                                         .limit = 0});
+  const auto interpreters = pool->place(pool->size());
+  const auto request =
+      wire::encode_request({"adopt_lazily", number, options}, {Value(source)}, {{"label", label}}, /*deep=*/true);
+  return translated([&] {
+    auto actor = multipy::Actor::create(pool, {.number = number,
+                                               .interpreters = interpreters,
+                                               .label = label,
+                                               .name = {},
+                                               .description = description.data,
+                                               .farewell = farewell.data,
+                                               .limit = 0});
+    for (const std::size_t i : interpreters) actor->make_replica(i, request);
+    actor->announce();
+    return std::make_shared<Replicas>(Replicas{host, std::move(actor)});
   });
-  auto replicas = std::make_shared<Replicas>(Replicas{host, actor});
-  std::vector<CallPtr> made;
-  for (const std::size_t i : interpreters) {
-    const CallPtr& source = sources.size() == 1 ? sources.front() : sources.at(i);
-    auto request = wire::encode_request({"adopt_lazily", number, options}, {Value(Value::List{unread_value_of(source)})},
-                                        {{"label", label}}, true);
-    made.push_back(translated([&] { return actor->make_replica(i, std::move(request)); }));
-  }
-  actor->announce();
-  if (eager) {
-    for (const std::size_t i : interpreters) made.push_back(host->post(i, wire::encode_request({"load", number}, {})));
-    for (const auto& call : made) check(*call);
-  }
-  return replicas;
 }
 
 }  // namespace multipy_actors::detail

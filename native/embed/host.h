@@ -56,9 +56,10 @@ struct Replicas {
   std::shared_ptr<multipy::Actor> actor;
 };
 
-/// Opens an actor for an object that is called `label` and has `members` (see multipy_actors/members.py), and has every
-/// interpreter take what `source` gives for it: when it is first needed, or now if `eager`.
-std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, const std::string& label, const Value& members,
-                                    const std::vector<CallPtr>& sources, bool eager);
+/// Opens an actor for an object of which every interpreter makes a copy when it is first needed, from `source` (as
+/// _worker.py's `adopt_lazily` has it). `introduction` is its label and its members (see members.py). `number` is one
+/// from Actor::next_number().
+std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint64_t number, const Value& introduction,
+                                    const Value::List& source);
 
 }  // namespace multipy_actors::detail

@@ -1,10 +1,12 @@
 #include "multipy_actors/interpreter_manager.h"
 
 #include <exception>
+#include <filesystem>
 #include <utility>
 
 #include "host.h"
 #include "outcome.h"
+#include "package_source.h"
 #include "session_state.h"
 #include "wire.h"
 
@@ -72,6 +74,22 @@ detail::Host& InterpreterManager::host() const {
 InterpreterSession InterpreterManager::acquireOne() const {
   host();
   return InterpreterSession(detail::Session::acquire(host_));
+}
+
+void InterpreterManager::registerModuleSource(const std::string& name, const std::string& source) const {
+  const auto request = wire::encode_request({"source", name, source}, {});
+  // Whatever is posted from now on comes after it.
+  for (std::size_t i = 0; i < size(); ++i) host().post(i, request);
+}
+
+Package InterpreterManager::loadPackage(const std::string& path) const {
+  host();
+  return Package(detail::PackageSource::open(host_, std::filesystem::absolute(path).lexically_normal()));
+}
+
+Package InterpreterManager::loadPackage(const Reader& reader) const {
+  host();
+  return Package(detail::PackageSource::open(host_, reader));
 }
 
 ReplicatedObj InterpreterManager::createMovable(const Obj& object) const {

@@ -33,11 +33,12 @@ struct TensorParts {
   static const TensorParts& of(const Tensor& tensor) { return tensor.parts(); }
 };
 
-/// Either something of the core that travels by reference (a call, whose result is meant, or an actor), or the name of
-/// a function or class.
+/// Either something of the core that travels by reference (a call, whose result is meant, an actor, or memory that
+/// arrives as a memoryview), or the name of a function or class.
 struct Object {
   std::shared_ptr<multipy::Attachment> attachment = {};
   bool is_result = false;      // an argument is awaited only if it is not part of another
+  bool is_memory = false;
   std::string reference = {};  // "module\nname"
 
   static Value wrap(Object object) {

@@ -52,11 +52,10 @@ ReplicatedObj Session::create_movable(const Obj& object) const {
   const std::int64_t number = number_of(object);
   const auto introduced = post("describe", {number});
   const auto source = post("movable", {number});
-  const Value introduction = value_of(introduced);
   // Here, as copies are made when they are needed, and what cannot be copied is an error of this call.
   check(*source);
   return ReplicatedObj(
-      replicate(host_, introduction.at(0).toText(), introduction.at(1), {source}, /*eager=*/false));
+      replicate(host_, multipy::Actor::next_number(), value_of(introduced), {unread_value_of(source)}));
 }
 
 void Session::end() noexcept {

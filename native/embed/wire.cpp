@@ -140,10 +140,21 @@ class Writer {
     }
     strides(parts.strides);
   }
+  /// A memoryview of bytes, writable.
+  void memory(const Object& object) {
+    begin_list(5);
+    mark(kBuffer);
+    attach(object.attachment);
+    byte(0xc2);
+    sized(0xdb, "B");
+    begin_list(1);
+    signed_number(static_cast<std::int64_t>(static_cast<const multipy::SharedTensor&>(*object.attachment).nbytes()));
+  }
   void object(const Object& object, int depth) {
     if (!object.reference.empty()) return extension(kReference, object.reference);
     if (object.is_result && depth > 1 && !deep_)
       throw ConversionError("an object of Python can be an argument, but not a part of one");
+    if (object.is_memory) return memory(object);
     begin_list(2);
     mark(kAttached);
     attach(object.attachment);

@@ -24,6 +24,36 @@ if(NOT TARGET multipy_actors::embed)
     INTERFACE_LINK_LIBRARIES Threads::Threads)
 endif()
 
+# multipy_actors_find_torch() gives the target multipy_actors::torch: the libtorch of the torch that is installed in the
+# Python found, or named by Python_EXECUTABLE. Unlike find_package(Torch), which does as well where it works, it asks
+# for no CUDA toolkit if that torch has CUDA.
+function(multipy_actors_find_torch)
+  if(TARGET multipy_actors::torch)
+    return()
+  endif()
+  find_package(Python COMPONENTS Interpreter REQUIRED)
+  execute_process(
+    COMMAND ${Python_EXECUTABLE} -c "import os, torch
+from torch.utils.cpp_extension import include_paths
+print(*include_paths(), sep=';')
+print(os.path.join(os.path.dirname(torch.__file__), 'lib'))
+print(int(torch._C._GLIBCXX_USE_CXX11_ABI))"
+    OUTPUT_VARIABLE told RESULT_VARIABLE status ERROR_VARIABLE why)
+  if(NOT status EQUAL 0)
+    message(FATAL_ERROR "${Python_EXECUTABLE} has no torch to link: ${why}")
+  endif()
+  string(STRIP "${told}" told)
+  string(REGEX MATCH "^([^\n]*)\n([^\n]*)\n([^\n]*)$" told "${told}")
+  set(includes "${CMAKE_MATCH_1}")
+  set(folder "${CMAKE_MATCH_2}")
+  add_library(multipy_actors::torch INTERFACE IMPORTED GLOBAL)
+  target_include_directories(multipy_actors::torch SYSTEM INTERFACE ${includes})
+  target_compile_definitions(multipy_actors::torch INTERFACE _GLIBCXX_USE_CXX11_ABI=${CMAKE_MATCH_3})
+  # Nothing in a program may refer to libtorch.so itself, which registers the operators; hence --no-as-needed.
+  target_link_libraries(multipy_actors::torch INTERFACE
+    -Wl,--no-as-needed ${folder}/libtorch.so ${folder}/libtorch_cpu.so ${folder}/libc10.so -Wl,--as-needed)
+endfunction()
+
 foreach(_multipy_actors_file libmultipy_core.so libmultipy_embed.so)
   if(NOT EXISTS "${_multipy_actors_folder}/${_multipy_actors_file}")
     set(multipy_actors_FOUND FALSE)

@@ -76,7 +76,7 @@ class MULTIPY_ACTORS_API InterpreterManager {
   Package loadPackage(const std::string& path) const;
   Package loadPackage(const Reader& reader) const;
   Package loadPackage(const std::shared_ptr<const Reader>& reader) const { return loadPackage(*reader); }
-  /// Code for a module `name` in all interpreters.
+  /// Makes `name` importable in all interpreters, by whatever is submitted from now on; that it is Python is seen then.
   void registerModuleSource(const std::string& name, const std::string& source) const;
   /// Copies an object of any session of this manager to every interpreter.
   ReplicatedObj createMovable(const Obj& object) const;

@@ -33,9 +33,11 @@ class MULTIPY_ACTORS_API Package {
  public:
   explicit Package(std::shared_ptr<const detail::PackageSource> source) : source_(std::move(source)) {}
 
-  /// The object pickled as `resource` of `module` (in the file's terms, a package); each interpreter loads it when it
-  /// first needs it, its weights are in memory once. With `eager` all load it now.
+  /// The object pickled as `resource` of `module`, which in Python's terms is a package. One interpreter loads it now;
+  /// each of the others when it first needs it or, with `eager`, now. The weights are in memory once.
   ReplicatedObj loadPickle(const std::string& module, const std::string& resource, bool eager = false) const;
+  /// A module of the package; its functions are called with callMethod().
+  ReplicatedObj importModule(const std::string& name) const;
   std::string loadText(const std::string& module, const std::string& resource) const;
   std::string loadBinary(const std::string& module, const std::string& resource) const;
   /// Its `self` is the package's importer, and its global() looks into the package first.
