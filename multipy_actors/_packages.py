@@ -5,10 +5,11 @@ memory once. Objects of its classes travel between interpreters, but the modules
 mean something to one importer alone.
 
 Model: whoever opens a package first reads the file into memory that belongs to no interpreter, a tensor of
-bytes. That tensor, a number and a name are an `Opened`; it travels by these and is one object per interpreter
-and package, with an importer that reads from that memory. Storages of its pickles are views of it, so all
-interpreters have the same, at the same address, and nothing is read twice. What a `map_location` moves
-elsewhere is moved by the interpreter that loads first, which sends what it has got to the others (`Loaded`).
+bytes. That tensor, a number and a name are an `Opened`; it travels by these, as an attachment, and is one
+object per interpreter and package, with an importer that reads from that memory. Storages of its pickles are
+views of it, so all interpreters have the same, at the same address, and nothing is read twice. What a
+`map_location` moves elsewhere is moved by the interpreter that loads first, which sends what it has got to
+the others (`Loaded`).
 
 `reference_to` says of a class, function or module of a package how it is found elsewhere: in the importer of
 the same `Opened`. Objects with `__reduce_deploy__(importer)` say by themselves how they are rebuilt with the
@@ -22,38 +23,54 @@ torch is imported when the first package is opened.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
+
+from multipy_actors import attached
+from multipy_actors._native import SharedTensor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
 
-__all__ = ["Opened", "load", "maker_of", "open_package", "rebuild", "reduce_deploy", "reference_to", "run"]
+__all__ = [
+    "Opened",
+    "load",
+    "maker_of",
+    "open_package",
+    "rebuild",
+    "reduce_deploy",
+    "reference_to",
+    "release",
+    "run",
+]
 
 _lock = threading.RLock()
 _known: WeakValueDictionary[int, Opened] = WeakValueDictionary()
 _by_prefix: WeakValueDictionary[str, Opened] = WeakValueDictionary()  # of the names of its modules
 _kept: dict[int, Opened] = {}  # until they are closed
+_users: dict[int, int] = {}  # of which packages actors are, by number
 
 
 class Opened:
     """A package that is open in this interpreter."""
 
-    def __init__(self, number: int, name: str, memory: torch.Tensor) -> None:
-        """Make its importer, over the archive that `memory` holds."""
+    def __init__(self, number: int, name: str, shared: SharedTensor) -> None:
+        """Make its importer, over the archive that `shared` holds."""
+        import torch
+
+        dlpack: Any = torch.utils.dlpack
         self.number = number
         self.name = name
-        self.memory = memory
+        self.shared = shared
+        self.memory: torch.Tensor = dlpack.from_dlpack(shared)
         self.importer = _open_importer(self)
-
-    def __reduce__(self) -> Any:
-        """Travel by what it is made of."""
-        return receive, (self.number, self.name, self.memory)
 
     def load_pickle(self, package: str, resource: str, map_location: Any, loaded: Loaded) -> Any:
         """Unpickle a resource. `loaded` has the storages that are not where the package has them."""
@@ -71,54 +88,61 @@ class Loaded(dict[int, Any]):
 def open_package(number: int, name: str, source: Any) -> Opened:
     """Open a package from a path, or the bytes of an archive. RuntimeError if it is none."""
     if isinstance(source, str):
-        memory = _zipped(source) if os.path.isdir(source) else _read(source)
+        shared = _zipped(source) if os.path.isdir(source) else _read(source)
     else:
-        memory = _filled(memoryview(source).cast("B"))
-    return receive(number, name, memory)
+        shared = _filled(memoryview(source).cast("B"))
+    return receive(shared, number, name)
 
 
-def receive(number: int, name: str, memory: torch.Tensor) -> Opened:
+def receive(shared: SharedTensor, number: int, name: str) -> Opened:
     """Return the package of that number here; it is opened if this is the first that is heard of it."""
     with _lock:
         opened = _known.get(number)
         if opened is None:
-            opened = _known[number] = Opened(number, name, memory)
+            opened = _known[number] = Opened(number, name, shared)
             _by_prefix[opened.importer.id()] = opened
         return opened
+
+
+attached.register(
+    Opened, "SharedTensor", lambda opened: (opened.shared, (opened.number, opened.name)), receive
+)
 
 
 # Memory ----------------------------------------------------------------------------------------------------
 
 
-def _empty(size: int) -> tuple[torch.Tensor, memoryview]:
+def _empty(size: int) -> SharedTensor:
     import torch
 
-    from multipy_actors._native import SharedTensor
-
     dlpack: Any = torch.utils.dlpack
-    memory = torch.empty(size, dtype=torch.uint8)
-    return memory, memoryview(SharedTensor(dlpack.to_dlpack(memory)))  # type: ignore[arg-type]
+    return SharedTensor(dlpack.to_dlpack(torch.empty(size, dtype=torch.uint8)))
 
 
-def _read(path: str) -> torch.Tensor:
+def _read(path: str) -> SharedTensor:
     with open(path, "rb", buffering=0) as file:
-        memory, view = _empty(os.fstat(file.fileno()).st_size)
+        shared = _empty(os.fstat(file.fileno()).st_size)
+        view = _bytes_of(shared)
         filled = 0
         while filled < len(view):
             count = file.readinto(view[filled:])
             if not count:
                 raise EOFError(f"{path} has become shorter while it was read")
             filled += count
-    return memory
+    return shared
 
 
-def _filled(contents: memoryview) -> torch.Tensor:
-    memory, view = _empty(len(contents))
-    view[:] = contents
-    return memory
+def _filled(contents: memoryview) -> SharedTensor:
+    shared = _empty(len(contents))
+    _bytes_of(shared)[:] = contents
+    return shared
 
 
-def _zipped(folder: str) -> torch.Tensor:
+def _bytes_of(shared: SharedTensor) -> memoryview:
+    return memoryview(shared)  # type: ignore[arg-type]
+
+
+def _zipped(folder: str) -> SharedTensor:
     """Return the archive that an unpacked package was, or would have been."""
     import io
     import zipfile
@@ -144,7 +168,9 @@ def _zipped(folder: str) -> torch.Tensor:
 def run(args: list[Any], kwargs: dict[str, Any], operation: str, rest: list[Any]) -> Any:
     """Perform what is asked for of a package. All but "open" and "close" have it as their first argument."""
     if operation == "close":
-        _kept.pop(rest[0], None)
+        number = rest[0]
+        if _kept.pop(number, None) is not None:
+            _collect(number)
         return None
     if operation == "open":
         number, name = rest
@@ -155,10 +181,11 @@ def run(args: list[Any], kwargs: dict[str, Any], operation: str, rest: list[Any]
     return getattr(opened.importer, rest[0])(*args, **kwargs)
 
 
-def load(args: list[Any], operation: str) -> tuple[Any, Any]:
+def load(args: list[Any], operation: str, actor: int) -> tuple[Any, Any]:
     """Load a pickle or a module for an actor: the object, and what other interpreters should know of it."""
     opened: Opened = args[0]
     _kept[opened.number] = opened
+    _users[actor] = opened.number
     if operation == "import":
         return opened.importer.import_module(args[1]), None
     _, package, resource, map_location = args
@@ -166,25 +193,39 @@ def load(args: list[Any], operation: str) -> tuple[Any, Any]:
     return opened.load_pickle(package, resource, map_location, loaded), loaded
 
 
-def maker_of(source: list[Any]) -> Callable[[], Any]:
-    """Return what makes an object later: from a pickle or a module of a package."""
+def maker_of(source: list[Any], actor: int) -> Callable[[], Any]:
+    """Return what makes an actor's object later, from a pickle or a module of a package."""
     kind, package, *rest = source
-    if kind == "module":
-        return lambda: package.result().importer.import_module(*rest)
-    load, *place = rest
-    return lambda: package.result().load_pickle(*place, load.result())
+
+    def make() -> Any:
+        opened: Opened = package.result()
+        _users[actor] = opened.number
+        if kind == "module":
+            return opened.importer.import_module(*rest)
+        load, package_name, resource, map_location = rest
+        return opened.load_pickle(package_name, resource, map_location, load.result())
+
+    return make
+
+
+def release(actor: int) -> None:
+    """Take note that an actor is gone."""
+    number = _users.pop(actor, None)
+    if number is not None and number not in _kept:
+        _collect(number)
+
+
+def _collect(number: int) -> None:
+    """Free a closed package that no actor uses: its modules and its importer refer to each other."""
+    if number in _known and number not in _users.values():
+        gc.collect()
 
 
 class _File:
     """The memory of a package, as the file that torch reads from."""
 
-    def __init__(self, memory: torch.Tensor) -> None:
-        import torch
-
-        from multipy_actors._native import SharedTensor
-
-        dlpack: Any = torch.utils.dlpack
-        self._view = memoryview(SharedTensor(dlpack.to_dlpack(memory)))  # type: ignore[arg-type]
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
         self._place = 0
 
     def tell(self) -> int:
@@ -221,7 +262,7 @@ def _open_importer(opened: Opened) -> Any:
         _classes = _make_classes()
     reader_class, importer_class = _classes
     try:
-        reader = reader_class(_File(opened.memory))
+        reader = reader_class(_File(_bytes_of(opened.shared)))
         reader.memory = opened.memory
         return importer_class(reader, opened)
     except RuntimeError as error:
@@ -235,6 +276,8 @@ def _make_classes() -> tuple[type, type]:
     importer_class: Any = packages.PackageImporter  # type: ignore[attr-defined]
     reader_class: Any = torch._C.PyTorchFileReader
     serialization: Any = torch.serialization
+    # The importer uses what torch itself has deprecated; once in every interpreter is a lot of noise.
+    warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning, r"torch\.package\b")
 
     class Reader(reader_class):  # type: ignore[misc]
         """A reader whose storages are where the archive is."""

@@ -130,7 +130,7 @@ class Seat:
             if len(source) > 1:
                 from multipy_actors._packages import maker_of
 
-                self._actors[number] = maker_of(source)(), options
+                self._actors[number] = maker_of(source, number)(), options
             else:
                 self._actors[number] = source[0].result(), options
         except BaseException as error:
@@ -189,7 +189,7 @@ class Seat:
         from multipy_actors import _packages
 
         if operation in ("load", "import"):
-            loaded, told = _packages.load(args, operation)
+            loaded, told = _packages.load(args, operation, rest[0])
             self._actors[rest[0]] = loaded, {}
             return told
         return _packages.run(args, kwargs, operation, list(rest))
@@ -302,6 +302,9 @@ class Seat:
                 del self._streams[stream]
                 self._end(iterator)
         self._actors.pop(number, None)
+        packages = sys.modules.get("multipy_actors._packages")
+        if packages is not None:
+            packages.release(number)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -126,7 +126,7 @@ def _adopt_lazily(
     if source:
         from multipy_actors._packages import maker_of
 
-        make = maker_of([*source, last])
+        make = maker_of([*source, last], number)
     else:
         make = last.result
     _introduce(number, kwargs["label"], options)
@@ -229,6 +229,9 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     finally:
         _actors.pop(number, None)
         _output.forget(number)
+        packages = sys.modules.get("multipy_actors._packages")
+        if packages is not None:
+            packages.release(number)
 
 
 def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int) -> _Deferred:
@@ -300,7 +303,7 @@ def _package(args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any
 
     _runs_now(0)
     if operation in ("load", "import"):
-        _actors[rest[0]], told = _packages.load(args, operation)
+        _actors[rest[0]], told = _packages.load(args, operation, rest[0])
         return told
     return _packages.run(args, kwargs, operation, list(rest))
 

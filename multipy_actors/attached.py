@@ -1,4 +1,4 @@
-"""Objects that stand for something in the core, and travel as that: handles and futures.
+"""Objects that stand for something in the core, and travel as that: handles, futures, open packages.
 
 Problem: a handle of an actor, or a future of a call, is a Python object of one interpreter, but what it
 stands for belongs to no interpreter. It should arrive in another one as a handle or future of the same
@@ -27,7 +27,11 @@ __all__ = ["is_attachable", "put_together", "register", "take_apart"]
 _take_apart: dict[type, Callable[[Any], tuple[Attachment, tuple[Any, ...]]]] = {}
 _put_together: dict[str, Callable[..., Any]] = {}
 # Which module registers for what is attached, as the receiver may not have imported it yet.
-_homes = {"Actor": "multipy_actors.handles", "Call": "multipy_actors.futures"}
+_homes = {
+    "Actor": "multipy_actors.handles",
+    "Call": "multipy_actors.futures",
+    "SharedTensor": "multipy_actors._packages",
+}
 
 
 def register(

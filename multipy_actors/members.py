@@ -43,15 +43,14 @@ def members_of(cls: type) -> dict[str, str]:
 def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
     """Return what `obj` is called in messages, and its members.
 
-    They are those of its class, and what it can call itself; of a module they are all that it has.
+    They are those of its class and those of its own: what it can call, and what can be read.
     """
-    own = getattr(obj, "__dict__", {})
+    own = {name: value for name, value in getattr(obj, "__dict__", {}).items() if not name.startswith("__")}
     if isinstance(obj, types.ModuleType):
-        names = {name: value for name, value in own.items() if not name.startswith("__")}
         # Modules of torch packages have the importer's name before their own.
         label = obj.__name__.rpartition(">.")[2]
-        return label, {name: _kind_of(value) or "property" for name, value in names.items()}
-    members = {name: "method" for name, value in own.items() if callable(value)}
+        return label, {name: _kind_of(value) or "property" for name, value in own.items()}
+    members = {name: "method" if callable(value) else "property" for name, value in own.items()}
     return type(obj).__qualname__, members | members_of(type(obj))
 
 

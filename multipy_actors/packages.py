@@ -39,10 +39,13 @@ def load_package(pool: Pool, source: str | os.PathLike[str] | IO[bytes]) -> Pack
         contents: object = os.path.abspath(os.fspath(source))
         name = str(contents)
     elif callable(getattr(source, "read", None)):
-        contents = memoryview(source.read())
+        contents = source.read()
+        if not isinstance(contents, (bytes, bytearray, memoryview)):
+            raise TypeError(f"a package is read from a binary file, and its read() gave {_kind_of(contents)}")
+        contents = memoryview(contents)
         name = str(getattr(source, "name", "<file>"))
     else:
-        raise TypeError(f"a package is loaded from a path or a file, not from {type(source).__name__}")
+        raise TypeError(f"a package is loaded from a path or a file, not from {_kind_of(source)}")
     opened = pool._post(pool._mailbox(None), ["package", "open", number, name], (contents,), {})
     wait_for(opened)
     return Package(pool, opened, number, name)
@@ -57,6 +60,10 @@ def register_module_source(pool: Pool, name: str, source: str) -> None:
         pool._native.post(own, data, attachments)
 
 
+def _kind_of(value: object) -> str:
+    return type(value).__name__
+
+
 class Package:
     """A `torch.package` archive whose code and models are used in the interpreters of a pool.
 
@@ -66,9 +73,8 @@ class Package:
     def __init__(self, pool: Pool, opened: Future[Any], number: int, name: str) -> None:
         """For the library alone: packages come from `pool.load_package`."""
         self._pool = pool
-        self._opened = opened
+        self._opened: Future[Any] | None = opened  # None: closed
         self._number = number
-        self._closed = False
         self.name = name
 
     def load_pickle(
@@ -82,14 +88,14 @@ class Package:
         """
         number = _native.Actor.next_number()
         load = self._post(["package", "load", number], package, resource, map_location)
-        source = ["pickle", self._opened, load, package, resource, map_location]
+        source = ["pickle", self._open, load, package, resource, map_location]
         return self._handle(number, load, source, eager)
 
     def import_module(self, name: str) -> ReplicatedObj[Any]:
         """Import a module of the package; returns a handle whose methods are the module's functions."""
         number = _native.Actor.next_number()
         load = self._post(["package", "import", number], name)
-        return self._handle(number, load, ["module", self._opened, name], False)
+        return self._handle(number, load, ["module", self._open, name], False)
 
     def load_text(self, package: str, resource: str, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return a text of the package."""
@@ -106,14 +112,13 @@ class Package:
 
         `session.self` is the package's importer there. See `Pool.acquire`.
         """
-        self._check()
-        return acquire(self._pool, None, timeout, self._opened)
+        return acquire(self._pool, None, timeout, self._open)
 
     def close(self) -> None:
         """Have the interpreters let go of the package. Handles of what was loaded go on working."""
-        if self._closed or self._pool._lost:
+        opened, self._opened = self._opened, None
+        if opened is None or self._pool._closed:
             return
-        self._closed = True
         data, attachments = values.encode_call(["package", "close", self._number], (), {})
         with contextlib.suppress(PoolClosedError):
             for own in self._pool._own:
@@ -129,7 +134,7 @@ class Package:
 
     def __del__(self) -> None:
         """Close it."""
-        if "_closed" in self.__dict__:
+        if "_number" in self.__dict__:
             self.close()
 
     def __reduce__(self) -> Any:
@@ -138,16 +143,17 @@ class Package:
 
     def __repr__(self) -> str:
         """Name the file and whether it is closed."""
-        return f"<multipy.Package {self.name!r} in {self._pool!r}{', closed' if self._closed else ''}>"
+        return f"<multipy.Package {self.name!r} in {self._pool!r}{'' if self._opened else ', closed'}>"
 
-    def _check(self) -> None:
-        if self._closed:
+    @property
+    def _open(self) -> Future[Any]:
+        if self._opened is None:
             raise ValueError(f"{self!r} was closed")
+        return self._opened
 
     def _post(self, operation: list[Any], *args: Any) -> Future[Any]:
         """Ask the interpreter that is free first; the package is the first argument."""
-        self._check()
-        return self._pool._post(self._pool._mailbox(None), operation, (self._opened, *args), {})
+        return self._pool._post(self._pool._mailbox(None), operation, (self._open, *args), {})
 
     def _handle(self, number: int, load: Future[Any], source: list[Any], eager: bool) -> ReplicatedObj[Any]:
         """Return a handle of what `load` has loaded as actor `number`, in one interpreter so far."""

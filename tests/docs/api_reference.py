@@ -30,6 +30,7 @@ SECTIONS = {
         "get_actor",
         "kill",
     ],
+    "Packages and sessions": ["Package", "Session", "Obj"],
     "Futures": ["Future", "get", "wait"],
     "Values": ["copied"],
     "Errors": [
@@ -44,6 +45,7 @@ SECTIONS = {
         "RemoteError",
         "RemoteTraceback",
         "SerializationError",
+        "SessionError",
     ],
 }
 _SPECIAL = ("__call__", "__getitem__", "__await__", "__iter__", "__aiter__")

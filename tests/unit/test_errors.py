@@ -19,6 +19,7 @@ from multipy_actors.errors import (
     RemoteError,
     RemoteTraceback,
     SerializationError,
+    SessionError,
 )
 
 EXAMPLES = [
@@ -33,6 +34,7 @@ EXAMPLES = [
     ActorClosedError("message"),
     MailboxFullError("message"),
     DeadlockError("message"),
+    SessionError("message"),
     Interrupted("message"),
 ]
 

@@ -1,0 +1,1 @@
+"""What the tests put into packages: models and modules, as a user's project would have them."""
