@@ -1,4 +1,4 @@
-"""Where a C++ program finds what it is built with: the library and headers that are installed with the package.
+"""Where a C++ program finds what it is built with: library and headers, installed with the package.
 
 See docs/guides/embedding.md. `python -m multipy_actors cmake-dir` prints the same for build scripts.
 """

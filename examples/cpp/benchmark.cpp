@@ -21,7 +21,8 @@
 
 #ifdef MULTIPY_EXAMPLES_TORCH
 #include <multipy_actors/torch.h>
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
+#include <torch/csrc/jit/serialization/import.h>
 #endif
 
 using namespace multipy_actors;

@@ -8,7 +8,7 @@ from pathlib import Path
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "cpp"
 
-MODELS = '''
+MODELS = """
 import torch
 
 
@@ -32,7 +32,7 @@ def fail():
 
 def answer():
     return 42
-'''
+"""
 
 
 def write_modules(folder: Path) -> None:
@@ -59,11 +59,14 @@ def write_packages(folder: Path) -> None:
         exporter.extern(["torch.**", "sys", "pathlib"])
         exporter.save_pickle("simple", "model.pkl", simple)
         exporter.save_pickle("model", "model.pkl", network)
+        exporter.save_pickle("model", "input.pkl", torch.ones(1, 3, 32, 32))
         exporter.save_text("model", "readme.txt", "A small network.")
         exporter.save_binary("model", "bytes", bytes(range(3)))
         exporter.save_pickle("bad", "raises.pkl", models.Raises())
         exporter.save_binary("bad", "garbage.pkl", b"no pickle")
-    torch.jit.trace(network, torch.ones(1, 3, 32, 32)).save(folder / "model.torchscript")
+    image = torch.ones(1, 3, 32, 32)
+    (folder / "first_score.txt").write_text(str(network(image)[0, 0].item()))
+    torch.jit.trace(network, image).save(folder / "model.torchscript")
     torch.jit.script(simple).save(folder / "simple.torchscript")
     (folder / "no_archive.zip").write_bytes(b"no archive")
 
