@@ -15,8 +15,8 @@ struct ChildResult {
   std::string messages;  // written to descriptors 1 and 2
 };
 
-/// Runs `command`, whose first word is a path, with nothing to read; it is killed at `deadline`. Throws StartError if it
-/// cannot be run.
+/// Runs `command`, whose first word is a path, with nothing to read; it is killed at `deadline`. Throws StartError if
+/// it cannot be run.
 ChildResult run_child(const std::vector<std::string>& command, multipy::Clock::time_point deadline);
 
 }  // namespace multipy_actors

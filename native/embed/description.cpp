@@ -61,8 +61,9 @@ std::string find_in_path(const std::string& name) {
 
 std::string named_python(const std::string& wanted, const std::string& by) {
   const bool is_path = wanted.find('/') != std::string::npos;
-  const std::string found =
-      !is_path ? find_in_path(wanted) : is_executable(wanted) ? fs::absolute(wanted).string() : std::string();
+  const std::string found = !is_path                ? find_in_path(wanted)
+                            : is_executable(wanted) ? fs::absolute(wanted).string()
+                                                    : std::string();
   if (found.empty()) throw StartError("there is no executable " + wanted + ", which " + by + " names");
   return found;
 }
@@ -104,7 +105,8 @@ Description describe(const std::string& python, multipy::Clock::time_point deadl
   const std::string program = fs::read_symlink("/proc/self/exe", error);
   const auto script = package_folder() / "_describe.py";
   if (!fs::exists(script, error))
-    throw StartError(script.string() + " is not there: libmultipy_embed.so must lie in the folder of the Python package");
+    throw StartError(script.string() +
+                     " is not there: libmultipy_embed.so must lie in the folder of the Python package");
   const ChildResult result = run_child({python, script, program}, deadline);
   if (!result.in_time) throw StartError(python + " did not describe itself in time: " + shown(result));
   std::string_view rest = result.answer;

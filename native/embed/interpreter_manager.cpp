@@ -19,7 +19,9 @@ multipy::Deadline deadline_after(std::chrono::milliseconds timeout) {
   return multipy::Clock::now() + timeout;
 }
 
-Future future_of(CallPtr call) { return Future(std::make_shared<detail::PendingCall>(detail::PendingCall{std::move(call)})); }
+Future future_of(CallPtr call) {
+  return Future(std::make_shared<detail::PendingCall>(detail::PendingCall{std::move(call)}));
+}
 
 }  // namespace
 

@@ -34,7 +34,8 @@ std::shared_ptr<const PackageSource> PackageSource::open(const std::shared_ptr<H
   std::size_t filled = 0;
   while (filled < contents.size()) {
     const std::size_t count = reader.read(filled, contents.data() + filled, contents.size() - filled);
-    if (count == 0) throw Error("a reader has given " + std::to_string(filled) + " bytes of " + std::to_string(contents.size()));
+    if (count == 0)
+      throw Error("a reader has given " + std::to_string(filled) + " bytes of " + std::to_string(contents.size()));
     filled += count;
   }
   if (contents.empty()) throw Error("a reader has given no bytes");

@@ -37,7 +37,7 @@ struct TensorParts {
 /// arrives as a memoryview), or the name of a function or class.
 struct Object {
   std::shared_ptr<multipy::Attachment> attachment = {};
-  bool is_result = false;      // an argument is awaited only if it is not part of another
+  bool is_result = false;  // an argument is awaited only if it is not part of another
   bool is_memory = false;
   std::string reference = {};  // "module\nname"
 

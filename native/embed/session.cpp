@@ -115,7 +115,8 @@ Replicas& ReplicatedObj::replicas() const {
   return *replicas_;
 }
 
-Future ReplicatedObj::submitKwargs(const Value::List& args, const std::unordered_map<std::string, Value>& kwargs) const {
+Future ReplicatedObj::submitKwargs(const Value::List& args,
+                                   const std::unordered_map<std::string, Value>& kwargs) const {
   return submitMethod("__call__", args, kwargs);
 }
 

@@ -103,7 +103,8 @@ TEST_CASE("bad paths, bad archives and bad pickles throw, and the next call work
   CHECK_THROWS_AS(manager().loadPackage(FileReader("/nowhere/models.zip")), Error);
   CHECK_THROWS_AS(package().loadPickle("simple", "no_such.pkl"), RemoteError);
   CHECK_THROWS_AS(package().loadPickle("bad", "garbage.pkl"), RemoteError);
-  CHECK(contains(thrown<RemoteError>([] { package().loadPickle("bad", "raises.pkl"); }).what(), "it does not unpickle"));
+  CHECK(
+      contains(thrown<RemoteError>([] { package().loadPickle("bad", "raises.pkl"); }).what(), "it does not unpickle"));
   CHECK_THROWS_AS(package().loadText("model", "no_such.txt"), RemoteError);
   CHECK_THROWS_AS(package().importModule("no_such_module"), RemoteError);
   CHECK(package().loadText("model", "readme.txt") == "A small network.");

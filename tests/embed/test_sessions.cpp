@@ -129,8 +129,8 @@ TEST_CASE("what cannot be copied is an error where it is to be moved, and a copy
 TEST_CASE("sessions nest on one interpreter, and what a session calls elsewhere gets through") {
   InterpreterManager one(1);
   const auto outer = one.acquireOne();
-  const ReplicatedObj partial = outer.createMovable(
-      outer.global("functools", "partial")(outer.global("operator", "add"), 40));
+  const ReplicatedObj partial =
+      outer.createMovable(outer.global("functools", "partial")(outer.global("operator", "add"), 40));
   CHECK(partial(2) == Value(42));
   {
     const auto inner = one.acquireOne();

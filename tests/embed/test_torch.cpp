@@ -97,9 +97,9 @@ TEST_CASE("interpreters and the program have random numbers and default types of
 
 TEST_CASE("an IValue is a value, and a value an IValue") {
   using c10::IValue;
-  for (const IValue& value : std::vector<IValue>{IValue(), true, 3, 2.5, "text", std::vector<std::int64_t>{1, 2},
-                                                 std::vector<double>{1.5}, std::vector<std::string>{"a"},
-                                                 c10::ivalue::Tuple::create({1, "b"})}) {
+  for (const IValue& value :
+       std::vector<IValue>{IValue(), true, 3, 2.5, "text", std::vector<std::int64_t>{1, 2}, std::vector<double>{1.5},
+                           std::vector<std::string>{"a"}, c10::ivalue::Tuple::create({1, "b"})}) {
     CHECK(Value(value).to<IValue>() == value);
     CHECK(manager().submit("probe", "same", value).get<IValue>() == value);
   }

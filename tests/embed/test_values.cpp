@@ -21,20 +21,20 @@ TEST_CASE("data arrives as the type that it is, and comes back equal") {
   const Value nested = Value::Dict{{"list", Value::List{1, 2.5, "three", nullptr}},
                                    {7, Value::tuple({true, Value::bytes(std::string("\0\xff", 2))})},
                                    {Value::tuple({1, 2}), Value::Dict{}}};
-  for (const auto& [value, type] : std::vector<std::pair<Value, std::string>>{
-           {nullptr, "NoneType"},
-           {true, "bool"},
-           {0, "int"},
-           {-33, "int"},
-           {std::numeric_limits<std::int64_t>::min(), "int"},
-           {std::numeric_limits<std::uint64_t>::max(), "int"},
-           {Value::integer("-123456789012345678901234567890"), "int"},
-           {0.1, "float"},
-           {"grüße", "str"},
-           {Value::bytes(std::string(100'000, 'x')), "bytes"},
-           {Value::List{}, "list"},
-           {Value::tuple({}), "tuple"},
-           {nested, "dict"}}) {
+  for (const auto& [value, type] :
+       std::vector<std::pair<Value, std::string>>{{nullptr, "NoneType"},
+                                                  {true, "bool"},
+                                                  {0, "int"},
+                                                  {-33, "int"},
+                                                  {std::numeric_limits<std::int64_t>::min(), "int"},
+                                                  {std::numeric_limits<std::uint64_t>::max(), "int"},
+                                                  {Value::integer("-123456789012345678901234567890"), "int"},
+                                                  {0.1, "float"},
+                                                  {"grüße", "str"},
+                                                  {Value::bytes(std::string(100'000, 'x')), "bytes"},
+                                                  {Value::List{}, "list"},
+                                                  {Value::tuple({}), "tuple"},
+                                                  {nested, "dict"}}) {
     CAPTURE(value);
     CHECK(type_of(value) == type);
     CHECK(echo(value) == value);
@@ -86,8 +86,9 @@ TEST_CASE("arrays share their memory with the program, and give it back") {
   bool released = false;
   {
     std::vector<double> memory{1, 2, 3, 4};
-    const Tensor array = Tensor::around(memory.data(), DType::of<double>(), {2, 2}, [&released] { released = true; })
-                             .as(Tensor::Kind::array);
+    const Tensor array = Tensor::around(memory.data(), DType::of<double>(), {2, 2}, [&released] {
+                           released = true;
+                         }).as(Tensor::Kind::array);
     const auto address = reinterpret_cast<std::int64_t>(memory.data());
     CHECK(manager().submit("probe", "address", array).get<std::int64_t>() == address);
     const Tensor transposed = manager().submit("numpy", "transpose", array).get<Tensor>();

@@ -125,7 +125,8 @@ TEST_CASE("integers of any size are those of Python") {
 }
 
 TEST_CASE("a tensor travels by reference, as what it is") {
-  const Tensor tensor = Tensor::of(std::vector<std::int32_t>{1, 2, 3, 4, 5, 6}, {2, 3}).as(Tensor::Kind::parameter, true);
+  const Tensor tensor =
+      Tensor::of(std::vector<std::int32_t>{1, 2, 3, 4, 5, 6}, {2, 3}).as(Tensor::Kind::parameter, true);
   const auto payload = wire::encode(Value::List{tensor, tensor.as(Tensor::Kind::array)});
   CHECK(payload.attachments.size() == 2);
   const Value back = wire::decode(payload);

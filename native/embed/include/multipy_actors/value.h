@@ -112,8 +112,8 @@ class MULTIPY_ACTORS_API Value {
   const Dict& toDict() const;
   const Tensor& toTensor() const;
 
-  /// As bool, a number, std::string (of str or bytes), Tensor, Value, a vector, a map with std::string keys, or whatever
-  /// has a Converter.
+  /// As bool, a number, std::string (of str or bytes), Tensor, Value, a vector, a map with std::string keys, or
+  /// whatever has a Converter.
   template <typename T>
   T to() const;
 
@@ -192,7 +192,8 @@ T Value::to() const {
     return items;
   } else if constexpr (IsMap<T>::value) {
     T items;
-    for (const auto& item : toDict()) items.emplace(item.first.toText(), item.second.template to<typename T::mapped_type>());
+    for (const auto& item : toDict())
+      items.emplace(item.first.toText(), item.second.template to<typename T::mapped_type>());
     return items;
   } else {
     return Converter<T>::fromValue(*this);
