@@ -17,7 +17,7 @@ import multipy_actors as multipy
 FOLDER = Path(__file__).resolve().parent
 PACKAGE = Path(multipy.__path__[0])
 HAS_TORCH = importlib.util.find_spec("torch") is not None
-SECONDS = 300
+SECONDS = 600
 
 
 def compiler() -> str | None:

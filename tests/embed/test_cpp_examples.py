@@ -44,11 +44,11 @@ def test_quickstart_says_why_it_cannot_load(programs):
 @needs_torch
 def test_the_benchmark_prints_a_table(programs, data):
     script = ["--torchscript", data / "model.torchscript"] if programs.with_torch else []
-    options = ["--threads", "1,2", "--seconds", "0.2"]
+    options = ["--threads", "2", "--seconds", "0.2"]
     done = cpp_projects.run([programs.examples / "benchmark", data / "models.zip", *script, *options])
     rows = list(csv.DictReader(done.stdout.splitlines()))
     modes = ["one_interpreter", "many_interpreters", *(["torchscript"] if programs.with_torch else [])]
-    assert [(row["mode"], row["threads"]) for row in rows] == [(mode, n) for n in "12" for mode in modes]
+    assert [(row["mode"], row["threads"]) for row in rows] == [(mode, "2") for mode in modes]
     for row in rows:
         assert float(row["items_per_second"]) > 0
         assert 0 < float(row["p50_ms"]) <= float(row["p90_ms"]) <= float(row["p99_ms"])

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(cpp_projects.why_not() is not None, reason=str(cpp_projects.why_not()))
 
-HEADERS = sorted((cpp_projects.PACKAGE / "include" / "multipy_actors").glob("*.h"))
+HEADERS = sorted(path.name for path in (cpp_projects.PACKAGE / "include" / "multipy_actors").glob("*.h"))
 
 
 def test_the_cpp_tests_pass(programs, data):
@@ -22,19 +22,24 @@ def test_the_cpp_tests_pass(programs, data):
         assert said == ["before", "during", "during", "after"]
 
 
-@pytest.mark.parametrize("cxx", ["g++", "clang++"])
-@pytest.mark.parametrize("standard", ["c++17", "c++20"])
-def test_each_header_compiles_alone_and_without_warnings(tmp_path, cxx, standard):
+@pytest.mark.parametrize(
+    ("cxx", "standard", "headers"),
+    [
+        ("g++", "c++17", [name for name in HEADERS if name not in ("torch.h", "multipy_actors.h")]),
+        ("g++", "c++20", ["multipy_actors.h"]),
+        ("clang++", "c++17", ["multipy_actors.h"]),
+    ],
+)
+def test_headers_compile_alone_and_without_warnings(tmp_path, cxx, standard, headers):
     if shutil.which(cxx) is None:
         pytest.skip(f"no {cxx}")
-    source = tmp_path / "all.cpp"
-    for header in HEADERS:
-        if header.name != "torch.h":
-            source.write_text(f"#include <multipy_actors/{header.name}>\n")
-            cpp_projects.run(
-                [cxx, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
-                 f"-I{cpp_projects.PACKAGE / 'include'}", source]
-            )  # fmt: skip
+    sources = [tmp_path / f"{header}.cpp" for header in headers]
+    for header, source in zip(headers, sources, strict=True):
+        source.write_text(f"#include <multipy_actors/{header}>\n")
+    cpp_projects.run(
+        [cxx, f"-std={standard}", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only",
+         f"-I{cpp_projects.PACKAGE / 'include'}", *sources]
+    )  # fmt: skip
 
 
 def test_a_compiler_alone_builds_a_program_and_a_python_can_be_named(tmp_path):
