@@ -21,11 +21,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
            $(shell find native multipy_actors -type f -not -path '*/__pycache__/*' 2>/dev/null)
-FORMATTED_CPP = $(shell find native tests/native tests/hosts -name '*.h' -o -name '*.cpp')
+FORMATTED_CPP = $(shell find native tests/native tests/hosts tests/embed examples/cpp -name '*.h' -o -name '*.cpp')
 PYTHON_CODE = multipy_actors tests examples $(wildcard benches)
-CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DMULTIPY_NATIVE_TESTS=ON \
-            -DPython_EXECUTABLE=$(abspath $(BIN))/python \
-            -Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
+# The presets are in CMakePresets.json, and can be used without make.
+CONFIGURE = $(BIN)/cmake -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja --preset
+BUILD = $(BIN)/cmake --build --preset
+TEST = $(abspath $(BIN))/ctest --preset
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
@@ -82,25 +83,23 @@ $(VENV)/installed-%: dist/built
 	touch $@
 
 native-test: | $(VENV)/tools
-	$(CONFIGURE) -B build/native
-	$(BIN)/cmake --build build/native --target multipy_native_tests
-	$(BIN)/ctest --test-dir build/native/tests/native --output-on-failure --no-tests=error
+	$(CONFIGURE) dev
+	$(BUILD) dev
+	$(TEST) dev
 
 # ThreadSanitizer cannot place its shadow memory under strong address randomisation, hence setarch.
 sanitize: | $(VENV)/tools
-	$(CONFIGURE) -B build/asan -DMULTIPY_SANITIZER=address,undefined
-	$(BIN)/cmake --build build/asan --target multipy_native_tests
-	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	  $(BIN)/ctest --test-dir build/asan/tests/native --output-on-failure --no-tests=error
-	$(CONFIGURE) -B build/tsan -DMULTIPY_SANITIZER=thread
-	$(BIN)/cmake --build build/tsan --target multipy_native_tests
-	TSAN_OPTIONS=halt_on_error=1 setarch --addr-no-randomize \
-	  $(BIN)/ctest --test-dir build/tsan/tests/native --output-on-failure --no-tests=error
+	$(CONFIGURE) asan
+	$(BUILD) asan
+	$(TEST) asan
+	$(CONFIGURE) tsan
+	$(BUILD) tsan
+	setarch --addr-no-randomize $(TEST) tsan
 
 # What is found stays in build/fuzz/corpus and is where the next run begins; a crash leaves its input in build/fuzz.
 fuzz: | $(VENV)/tools
-	$(CONFIGURE) -B build/fuzz -DMULTIPY_NATIVE_TESTS=OFF -DMULTIPY_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
-	$(BIN)/cmake --build build/fuzz --target multipy_fuzz_elf_file
+	$(CONFIGURE) fuzz
+	$(BUILD) fuzz
 	mkdir -p build/fuzz/corpus
 	tests/native/fuzz_seeds.sh clang build/fuzz/seeds
 	build/fuzz/multipy_fuzz_elf_file -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -timeout=10 -use_value_profile=1 \

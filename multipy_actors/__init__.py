@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from multipy_actors.actors import get_actor, kill, replicate
     from multipy_actors.decorator import Actor, remote
     from multipy_actors.defaults import default_pool, init, shutdown
+    from multipy_actors.embedding import cmake_dir
     from multipy_actors.errors import (
         ActorClosedError,
         DeadlockError,
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "actors": ("get_actor", "kill", "replicate"),
     "decorator": ("Actor", "remote"),
+    "embedding": ("cmake_dir",),
     "errors": (
         "ActorClosedError",
         "DeadlockError",
@@ -95,6 +97,7 @@ __all__ = [
     "Session",
     "SessionError",
     "Stream",
+    "cmake_dir",
     "copied",
     "current_interpreter",
     "default_pool",

@@ -1,4 +1,4 @@
-"""The command line: `python -m multipy_actors doctor`."""
+"""The command line: `python -m multipy_actors doctor | cmake-dir`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from multipy_actors import doctor
+from multipy_actors import doctor, embedding
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,6 +19,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             help="say what this installation has and which packages work in private interpreters",
             description=doctor.DESCRIPTION,
         )
+    )
+    embedding.add_arguments(
+        commands.add_parser("cmake-dir", help="print where CMake's find_package(multipy_actors) is to look")
     )
     options = parser.parse_args(arguments)
     return int(options.run(options))

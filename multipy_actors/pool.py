@@ -458,6 +458,8 @@ def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes
         threads = max(1, usable_cpus() // interpreters)
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'intra_op_threads must be a positive int or "auto", not {threads!r}')
+    if "OMP_NUM_THREADS" in os.environ:
+        return []  # the others, where they are not set, follow it
     return [(name.encode(), str(threads).encode()) for name in _THREAD_VARIABLES]
 
 

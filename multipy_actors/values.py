@@ -85,13 +85,22 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
 
 
-def _encode(value: object, inline: bool = False) -> tuple[bytes, list[Attachment]]:
-    outgoing = Outgoing(False, inline)
+def _encode(
+    value: object, inline: bool = False, shared: Sequence[Attachment] = ()
+) -> tuple[bytes, list[Attachment]]:
+    """Encode `value`; its attachments come after those of `shared`."""
+    outgoing = _outgoing_after(shared, inline)
     data = packing.pack(value, outgoing)
     if data is None:
-        outgoing = Outgoing(False, inline)  # packing may have left some
+        outgoing = _outgoing_after(shared, inline)  # packing may have left some
         data = pickling.dumps(packing.boxed(value), outgoing)
     return data, outgoing.shared
+
+
+def _outgoing_after(shared: Sequence[Attachment], inline: bool) -> Outgoing:
+    outgoing = Outgoing(False, inline)
+    outgoing.shared += shared
+    return outgoing
 
 
 def _explained(
@@ -143,8 +152,7 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     travelling, tensors = _travelling(error)
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
-    data, _ = _encode((travelling, *texts))
-    return data, tensors
+    return _encode((travelling, *texts), shared=tensors)
 
 
 def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseException:
@@ -152,7 +160,7 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
 
     Its `__cause__` is a RemoteTraceback.
     """
-    pickled, type_name, text, traceback = decode(data)
+    pickled, type_name, text, traceback = decode(data, tensors)
     error: BaseException | None = None
     if pickled is not None:
         error = _rebuilt(pickled, tensors)

@@ -9,6 +9,7 @@ import threading
 import traceback
 import types
 
+import numpy
 import pytest
 
 from multipy_actors.errors import RemoteError, RemoteTraceback
@@ -86,6 +87,13 @@ def test_an_exception_arrives_in_its_own_type_with_its_attributes(error):
     assert received.args == error.args
     assert str(received) == str(error)
     assert vars(received) == vars(error)
+
+
+def test_an_exception_with_a_large_message_and_a_tensor_arrives_whole():
+    array = numpy.arange(3)
+    received = travelled(ValueError("text " * 100_000, array))
+    assert received.args[0] == "text " * 100_000
+    assert numpy.shares_memory(received.args[1], array)
 
 
 def test_the_remote_traceback_is_the_cause_and_is_shown():
