@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
            $(shell find native multipy_actors -type f -not -path '*/__pycache__/*' 2>/dev/null)
-FORMATTED_CPP = $(shell find native tests/native tests/hosts -name '*.h' -o -name '*.cpp')
+FORMATTED_CPP = $(shell find native tests/native tests/hosts benches -name '*.h' -o -name '*.cpp')
 PYTHON_CODE = multipy_actors tests examples $(wildcard benches)
 CONFIGURE = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DMULTIPY_NATIVE_TESTS=ON \
             -DPython_EXECUTABLE=$(abspath $(BIN))/python \
