@@ -82,6 +82,11 @@ class Figures:
         foreign = max(0.0, foreign_cpu_seconds() - before) / seconds / (os.cpu_count() or 1)
         self.runs[scenario.__name__] = Run(machine(), date.today().isoformat(), rounds, seconds, foreign)
 
+    def add(self, others: Figures) -> None:
+        """Take over what was measured elsewhere."""
+        self.samples |= others.samples
+        self.runs |= others.runs
+
     def median(self, key: Key) -> float:
         return statistics.median(self.samples[key])
 

@@ -127,6 +127,24 @@ GOALS = (
         for_each(SEVERAL, ("track_forwards", "interpreter"), ("track_forwards", "thread")),
         at_least=True,
     ),
+    above(
+        "a worker for every core, small MLP, interpreters beside processes of the same libpython",
+        0.95,
+        ("track_cores", "interpreter", "model"),
+        ("track_cores", "libpython", "model"),
+    ),
+    above(
+        "the same beside processes of the Python executable",
+        0.95,
+        ("track_cores", "interpreter", "model"),
+        ("track_cores", "executable", "model"),
+    ),
+    above(
+        "the same beside threads, on 16 cores",
+        40.0,
+        ("track_cores", "interpreter", "model"),
+        ("track_cores", "thread", "model"),
+    ),
     below(
         "bare interpreter, first of a new process, start to first result",
         25.0,

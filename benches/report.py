@@ -15,7 +15,15 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from benches import bench_calls, bench_growth, bench_images, bench_memory, bench_tensors, bench_throughput
+from benches import (
+    bench_calls,
+    bench_cores,
+    bench_growth,
+    bench_images,
+    bench_memory,
+    bench_tensors,
+    bench_throughput,
+)
 from benches.figures import Figures
 from benches.tables import HEADINGS, report
 
@@ -41,6 +49,8 @@ LARGE = {
     bench_throughput.SmallModel: ("workers", max(bench_throughput.COUNTS)),
 }
 LONG = (bench_growth.ManyCalls,)
+# For machines of many cores: it runs only when named.
+APART = (bench_cores.Cores,)
 
 
 def main() -> None:
@@ -58,13 +68,21 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="measure nothing: write the report from its figures"
     )
+    parser.add_argument(
+        "--add", type=Path, metavar="FILE", help="also take the figures of this file, of another machine, say"
+    )
     options = parser.parse_args()
     kept = options.write and options.write.parent / options.write.stem / "figures.json"
     if options.again and not kept:
         parser.error("--again needs --write, beside which the figures lie")
+    if options.add and not kept:
+        parser.error("--add needs --write, beside which the figures lie")
     figures = Figures()
     if kept and kept.exists() and (options.only or options.again):
         figures = Figures.read(kept)
+    if options.add:
+        figures.add(Figures.read(options.add))
+        figures.write(kept)
     for scenario in [] if options.again else chosen(names, options):
         rounds = 1 if scenario in ONCE else options.rounds * ROUNDS.get(scenario, 1)
         figures.measure(scenario, rounds, LARGE.get(scenario, ()) if options.quick else ())
@@ -83,7 +101,7 @@ def chosen(names: dict[str, type], options: argparse.Namespace) -> list[type]:
     if options.only:
         scenarios = [names[name] for name in options.only]
     else:
-        without = (*(LONG if not options.long else ()), *(SLOW if options.quick else ()))
+        without = (*APART, *(LONG if not options.long else ()), *(SLOW if options.quick else ()))
         scenarios = [scenario for scenario in names.values() if scenario not in without]
     for scenario in list(scenarios):
         if missing := getattr(scenario, "missing", str)():

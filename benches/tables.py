@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from benches import (
     bench_calls,
+    bench_cores,
     bench_growth,
     bench_images,
     bench_memory,
@@ -31,6 +32,7 @@ HEADINGS: dict[type, str] = {
     bench_tensors.Tensors: "Tensors",
     bench_throughput.SmallModel: "Throughput",
     bench_throughput.RealModel: "A real model",
+    bench_cores.Cores: "A worker for every core",
     bench_startup.StartUp: "Start-up",
     bench_images.NextInterpreter: "The next interpreter",
     bench_startup.ManyImports: "Many imports at once",
@@ -52,6 +54,8 @@ KIND_TITLES = {
     "futex": "futex, C++",
     "ray": "Ray",
     "python": "`python -c`",
+    "libpython": "process, libpython",
+    "executable": "process, executable",
     "intra-op": "torch's own threads",
     "host": "by the host",
     "actor": "by an actor",
@@ -75,7 +79,7 @@ UNITS = {name: getattr(scenario, name).unit for scenario in HEADINGS for name in
 def report(figures: Figures) -> str:
     measured = [scenario for scenario in HEADINGS if scenario.__name__ in figures.runs]
     runs = [figures.runs[scenario.__name__] for scenario in measured]
-    machines = list(dict.fromkeys(run.machine for run in runs))
+    machine = runs[0].machine
     days = sorted({run.day for run in runs})
     lines = [
         "# Benchmarks",
@@ -83,7 +87,7 @@ def report(figures: Figures) -> str:
         "Written by `python benches/report.py --write docs/benchmarks.md`, which keeps every sample in",
         "[figures.json](benchmarks/figures.json); `python benches/plots.py` draws them.",
         "",
-        *(f"Machine: {machine}." for machine in machines),
+        f"Machine: {machine}.",
         "",
         f"Measured on {' to '.join(dict.fromkeys((days[0], days[-1])))}. The workers take turns, round by",
         "round; shown are the medians of the rounds, and ratios are the medians of the rounds' ratios.",
@@ -100,13 +104,14 @@ def report(figures: Figures) -> str:
         lines += [*scenario_table(figures, scenario), ""]
         if scenario in PLOTS:
             lines += [f"![{HEADINGS[scenario]}](benchmarks/{PLOTS[scenario]}.svg)", ""]
-        lines += [circumstances(figures.runs[scenario.__name__])]
+        lines += [circumstances(figures.runs[scenario.__name__], machine)]
     return "\n".join(lines) + "\n"
 
 
-def circumstances(run: Run) -> str:
+def circumstances(run: Run, usual: str) -> str:
     rounds = "One round" if run.rounds == 1 else f"{run.rounds} rounds"
-    return f"{rounds}; other programs took {run.foreign:.0%} of the CPUs meanwhile."
+    where = f" on {run.machine}" if run.machine != usual else ""
+    return f"{rounds}{where}; other programs took {run.foreign:.0%} of the CPUs meanwhile."
 
 
 def explanation(scenario: type) -> list[str]:

@@ -131,6 +131,67 @@ def run_forwards(start: float, seconds: float) -> int:
     return passes
 
 
+def add_integers() -> None:
+    total = 0
+    for i in range(20_000):
+        total += i & 7
+        if total > 100:
+            total -= 100
+
+
+def use_objects() -> None:
+    class Counter:
+        def __init__(self) -> None:
+            self.count = 0
+
+        def add(self, number: int) -> int:
+            self.count += number
+            return self.count
+
+    counter, seen = Counter(), {}
+    for i in range(4000):
+        counter.add(i)
+        seen[i & 255] = (i, str(i))
+
+
+def use_model() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    model, batch = small_model()
+    with torch.inference_mode():
+        for _ in range(50):
+            model(batch)
+
+
+TASKS = {"loop": add_integers, "objects": use_objects, "model": use_model}
+
+
+def run_task(name: str, start: float, seconds: float) -> tuple[float, float]:
+    """Do it over and over from `start` (time.monotonic) on: how often a second, with what share of a CPU."""
+    task = TASKS[name]
+    task()
+    while time.monotonic() < start:
+        pass
+    begin, used = time.perf_counter(), time.thread_time()
+    runs, taken = 0, 0.0
+    while taken < seconds:
+        task()
+        runs += 1
+        taken = time.perf_counter() - begin
+    return runs / taken, (time.thread_time() - used) / taken
+
+
+def serve() -> None:
+    """Take calls of functions of this module from standard input, and print their values, as JSON."""
+    import json
+    import sys
+
+    for line in sys.stdin:
+        name, *args = json.loads(line)
+        print(json.dumps(globals()[name](*args)), flush=True)
+
+
 def import_seconds(name: str) -> float:
     import importlib
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m multipy_actors doctor`."""
+"""The command line: `python -m multipy_actors doctor` and `python -m multipy_actors bench`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from multipy_actors import doctor
+from multipy_actors import bench, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "doctor",
             help="say what this installation has and which packages work in private interpreters",
             description=doctor.DESCRIPTION,
+        )
+    )
+    bench.add_arguments(
+        commands.add_parser(
+            "bench",
+            help="measure private interpreters beside threads and processes on this machine",
+            description=bench.DESCRIPTION,
         )
     )
     options = parser.parse_args(arguments)
