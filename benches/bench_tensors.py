@@ -114,6 +114,6 @@ class Tensors:
     track_argument.unit = track_result.unit = "µs"
     track_argument_extra.unit = track_result_extra.unit = "µs"
     track_argument.pretty_name = "tensor as argument, p50"
-    track_argument_extra.pretty_name = "the same, over a plain call"
+    track_argument_extra.pretty_name = "argument, over a plain call"
     track_result.pretty_name = "tensor as result, p50"
-    track_result_extra.pretty_name = "the same, over a plain call"
+    track_result_extra.pretty_name = "result, over a plain call"

@@ -264,11 +264,11 @@ def _memory(workers: Workers) -> float | None:
         return None
     if workers.kind == "process":
         with workers:
-            return workers.each(private_bytes)[0] / 1e6
+            return float(workers.each(private_bytes)[0]) / 1e6
     with Workers(
         "process", 1
     ) as host:  # a new one: memory that closed interpreters freed would be used again
-        return host.each(bytes_of_interpreter)[0] / 1e6
+        return float(host.each(bytes_of_interpreter)[0]) / 1e6
 
 
 def bytes_of_interpreter() -> int:
