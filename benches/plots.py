@@ -20,7 +20,7 @@ import matplotlib
 matplotlib.use("svg")
 
 import matplotlib.pyplot as pyplot
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from benches import bench_calls, bench_growth, bench_tensors, bench_throughput
 from benches.figures import Figures
@@ -164,6 +164,8 @@ def logarithmic(axes: Axes, places: Sequence[Any], shown: Callable[[Any], str]) 
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks(axes, places, shown)
+    least, most = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if most < 300 * least else (1,)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
