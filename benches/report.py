@@ -6,6 +6,9 @@ With `--write` the samples are kept beside the report, in `benchmarks/figures.js
 the other scenarios stay as they were, and with `--again` nothing is measured. `benches/figures.py` says how
 figures come about, `benches/goals.py` what they have to be, `benches/tables.py` how they are shown.
 
+The extra `bench` brings what is needed, `demo` the real model and `bench-ray` Ray; without these two their
+scenarios are left out, and standard error says so.
+
 Every process that multiprocessing spawns imports this script again, which would be in the figures of its
 start: so what it does is in `benches/command.py`.
 """
