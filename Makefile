@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
 SOURCES := pyproject.toml CMakeLists.txt README.md LICENSE \
            $(shell find native multipy_actors -type f -not -path '*/__pycache__/*' 2>/dev/null)
-FORMATTED_CPP = $(shell find native tests/native tests/hosts tests/embed examples/cpp -name '*.h' -o -name '*.cpp')
+FORMATTED_CPP = $(shell find native tests/native tests/hosts tests/embed examples/cpp benches -name '*.h' -o -name '*.cpp')
 PYTHON_CODE = multipy_actors tests examples $(wildcard benches)
 # The presets are in CMakePresets.json, and can be used without make.
 CONFIGURE = $(BIN)/cmake -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja --preset

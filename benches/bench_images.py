@@ -19,7 +19,7 @@ from typing import NamedTuple
 import multipy_actors as multipy
 from benches import workloads
 from benches.bench_memory import private_bytes
-from benches.workers import Workers, make_executor
+from benches.workers import Workers, in_new_host, make_executor
 
 # Compiled into a library of the host, as code that has never heard of interpreters. Times are in seconds.
 PROBE = r"""
@@ -203,12 +203,11 @@ def written_by(pid: int) -> int:
 
 def seconds_to_start(number: int, module: str | None) -> float:
     """Runs in a new host: start `number - 1` interpreters at once, and then time one."""
-    pool_class = multipy.Pool  # has the host import its modules, which is not an interpreter's start
-    before = pool_class(number - 1) if number > 1 else None
+    before = multipy.Pool(number - 1) if number > 1 else None
     if before is not None and module is not None:
         multipy.get(before.broadcast(workloads.import_seconds, module))
     start = time.perf_counter()
-    pool = pool_class(1)
+    pool = multipy.Pool(1)
     if module is None:
         pool.submit(abs, 0.0).result()
     else:
@@ -218,14 +217,6 @@ def seconds_to_start(number: int, module: str | None) -> float:
     if before is not None:
         before.shutdown()
     return taken
-
-
-def in_new_host(function, *args):
-    host = make_executor("process")
-    try:
-        return host.submit(function, *args).result()
-    finally:
-        host.shutdown()
 
 
 # ManyImages ------------------------------------------------------------------------------------------------

@@ -11,14 +11,17 @@ mapping exists, be it in the same process; so that figure would move with what e
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import multipy_actors as multipy
 from benches import workloads
-from benches.workers import Workers, make_executor
+from benches.workers import Workers, in_new_host
 
 WORKERS = 2
+MODEL_BYTES = 500_000_000
 
 
 class PrivateMemory:
@@ -37,14 +40,27 @@ class PrivateMemory:
     def track_per_worker(self, worker: str, module: str) -> float:
         if worker == "python":
             return sum(bytes_of_process(module) for _ in range(WORKERS)) / WORKERS / 1e6
-        host = make_executor("process")
-        try:
-            return host.submit(bytes_per_interpreter, module).result() / 1e6
-        finally:
-            host.shutdown()
+        return in_new_host(bytes_per_interpreter, module) / 1e6
 
     track_per_worker.unit = "MB"
     track_per_worker.pretty_name = "private memory of one more worker"
+
+
+class SharedModel:
+    """A model of 500 MB, made in the host and used by replicas: what the host gained, in models.
+
+    The interpreters have imported torch and used it before, which is not counted here.
+    """
+
+    param_names = ("replicas",)
+    params = ([1, 8],)
+    timeout = 300
+
+    def track_shared_model(self, replicas: int) -> float:
+        return in_new_host(models_gained, replicas)
+
+    track_shared_model.unit = "models"
+    track_shared_model.pretty_name = "memory gained, in models"
 
 
 class TorchInterpreters:
@@ -70,6 +86,24 @@ def bytes_per_interpreter(module: str) -> float:
     more.close()
     first.close()
     return gained / WORKERS
+
+
+def models_gained(replicas: int) -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    pool = multipy.Pool(replicas)
+    multipy.get(pool.broadcast(workloads.load_and_use, "torch"))
+    workloads.load_and_use("torch")
+    before = private_bytes(os.getpid())
+    model = workloads.layers(MODEL_BYTES)
+    weights = sum(parameter.nbytes for parameter in model.parameters())
+    replicated = multipy.remote(workloads.Replica).options(pool=pool, replicas="all").remote(model)
+    values = multipy.get(replicated.broadcast.use.submit())
+    assert len(values) == replicas
+    gained = private_bytes(os.getpid()) - before
+    pool.shutdown()
+    return gained / weights
 
 
 def bytes_of_process(module: str) -> int:

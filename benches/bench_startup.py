@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
+import multipy_actors as multipy
 from benches import workloads
-from benches.workers import make_executor
+from benches.workers import cpu_count, in_new_host, make_executor
+
+AT_ONCE = 8
 
 _TIMED_IMPORT = "import time; start = time.perf_counter(); import torch; print(time.perf_counter() - start)"
 
@@ -55,3 +58,54 @@ class StartUp:
     track_first_result.pretty_name = "bare worker, start to first result"
     track_import_torch.pretty_name = "`import torch` in it"
     track_first_result_with_torch.pretty_name = "worker with torch, start to first result"
+
+
+class ManyImports:
+    """`import torch` in several workers at once, all of them started before: how many a second, by busy CPU.
+
+    Interpreters are those of a new host. Imports that do not wait for each other are as many by CPU when
+    there are eight as when there is one.
+    """
+
+    param_names = ("worker", "workers")
+    params = (["interpreter", "python"], [1, AT_ONCE])
+    timeout = 300
+
+    def track_imports(self, worker: str, count: int) -> float:
+        if worker == "python":
+            seconds = seconds_of_processes(count)
+        else:
+            seconds = in_new_host(seconds_of_interpreters, count)
+        return count / seconds / min(count, cpu_count())
+
+    track_imports.unit = "imports/s"
+    track_imports.pretty_name = "`import torch`"
+
+
+def seconds_of_interpreters(count: int) -> float:
+    with multipy.Pool(count) as pool:
+        multipy.get(pool.broadcast(abs, 0.0))
+        start = time.perf_counter()
+        multipy.get(pool.broadcast(workloads.import_seconds, "torch"))
+        return time.perf_counter() - start
+
+
+def seconds_of_processes(count: int) -> float:
+    code = "print(flush=True); input(); import torch; print(flush=True)"
+    pipe = subprocess.PIPE
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True)
+        for _ in range(count)
+    ]
+    for process in processes:
+        process.stdout.readline()
+    start = time.perf_counter()
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        process.stdout.readline()
+    taken = time.perf_counter() - start
+    for process in processes:
+        process.communicate()
+    return taken

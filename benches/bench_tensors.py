@@ -1,24 +1,33 @@
-"""What it costs to pass a tensor, from one element to 100 MB, as an argument and as a result."""
+"""What it costs to pass a tensor, from one element to 1 GB, as an argument and as a result."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from typing import TYPE_CHECKING
 
 from benches.workers import OneWorker
 
-BYTES = [4, 1000, 1_000_000, 100_000_000]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BYTES = [4, 1000, 1_000_000, 100_000_000, 1_000_000_000]
+# Beyond this, processes are not measured: they would write seconds long to memory that has to be there twice.
+MOST_COPIED = 100_000_000
+# Calls with a tensor of up to so many bytes; what is larger takes longer to make than to pass.
+CALLS = {1_000_000: 30, 100_000_000: 10, 1_000_000_000: 5}
 
 
 class Tensors:
     """A fresh float32 tensor each time, as torch.multiprocessing moves what it sends to shared memory, once.
 
-    Making it is not timed, and neither are small calls after it: 100 MB just written have emptied the caches.
-    The receiver does not read the memory, so this is the cost of passing alone.
+    Making it is not timed, and neither are small calls after it: what was just written has emptied the
+    caches. The receiver does not read the memory, so this is the cost of passing alone. What it costs over a
+    plain call is told beside `echo(1)` on the same worker, called in turn.
     """
 
     param_names = ("worker", "bytes")
-    params = (["interpreter", "thread", "process"], BYTES)
+    params = (["interpreter", "thread", "process", "torch_process"], BYTES)
     timeout = 120
 
     def setup(self, worker: str, nbytes: int) -> None:
@@ -26,47 +35,85 @@ class Tensors:
 
         self.ones = torch.ones
         self.small = torch.ones(1)
+        self.worker = None
+        self.over_plain: dict[str, float] = {}
+        if "process" in worker and nbytes > MOST_COPIED:
+            return
         self.worker = OneWorker(worker)
         self.receive = self.worker.method("receive")
         self.prepare = self.worker.method("prepare")
         self.produce = self.worker.method("produce")
-        self.calls = 5 if nbytes >= 10_000_000 else 30
+        self.echo = self.worker.method("echo")
+        self.calls = next(calls for most, calls in CALLS.items() if nbytes <= most)
         self._warm_up()
 
     def teardown(self, worker: str, nbytes: int) -> None:
-        self.worker.close()
+        if self.worker is not None:
+            self.worker.close()
 
-    def track_argument(self, worker: str, nbytes: int) -> float:
-        taken = []
-        for _ in range(self.calls):
+    def track_argument(self, worker: str, nbytes: int) -> float | None:
+        def call() -> Callable[[], object]:
             tensor = self.ones(max(1, nbytes // 4))
-            self._warm_up()
-            start = time.perf_counter_ns()
-            self.receive(tensor).result()
-            taken.append((time.perf_counter_ns() - start) / 1000)
-        return statistics.median(taken)
+            return lambda: self.receive(tensor).result()
 
-    def track_result(self, worker: str, nbytes: int) -> float:
-        taken = []
-        for _ in range(self.calls):
+        return self._measure("argument", call)
+
+    def track_argument_extra(self, worker: str, nbytes: int) -> float | None:
+        return self._extra("argument", self.track_argument, worker, nbytes)
+
+    def track_result(self, worker: str, nbytes: int) -> float | None:
+        def call() -> Callable[[], object]:
             self.prepare(nbytes).result()
-            self._warm_up()
-            start = time.perf_counter_ns()
-            tensor = self.produce().result()
-            taken.append((time.perf_counter_ns() - start) / 1000)
-            del tensor
-        return statistics.median(taken)
+            return lambda: self.produce().result()
+
+        return self._measure("result", call)
+
+    def track_result_extra(self, worker: str, nbytes: int) -> float | None:
+        return self._extra("result", self.track_result, worker, nbytes)
 
     def peakmem_argument(self, worker: str, nbytes: int) -> None:
         """A copy would show; a rival process's own memory does not."""
-        self.receive(self.ones(max(1, nbytes // 4))).result()
+        if self.worker is not None:
+            self.receive(self.ones(max(1, nbytes // 4))).result()
+
+    def _measure(self, name: str, prepared: Callable[[], Callable[[], object]]) -> float | None:
+        """The median of calls that `prepared` makes; how much it is over a plain one is kept."""
+        if self.worker is None:
+            return None
+        with_tensor, plain = [], []
+        for _ in range(self.calls):
+            call = prepared()
+            self._warm_up()
+            # In this order: the call after a tensor may have to give its memory back.
+            plain.append(self._timed(lambda: self.echo(1).result()))
+            with_tensor.append(self._timed(call))
+        median = statistics.median(with_tensor)
+        self.over_plain[name] = median - statistics.median(plain)
+        return median
+
+    def _timed(self, call: Callable[[], object]) -> float:
+        """Microseconds until what it returns is here, and not until that is gone."""
+        start = time.perf_counter_ns()
+        kept = call()
+        taken = (time.perf_counter_ns() - start) / 1000
+        del kept
+        return taken
+
+    def _extra(self, name: str, measure: Callable[..., object], *parameters: object) -> float | None:
+        if name not in self.over_plain:  # asv runs each figure by itself
+            measure(*parameters)
+        return self.over_plain.pop(name, None)
 
     def _warm_up(self) -> None:
         for _ in range(20):
             self.receive(self.small).result()
             self.prepare(4).result()
             self.produce().result()
+            self.echo(1).result()
 
     track_argument.unit = track_result.unit = "µs"
+    track_argument_extra.unit = track_result_extra.unit = "µs"
     track_argument.pretty_name = "tensor as argument, p50"
+    track_argument_extra.pretty_name = "argument, over a plain call"
     track_result.pretty_name = "tensor as result, p50"
+    track_result_extra.pretty_name = "result, over a plain call"

@@ -3,33 +3,37 @@
 `interpreter` is this library: an actor where methods are called, a pool where functions are submitted. `pool`
 is this library's pool where it is compared with an actor. `thread` is a ThreadPoolExecutor, `process` a
 ProcessPoolExecutor that spawns; with torch imported the latter sends tensors through torch.multiprocessing,
-that is, in shared memory.
+that is, in shared memory. `queue`, `torch_process` and `ray` are those of `benches/rivals.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import multipy_actors as multipy
-from benches import workloads
+from benches import rivals, workloads
+from multipy_actors import Pool, remote  # loaded here, as that is no part of an interpreter's start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+RIVALS = {"queue": rivals.QueueThread, "torch_process": rivals.TorchProcess, "ray": rivals.RayActor}
 
 
 class OneWorker:
     """A single worker; `method(name)` returns what submits that function of `workloads` to it."""
 
     def __init__(self, kind: str) -> None:
-        self._executor: Executor = make_executor(kind)
+        self._executor: Any = RIVALS[kind]() if kind in RIVALS else make_executor(kind)
         self._actor = None
         if kind == "interpreter":
-            self._actor = multipy.remote(workloads.Actor).options(pool=self._executor).remote()
+            self._actor = remote(workloads.Actor).options(pool=self._executor).remote()
 
-    def method(self, name: str) -> Callable[..., Future[Any]]:
+    def method(self, name: str) -> Callable[..., Any]:
+        """What it returns has a `result()`; with some rivals, only in the order of the calls."""
         actor = self._actor
         if actor is None:
             return functools.partial(self._executor.submit, getattr(workloads, name))
@@ -46,38 +50,41 @@ class Workers:
 
     def __init__(self, kind: str, count: int) -> None:
         self._executors: list[Executor]
-        self._submit: list[Callable[..., Future[Any]]]
+        self.submit: list[Callable[..., Future[Any]]]
         if kind == "interpreter":
-            pool = multipy.Pool(count)
+            pool = Pool(count)
             self._executors = [pool]
-            self._submit = [interpreter.submit for interpreter in pool.interpreters]
+            self.submit = [interpreter.submit for interpreter in pool.interpreters]
         else:
             self._executors = [make_executor(kind) for _ in range(count)]
-            self._submit = [executor.submit for executor in self._executors]
+            self.submit = [executor.submit for executor in self._executors]
 
     def each(self, fn: Callable[..., Any], *args: Any) -> list[Any]:
         """Run `fn(*args)` on every worker at once and return the values."""
-        return [future.result() for future in [submit(fn, *args) for submit in self._submit]]
+        return [future.result() for future in [submit(fn, *args) for submit in self.submit]]
 
     def close(self) -> None:
         for executor in self._executors:
             executor.shutdown()
 
 
-def make_executor(kind: str) -> Executor:
-    """One worker of `kind`, as an executor."""
+def make_executor(kind: str, count: int = 1) -> Executor:
+    """`count` workers of `kind`, as an executor."""
     if kind in ("interpreter", "pool"):
-        return multipy.Pool(1)
+        return Pool(count)
     if kind == "thread":
-        return ThreadPoolExecutor(1)
+        return ThreadPoolExecutor(count)
     if kind == "process":
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     raise ValueError(f"no such kind of worker: {kind!r}")
 
 
-def worker_counts() -> list[int]:
-    """1, 2, 4, … and the number of usable CPUs."""
-    import os
+def in_new_host(function: Callable[..., Any], *args: Any) -> Any:
+    """Run it in a new process, because images are never unmapped and memory once freed is used again."""
+    with make_executor("process") as host:
+        return host.submit(function, *args).result()
 
-    cpus = len(os.sched_getaffinity(0))
-    return sorted({1 << power for power in range(cpus.bit_length())} | {cpus})
+
+def cpu_count() -> int:
+    """Of the CPUs that this process may use."""
+    return len(os.sched_getaffinity(0))

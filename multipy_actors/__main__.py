@@ -1,4 +1,4 @@
-"""The command line: `python -m multipy_actors doctor | cmake-dir`."""
+"""The command line: `python -m multipy_actors doctor | bench | cmake-dir`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from multipy_actors import doctor, embedding
+from multipy_actors import bench, doctor, embedding
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     embedding.add_arguments(
         commands.add_parser("cmake-dir", help="print where CMake's find_package(multipy_actors) is to look")
+    )
+    bench.add_arguments(
+        commands.add_parser(
+            "bench",
+            help="measure private interpreters beside threads and processes on this machine",
+            description=bench.DESCRIPTION,
+        )
     )
     options = parser.parse_args(arguments)
     return int(options.run(options))

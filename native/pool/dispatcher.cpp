@@ -351,8 +351,10 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t
                                    std::vector<Mailbox*>& emptied) {
   const auto first_for_seat = [&seat](Lane& lane) {
     if (seat.holders.empty()) return lane.calls.begin();
-    return std::find_if(lane.calls.begin(), lane.calls.end(),
-                        [&seat](const Queued& queued) { return acts_in(*queued.call, seat); });
+    // A session within the session was queued because another interpreter was idle: it is for others to take.
+    return std::find_if(lane.calls.begin(), lane.calls.end(), [&](const Queued& queued) {
+      return (queued.session == 0 || lane.live == 1) && acts_in(*queued.call, seat);
+    });
   };
   while (true) {
     Lane* oldest = nullptr;
