@@ -161,13 +161,13 @@ class AsyncActor:
         if self._room > 0:
             self._begin(job)
         else:
-            job.waits = True
             self._waiting.append(job)
+            job.wait_for_turn(self._limit)
 
     def _begin(self, job: Job) -> None:
         self._room -= 1
         self._running += 1
-        job.waits = False
+        job.begin()
         event_loop().keep(job.run(), f"multipy-actor-{self.number}")
 
     def withdraw(self, job: Job) -> None:

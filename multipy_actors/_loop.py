@@ -11,6 +11,12 @@ Who wants such a call to end pushes it to the loop's queue of interrupts, where 
 it and has its task cancelled; the caller then sees Interrupted. A killed actor's calls are interrupted like
 that as well, having failed already.
 
+A job that awaits calls of others is in the core's graph of waits meanwhile, and so is one that waits for its
+turn. Awaiting may be all that a coroutine does, or one of several things: where the core suspects that it is
+in vain it asks, and `Job` looks at what its task waits for. What lies between the task and the calls is known
+if it is `gather`, `wait` without a time limit, a TaskGroup, a stream or another task; for anything else the
+answer is no, and the question comes again later. Then the awaits raise DeadlockError.
+
 Threads: `start` and `finish` belong to the worker thread, all else to the loop's unless it says otherwise. A
 coroutine that blocks holds up the loop, and cannot be interrupted.
 
@@ -27,18 +33,20 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _output, values
+from multipy_actors import _native, _output, errors, values
 from multipy_actors._batches import Batch
 from multipy_actors._requests import fail, interrupted
+from multipy_actors._streams import AsyncStream, current_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from multipy_actors._async_actors import AsyncActor
 
-__all__ = ["Job", "Request", "Single", "event_loop", "finish"]
+__all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
 _PATIENCE = 5.0  # seconds for what user code has left on the loop to end
+_DOUBT = 0.25  # seconds until it is looked at again whether a job awaits in vain
 
 
 class Job:
@@ -59,6 +67,20 @@ class Job:
         self._task: asyncio.Task[None] | None = None  # once its coroutine has begun
         self._run = run
         self._end: BaseException | None = None  # why it was made to end
+        self._awaited: dict[asyncio.Task[Any], tuple[_native.Call, asyncio.Future[None]]] = {}
+        self._await: _native.Await | None = None  # once it awaits a call
+
+    def wait_for_turn(self, turns: int) -> None:
+        """Have the core know that it waits until one of `turns` jobs ends."""
+        self.waits = True
+        for call in self.calls.calls:
+            call.wait_for_turn(turns)
+
+    def begin(self) -> None:
+        """Have the core know that it does not wait any more."""
+        self.waits = False
+        for call in self.calls.calls:
+            call.begin_aside()
 
     def interrupt(self, call: _native.Call) -> None:
         """End `call`, and the coroutine unless it runs for other calls, too."""
@@ -68,6 +90,7 @@ class Job:
         self._end = interrupted(call)
         if self.waits:
             self.actor.withdraw(self)
+            self.begin()
             self.calls.fail(self._end)
             event_loop().ended(self)
         elif self._task is not None:
@@ -77,6 +100,7 @@ class Job:
         """Run the coroutine and end the calls, whatever happens."""
         self._task = asyncio.current_task()
         _output.actor.set(self.actor.number)
+        current_job.set(self)
         try:
             if self._end is not None:
                 raise self._end
@@ -86,8 +110,89 @@ class Job:
                 error = self._end.with_traceback(error.__traceback__)
             self.calls.fail(error)
         finally:
+            self._task = self._await = None
             self.actor.ended()
             event_loop().ended(self)
+
+    # Waiting for others ------------------------------------------------------------------------------------
+
+    def begin_to_await(self, call: _native.Call, woken: asyncio.Future[None]) -> asyncio.Task[Any] | None:
+        """Have the core know that this task awaits `call`, sleeping on `woken`; None if it need not."""
+        if self._task is None:
+            return None
+        if self._await is None:
+            if not self.calls.calls:
+                return None
+            self._await = _native.Await(self.calls.calls)
+        task = asyncio.current_task()
+        assert task is not None
+        self._awaited[task] = call, woken
+        self._await.add(call)
+        return task
+
+    def end_to_await(self, call: _native.Call, task: asyncio.Task[Any] | None) -> None:
+        """Have it know that `task` does so no more."""
+        if task is not None:
+            del self._awaited[task]
+            if self._await is not None:
+                self._await.remove(call)
+
+    def look(self) -> bool:
+        """Do what the core wants to know or tells of the job's awaiting; false: it does not want anything."""
+        if self._await is None:
+            return False
+        if self._await.asked:
+            certain = self._task is not None and self._awaits_only(self._task)
+            self._await.answer(certain)
+            if not certain:
+                event_loop().call_later(_DOUBT, self._look_again)
+            return True
+        text = self._await.hopeless
+        told = [woken for _, woken in self._awaited.values() if text and not woken.done()]
+        for woken in told:
+            woken.set_exception(errors.DeadlockError(text))
+        return bool(told)
+
+    def _look_again(self) -> None:
+        if self._await is not None:
+            self._await.look_again()
+
+    def _awaits_only(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether `task` goes on only when a call that the job awaits is done."""
+        if event_loop().has_time_limit(task):
+            return False
+        if task in self._awaited:
+            return not self._awaited[task][1].done()
+        open_ = [future for future in _waited_by(task) if not future.done()]
+        return bool(open_) and all(
+            isinstance(future, asyncio.Task) and self._awaits_only(future) for future in open_
+        )
+
+
+_SELECT = asyncio.tasks._wait.__code__  # type: ignore[attr-defined]
+_LEAVE_GROUP = asyncio.TaskGroup.__aexit__.__code__ if hasattr(asyncio, "TaskGroup") else None
+
+
+def _waited_by(task: asyncio.Task[Any]) -> Iterable[asyncio.Future[Any]]:
+    """Return the futures that `task` waits for, as far as that can be told."""
+    waited: Any = getattr(task, "_fut_waiter", None)
+    if isinstance(waited, asyncio.Task):
+        return [waited]
+    if isinstance(waited, asyncio.tasks._GatheringFuture):  # type: ignore[attr-defined]
+        return list(waited._children)
+    coroutine: Any = task.get_coro()
+    while (inner := getattr(coroutine, "cr_await", None)) is not None and hasattr(inner, "cr_frame"):
+        coroutine = inner
+    frame = getattr(coroutine, "cr_frame", None)
+    if frame is None:
+        return []
+    if frame.f_code is _SELECT and frame.f_locals.get("timeout") is None:
+        return list(frame.f_locals["fs"])
+    if frame.f_code is _LEAVE_GROUP:
+        return list(frame.f_locals["self"]._tasks)
+    if frame.f_code is AsyncStream.fill.__code__:
+        return [frame.f_locals["self"].task]
+    return []
 
 
 class Single:
@@ -149,6 +254,21 @@ class _EventLoop:
         """Have `function` called on the loop's thread."""
         self._loop.call_soon_threadsafe(function, *args)
 
+    def call_later(self, seconds: float, function: Callable[[], object]) -> None:
+        """Have `function` called on the loop's thread, which this is, in a while."""
+        self._loop.call_later(seconds, function)
+
+    def has_time_limit(self, task: asyncio.Task[Any]) -> bool:
+        """Say whether something is to happen to `task` at some time, or it cannot be told."""
+        timers: Any = getattr(self._loop, "_scheduled", None)
+        if timers is None:
+            return True  # not asyncio's own loop
+        for timer in timers:
+            owner = getattr(timer._callback, "__self__", None)
+            if not timer.cancelled() and task in (owner, getattr(owner, "_task", None), *(timer._args or ())):
+                return True
+        return False
+
     def finish(self) -> None:
         """Wait for the jobs, close the streams, cancel what else there is and end the loop."""
         self.call_soon(self.keep, self._wind_up(), "multipy-end")
@@ -174,7 +294,7 @@ class _EventLoop:
 
     def _interrupt(self, call: _native.Call) -> None:
         job = self._jobs.get(call.key)
-        if job is not None:
+        if job is not None and not job.look() and call.interrupted:
             job.interrupt(call)
 
     async def _wind_up(self) -> None:
@@ -191,6 +311,8 @@ class _EventLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        if self._worker is not None:
+            self._worker.adopt_event_loop()
         while not self._is_ending:
             try:
                 self._loop.run_forever()

@@ -106,6 +106,17 @@ class Call(Attachment):
         The worker goes on with other calls; who wants this one to end pushes it to `queue`.
         """
 
+    @property
+    def runs_aside(self) -> bool: ...
+
+    def wait_for_turn(self, turns: int) -> None:
+        """
+        It has to wait until one of the `turns` calls that its actor runs at once has ended.
+        """
+
+    def begin_aside(self) -> None:
+        """It does not wait any more."""
+
     def start(self) -> bool:
         """pending to running; false: it was cancelled."""
 
@@ -115,6 +126,38 @@ class Call(Attachment):
     def succeed(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
 
     def fail(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
+
+class Await:
+    """A job on an event loop, as it awaits calls: for the graph of waits."""
+
+    def __init__(self, job: Sequence[Call]) -> None: ...
+
+    def add(self, call: Call) -> None:
+        """
+        It awaits `call`, too. If that could never end, a call of the job is pushed to its queue of interrupts.
+        """
+
+    def remove(self, call: Call) -> None: ...
+
+    @property
+    def hopeless(self) -> str:
+        """Why it could never go on; empty: it can."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether it is to answer if it goes on with nothing else."""
+
+    def answer(self, certain: bool) -> None: ...
+
+    def look_again(self) -> None:
+        """Forgets that it may go on with something else."""
+
+def wait_for_some(calls: Sequence[Call], needed: int, timeout: float | None = None, until_failure: bool = False) -> bool:
+    """
+    Waits until `needed` of `calls`, which are all different, are done; false: `timeout` seconds passed.
+
+    With `until_failure` it is over as well when one of them has failed.
+    """
 
 class CompletionQueue:
     """
@@ -283,11 +326,11 @@ class Actor(Attachment):
     def announce(self) -> None:
         """Its replicas are made or will be: others may find it by its name."""
 
-    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None) -> Call:
+    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None, limited: bool = True) -> Call:
         """
         Queues a request for the replica that is free first, or that of interpreter `on`.
 
-        In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.
+        In a full mailbox, waits for room, or raises MailboxFullError, unless it is not `limited`. `timeout` seconds from now it expires.
         Calls with the same `batch` may run together.
         """
 
@@ -306,6 +349,9 @@ class Worker:
 
     @property
     def index(self) -> int: ...
+
+    def adopt_event_loop(self) -> None:
+        """This thread is that of its event loop."""
 
     def take(self) -> Call | None:
         """The next call to run; None: the pool is closed and nothing is left."""

@@ -24,20 +24,20 @@ torch is imported when the first package is opened.
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
-from multipy_actors import attached
-from multipy_actors._native import SharedTensor
+from multipy_actors import _archives, attached
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import torch
+
+    from multipy_actors._native import SharedTensor
 
 __all__ = [
     "Opened",
@@ -51,11 +51,14 @@ __all__ = [
     "run",
 ]
 
+_LARGE = 1 << 22  # bytes; looking for garbage takes a tenth of a second, which less memory can wait for
+
 _lock = threading.RLock()
 _known: WeakValueDictionary[int, Opened] = WeakValueDictionary()
 _by_prefix: WeakValueDictionary[str, Opened] = WeakValueDictionary()  # of the names of its modules
 _kept: dict[int, Opened] = {}  # until they are closed
 _users: dict[int, int] = {}  # of which packages actors are, by number
+_stays = 0  # bytes of closed packages that could not be freed the last time
 
 
 class Opened:
@@ -87,11 +90,7 @@ class Loaded(dict[int, Any]):
 
 def open_package(number: int, name: str, source: Any) -> Opened:
     """Open a package from a path, or the bytes of an archive. RuntimeError if it is none."""
-    if isinstance(source, str):
-        shared = _zipped(source) if os.path.isdir(source) else _read(source)
-    else:
-        shared = _filled(memoryview(source).cast("B"))
-    return receive(shared, number, name)
+    return receive(_archives.read(source), number, name)
 
 
 def receive(shared: SharedTensor, number: int, name: str) -> Opened:
@@ -109,68 +108,14 @@ attached.register(
 )
 
 
-# Memory ----------------------------------------------------------------------------------------------------
-
-
-def _empty(size: int) -> SharedTensor:
-    import torch
-
-    dlpack: Any = torch.utils.dlpack
-    return SharedTensor(dlpack.to_dlpack(torch.empty(size, dtype=torch.uint8)))
-
-
-def _read(path: str) -> SharedTensor:
-    with open(path, "rb", buffering=0) as file:
-        shared = _empty(os.fstat(file.fileno()).st_size)
-        view = _bytes_of(shared)
-        filled = 0
-        while filled < len(view):
-            count = file.readinto(view[filled:])
-            if not count:
-                raise EOFError(f"{path} has become shorter while it was read")
-            filled += count
-    return shared
-
-
-def _filled(contents: memoryview) -> SharedTensor:
-    shared = _empty(len(contents))
-    _bytes_of(shared)[:] = contents
-    return shared
-
-
-def _bytes_of(shared: SharedTensor) -> memoryview:
-    return memoryview(shared)  # type: ignore[arg-type]
-
-
-def _zipped(folder: str) -> SharedTensor:
-    """Return the archive that an unpacked package was, or would have been."""
-    import io
-    import zipfile
-
-    name = os.path.basename(os.path.abspath(folder))
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for parent, _, names in os.walk(folder):
-            for path in (os.path.join(parent, each) for each in names):
-                record = zipfile.ZipInfo(f"{name}/{os.path.relpath(path, folder)}")
-                # Storages are aligned, as in archives of torch's: the contents follow header, name and this.
-                start = file.tell() + 30 + len(record.filename.encode()) + 4
-                padding = -start % 64
-                record.extra = b"FB" + padding.to_bytes(2, "little") + b"Z" * padding
-                with open(path, "rb") as contents:
-                    archive.writestr(record, contents.read())
-    return _filled(file.getbuffer())
-
-
 # Operations of the worker ----------------------------------------------------------------------------------
 
 
 def run(args: list[Any], kwargs: dict[str, Any], operation: str, rest: list[Any]) -> Any:
     """Perform what is asked for of a package. All but "open" and "close" have it as their first argument."""
     if operation == "close":
-        number = rest[0]
-        if _kept.pop(number, None) is not None:
-            _collect(number)
+        if _kept.pop(rest[0], None) is not None:
+            _collect()
         return None
     if operation == "open":
         number, name = rest
@@ -210,45 +155,21 @@ def maker_of(source: list[Any], actor: int) -> Callable[[], Any]:
 
 def release(actor: int) -> None:
     """Take note that an actor is gone."""
-    number = _users.pop(actor, None)
-    if number is not None and number not in _kept:
-        _collect(number)
+    if _users.pop(actor, None) is not None:
+        _collect()
 
 
-def _collect(number: int) -> None:
-    """Free a closed package that no actor uses: its modules and its importer refer to each other."""
-    if number in _known and number not in _users.values():
+def _collect() -> None:
+    """Free closed packages that no actor uses: their modules and importers refer to each other."""
+    global _stays
+    if _left_over() >= _stays + _LARGE:
         gc.collect()
+        _stays = _left_over()  # something of them is in use, or pinned: torch.fx.wrap does that to modules
 
 
-class _File:
-    """The memory of a package, as the file that torch reads from."""
-
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._place = 0
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = offset + (0, self._place, len(self._view))[whence]
-        return self._place
-
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._view) if size < 0 else self._place + size
-        contents = bytes(self._view[self._place : end])
-        self._place += len(contents)
-        return contents
-
-    def readline(self, size: int = -1) -> bytes:
-        raise OSError("an archive has no lines")
-
-    def readinto(self, buffer: Any) -> int:
-        contents = self._view[self._place : self._place + len(buffer)]
-        buffer[: len(contents)] = contents
-        self._place += len(contents)
-        return len(contents)
+def _left_over() -> int:
+    in_use = {*_kept, *_users.values()}
+    return sum(opened.shared.nbytes for number, opened in _known.items() if number not in in_use)
 
 
 # Importers -------------------------------------------------------------------------------------------------
@@ -262,7 +183,7 @@ def _open_importer(opened: Opened) -> Any:
         _classes = _make_classes()
     reader_class, importer_class = _classes
     try:
-        reader = reader_class(_File(_bytes_of(opened.shared)))
+        reader = reader_class(_archives.File(opened.shared))
         reader.memory = opened.memory
         return importer_class(reader, opened)
     except RuntimeError as error:

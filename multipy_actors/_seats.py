@@ -94,7 +94,7 @@ class Seat:
         if operation[0] in ("stream", "next"):
             encoded: Encoded = result
             return encoded
-        return values.encode(result, "result")
+        return values.encode(result, "result", inline=True)
 
     # Operations --------------------------------------------------------------------------------------------
 
@@ -217,7 +217,7 @@ class Seat:
         _, iterator = self._streams[stream]
         try:
             item = self._item_of(iterator)
-            data, attachments = (b"", []) if item is _END else values.encode(item, "item")
+            data, attachments = (b"", []) if item is _END else values.encode(item, "item", inline=True)
         except BaseException:
             del self._streams[stream]
             self._end(iterator)

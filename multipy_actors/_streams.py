@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -32,13 +33,16 @@ if TYPE_CHECKING:
     import asyncio
 
     from multipy_actors import _native
+    from multipy_actors._loop import Job
 
-__all__ = ["AsyncStream", "Chunk", "Stream", "finish", "open_stream"]
+__all__ = ["AsyncStream", "Chunk", "Stream", "current_job", "finish", "open_stream"]
 
 _MANY = 64  # items in a chunk
 _LARGE = 1 << 20  # bytes in a chunk, from which on it is sent
 _WHILE = 0.002  # seconds from the first item, after which a chunk is sent
 _SLOW = 0.001  # seconds for an item, from which on the next one is not waited for
+
+current_job: ContextVar[Job | None] = ContextVar("job", default=None)  # that a task of the loop works for
 
 _END = object()
 _lock = threading.Lock()
@@ -53,6 +57,7 @@ class Chunk:
         self.call = call
         self.due = 0.0  # when it is to be sent
         self.filled: asyncio.Future[bool] | None = None  # of an AsyncStream, whether all was well
+        self.job: Job | None = None  # the same: whose request it is
         self._most = most or _MANY
         self._size = 0
         self._parts: list[tuple[bytes, int]] = []  # encoded, and how many attachments are its
@@ -172,7 +177,7 @@ class AsyncStream:
         self._closing = False
         self._error: BaseException | None = None
         self._chunks: deque[Chunk] = deque()  # requests, in their order
-        self._task: asyncio.Task[None] | None = None
+        self.task: asyncio.Task[None] | None = None
         self._wanted: asyncio.Future[None] | None = None  # the task waits for a request
 
     async def fill(self, chunk: Chunk) -> bool:
@@ -181,12 +186,13 @@ class AsyncStream:
 
         loop = asyncio.get_running_loop()
         chunk.filled = loop.create_future()
+        chunk.job = current_job.get()
         self._chunks.append(chunk)
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="multipy-stream")
-            self._task.add_done_callback(self._conclude)
-        elif self._task.done():
-            self._conclude(self._task)
+        if self.task is None:
+            self.task = loop.create_task(self._run(), name="multipy-stream")
+            self.task.add_done_callback(self._conclude)
+        elif self.task.done():
+            self._conclude(self.task)
         elif self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
         try:
@@ -202,13 +208,13 @@ class AsyncStream:
         import asyncio
 
         self._closing = True
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._end(), name="multipy-stream")
-        elif not self._task.done():
-            self._task.cancel()
-        await asyncio.wait({self._task})
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._end(), name="multipy-stream")
+        elif not self.task.done():
+            self.task.cancel()
+        await asyncio.wait({self.task})
         await self._end()  # a task that was cancelled before it began has not done so
-        self._conclude(self._task)
+        self._conclude(self.task)
         error, self._error = self._error, None
         if error is not None and not isinstance(error, asyncio.CancelledError):
             raise error
@@ -216,8 +222,10 @@ class AsyncStream:
     async def _run(self) -> None:
         try:
             while not self._closing:
-                if await self._next_chunk() is None:
+                chunk = await self._next_chunk()
+                if chunk is None:
                     continue
+                current_job.set(chunk.job)
                 before = monotonic()
                 item = await self._iterator.__anext__()
                 encoded = values.encode(item, "item")

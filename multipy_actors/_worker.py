@@ -172,9 +172,13 @@ def _actor(number: int) -> Any:
         actor.fail()
     _runs_now(number)
     if type(actor) is _Lazy:
+        lazy = actor
         _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
         try:
-            actor = _actors[number] = actor.make()
+            actor = _actors[number] = lazy.make()
+        except errors.Interrupted:  # that call has been given up, but not the object
+            _actors[number] = lazy
+            raise
         except BaseException as error:
             _actors[number] = _Broken(error)
             raise

@@ -101,7 +101,9 @@ def make_replicas(
     if max_batch_size is not None:
         options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
     try:
-        data, attachments = values.encode_call([*operation(number), options], args, kwargs)
+        data, attachments = values.encode_call(
+            [*operation(number), options], args, kwargs, inline=pool._inline
+        )
         actor = pool._actor_class(
             pool=pool._native,
             number=number,

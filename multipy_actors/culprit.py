@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
+from multipy_actors import attached
+
 __all__ = ["find_culprit"]
 
 _MAX_DEPTH = 50
@@ -64,6 +66,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _named_parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if attached.is_attachable(type(value)):
+        return  # it travels as a whole or not at all
     if isinstance(value, dict):
         for key, item in list(value.items()):
             yield f"[{key!r}]", item

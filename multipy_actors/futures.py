@@ -22,6 +22,8 @@ completes later tells nobody.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import sys
 import threading
 from concurrent.futures import FIRST_COMPLETED, CancelledError, InvalidStateError
 from concurrent.futures import Future as BaseFuture
@@ -82,11 +84,15 @@ class _StateLock:
         return self._lock._is_owned()  # type: ignore[attr-defined, no-any-return]
 
 
+_forks = 0  # how many forks lie between the first process and this one
+
+
 class _Condition(threading.Condition):
     """A future's condition, for `concurrent.futures` to hold and nobody to wait on."""
 
     def __init__(self, call: _native.Call) -> None:
         self.lock = _StateLock(call)
+        self.forks = _forks
         super().__init__(self.lock)  # type: ignore[arg-type]
 
 
@@ -115,14 +121,16 @@ class Future(BaseFuture[T]):
         @property
         def _condition(self) -> _Condition:
             fields = self.__dict__
-            if "condition" not in fields:
-                fields.setdefault("condition", _Condition(self._call))
-            return fields["condition"]
+            condition = fields.get("condition")
+            if condition is None or condition.forks != _forks:  # a thread of the parent may have held it
+                fields.pop("condition", None)
+                condition = fields.setdefault("condition", _Condition(self._call))
+            return condition
 
         @property
         def _waiters(self) -> list[Any]:
             # Whoever looks holds the condition and is about to add itself.
-            waiters: list[Any] = self.__dict__.setdefault("waiters", [])
+            waiters: list[Any] = self.__dict__.setdefault("waiters", _new_waiters())
             if self._state in (FINISHED, CANCELLED_AND_NOTIFIED):
                 # It has not counted this future as pending, so only those who came before may be told.
                 self.__dict__.setdefault("told", list(waiters))
@@ -228,10 +236,17 @@ class Future(BaseFuture[T]):
             self._run_callback(fn)
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait in whatever event loop runs, as often as you like."""
-        import asyncio
+        """Wait in whatever event loop runs, as often as you like. Who is cancelled has the call cancelled."""
+        from asyncio import CancelledError as TaskCancelled
 
-        return asyncio.wrap_future(self).__await__()
+        try:
+            yield from until_done(self).__await__()
+        except TaskCancelled:
+            self.cancel()
+            raise
+        if self.cancelled():
+            raise TaskCancelled()
+        return self.result()
 
     def set_result(self, result: T) -> None:
         """Refuse: the call sets it."""
@@ -310,17 +325,65 @@ def wait(
     if not 0 <= num_returns <= len(waited):
         raise ValueError(f"num_returns must be from 0 to {len(waited)}, not {num_returns}")
     deadline = None if timeout is None else _now() + timeout
-    pending = {future for future in waited if not future.done()}
-    while sum(future not in pending for future in waited) < num_returns:
+    pending = [future for future in waited if not future.done()]
+    while (missing := num_returns - len(waited) + len(pending)) > 0:
         left = None if deadline is None else max(0.0, deadline - _now())
-        ended, pending = wait_for_any(pending, left, FIRST_COMPLETED)
-        if not ended:
+        if not _some_end(pending, missing, left):
             break
+        pending = [future for future in pending if not future.done()]
     done: list[BaseFuture[T]] = []
     rest: list[BaseFuture[T]] = []
     for future in waited:
         (done if len(done) < num_returns and future.done() else rest).append(future)
     return done, rest
+
+
+def _some_end(pending: list[BaseFuture[Any]], wanted: int, timeout: float | None) -> bool:
+    """Wait until `wanted` of `pending` are done, or at least one; false: `timeout` seconds have passed."""
+    calls = [getattr(future, "_call", None) for future in dict.fromkeys(pending)]
+    if all(type(call) is _native.Call for call in calls):
+        return _native.wait_for_some(
+            cast("list[_native.Call]", calls), wanted if len(calls) == len(pending) else 1, timeout
+        )
+    return bool(wait_for_any(pending, timeout, FIRST_COMPLETED).done)
+
+
+async def until_done(future: Future[Any]) -> None:
+    """Wait in the event loop that runs until `future` is done; being cancelled does not cancel it."""
+    if future.done():
+        return
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    woken: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    def tell(_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    future.add_done_callback(tell)
+    coroutines = sys.modules.get("multipy_actors._loop")
+    job = None if coroutines is None else coroutines.current_job.get()
+    if job is None:
+        await woken
+        return
+    task = job.begin_to_await(future._call, woken)
+    try:
+        await woken
+    finally:
+        job.end_to_await(future._call, task)
+
+
+def _new_waiters() -> list[Any]:
+    if _native.current_worker() is None:
+        return []
+    from multipy_actors._waiters import Waiters
+
+    return Waiters()
 
 
 def _now() -> float:
@@ -385,6 +448,7 @@ def start_notifier() -> None:
 
 def forget_after_fork() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
-    global _the_notifier, _notifier_lock
+    global _the_notifier, _notifier_lock, _forks
+    _forks += 1
     _the_notifier = None
     _notifier_lock = threading.RLock()

@@ -111,7 +111,7 @@ def _value_of(future: Future[R]) -> R:
         return future.result()
     except DeadlockError:
         # Nobody is left to ask for its value, and if it ran later it would begin the same circle again.
-        future.cancel()
+        future.cancel(interrupt=future._call.runs_aside)
         raise
 
 
@@ -372,7 +372,7 @@ class ReplicatedObj(Generic[T]):
     ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
-        data, attachments = values.encode_call(operation, args, kwargs)
+        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
         try:
             return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
         except PoolClosedError:
@@ -384,11 +384,16 @@ class ReplicatedObj(Generic[T]):
         if name in self._generators:
             raise self._generator_error(name)
         operation = ["method", self._actor.number, name]
-        data, attachments = values.encode_call(operation, args, kwargs)
-        return [
-            Future(self._actor.post(data, attachments, index, self._waits, self._timeout))
-            for index in self._interpreters
-        ]
+        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
+        futures: list[Future[Any]] = []
+        try:
+            for index in self._interpreters:
+                futures.append(Future(self._actor.post(data, attachments, index, self._waits, self._timeout)))
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+        return futures
 
     def _closed_error(self) -> ActorClosedError:
         why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"

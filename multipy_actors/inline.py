@@ -66,6 +66,7 @@ class Call:
 
     expired = False
     interrupted = False
+    runs_aside = False
 
     def __init__(
         self, pool: Pool, request: Encoded, seats: Callable[[], Sequence[int]], actor: Actor | None
@@ -422,6 +423,7 @@ class Actor:
         wait: bool = True,
         timeout: float | None = None,
         batch: str | None = None,
+        limited: bool = True,
     ) -> Call:
         """Run a request on the replica that has run least, or that of seat `on`."""
         if not self._replicas or (on is not None and on not in self._replicas):

@@ -120,7 +120,7 @@ def _define(cls: type, state: Any) -> type:
 def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     kind = type(obj)
     if kind is _Copied:
-        inner = Outgoing(True)
+        inner = Outgoing(True, outgoing.inline)
         inner.shared = outgoing.shared
         return _load_inner, (dumps(obj.value, inner),)
     if kind is buffers.Box:

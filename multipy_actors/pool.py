@@ -189,6 +189,7 @@ class Pool(Executor):
         """Take from the native pool what every view of it has."""
         native = self._native
         self._lost = False  # in a forked child, where no interpreter goes on
+        self._inline = not isinstance(native, _native.Pool)
         self._any = native.any_mailbox
         self._own = [native.own_mailbox(index) for index in range(len(native))]
         self.interpreters: Sequence[Interpreter] = tuple(Interpreter(self, i) for i in range(len(native)))
@@ -264,7 +265,7 @@ class Pool(Executor):
     def broadcast(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
-        data, tensors = values.encode_call(["call", fn], args, kwargs)
+        data, tensors = values.encode_call(["call", fn], args, kwargs, inline=self._inline)
         return [Future(self._native.post(own, data, tensors)) for own in self._own]
 
     # Packages and sessions ---------------------------------------------------------------------------------
@@ -316,7 +317,8 @@ class Pool(Executor):
     def _post(
         self, mailbox: int, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
-        return Future(self._native.post(mailbox, *values.encode_call(operation, args, kwargs)))
+        data, attachments = values.encode_call(operation, args, kwargs, inline=self._inline)
+        return Future(self._native.post(mailbox, data, attachments))
 
     # Looking at it -----------------------------------------------------------------------------------------
 

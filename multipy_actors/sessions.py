@@ -124,7 +124,7 @@ class Session:
 
     def close(self) -> None:
         """Let go of the interpreter. What was an object of the session is none any more."""
-        if self._pool._lost or self._native.ended:
+        if self._pool._closed or self._native.ended:
             return
         with contextlib.suppress(PoolClosedError):
             self._native.post(*values.encode_call(["session", self._id, "end"], (), {}))
@@ -140,9 +140,8 @@ class Session:
 
     def __del__(self) -> None:
         """Warn of a session that was dropped unclosed, and close it."""
-        if "interpreter" in self.__dict__ and not self._pool._lost and not self._native.ended:
-            if not self._pool._closed:
-                warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+        if "interpreter" in self.__dict__ and not self._pool._closed and not self._native.ended:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
             self.close()
 
     def __reduce__(self) -> Any:
@@ -236,7 +235,7 @@ class Obj:
     def __del__(self) -> None:
         """Have it forgotten over there."""
         session = getattr(self, "_session", None)
-        if session is None or session._pool._lost or session._native.ended:
+        if session is None or session._pool._closed or session._native.ended:
             return
         forget = ["session", session._id, "forget", [self._number]]
         with contextlib.suppress(PoolClosedError):  # it may end in this moment

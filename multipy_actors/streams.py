@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from multipy_actors import _native, values
 from multipy_actors.errors import ActorClosedError, Interrupted, PoolClosedError
-from multipy_actors.futures import Future
+from multipy_actors.futures import Future, until_done
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -73,17 +73,24 @@ class Stream(Generic[T]):
         self._failure: BaseException | None = None  # to be raised after the items
         self._is_read = False  # somebody is in the middle of it
         operation = ["stream", handle._actor.number, name, self._number]
-        self._ahead: _Chunk | None = self._request(operation, args, kwargs, handle._pin)
+        self._ahead: _Chunk | None = self._request(operation, args, kwargs, handle._pin, True)
 
     def _request(
-        self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], on: int | None
+        self,
+        operation: list[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        on: int | None,
+        limited: bool,
     ) -> _Chunk:
+        """Post a request; `limited` is the one that counts for `max_pending`."""
         handle = self._handle
         if handle._pool._lost:
             raise handle._closed_error()
-        data, attachments = values.encode_call(operation, args, kwargs)
+        data, attachments = values.encode_call(operation, args, kwargs, inline=handle._pool._inline)
         try:
-            return _Chunk(handle._actor.post(data, attachments, on, handle._waits, handle._timeout))
+            waits, timeout = handle._waits, handle._timeout
+            return _Chunk(handle._actor.post(data, attachments, on, waits, timeout, limited=limited))
         except PoolClosedError:
             raise handle._closed_error() from None
 
@@ -113,7 +120,7 @@ class Stream(Generic[T]):
         self._begin_reading()
         try:
             while not self._items and self._ahead is not None:
-                await _done(self._ahead)
+                await until_done(self._ahead)
                 self._receive(self._ahead)
             return self._take(StopAsyncIteration)
         finally:
@@ -133,7 +140,7 @@ class Stream(Generic[T]):
             self._items.extend(items)
             if not ended:
                 operation = ["next", self._handle._actor.number, self._number]
-                self._ahead = self._request(operation, (), {}, self._interpreter)
+                self._ahead = self._request(operation, (), {}, self._interpreter, False)
         except BaseException as error:
             self._failure = error
             if isinstance(error, Interrupted) and self._handle._actor.closed:
@@ -189,7 +196,7 @@ class Stream(Generic[T]):
         operation = ["close_stream", handle._actor.number, self._number]
         data, attachments = values.encode_call(operation, (), {})
         try:
-            return Future(handle._actor.post(data, attachments, self._interpreter))
+            return Future(handle._actor.post(data, attachments, self._interpreter, limited=False))
         except PoolClosedError:
             return None
 
@@ -233,24 +240,3 @@ class Stream(Generic[T]):
         """Name the handle and the state."""
         state = "open" if self._ahead is not None or self._items else "ended"
         return f"<multipy.Stream ({state}) of {self._handle!r}>"
-
-
-async def _done(chunk: _Chunk) -> None:
-    """Wait until `chunk` is done; being cancelled does not cancel it."""
-    if chunk.done():
-        return
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    def tell(_: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(wake)
-
-    chunk.add_done_callback(tell)
-    await woken

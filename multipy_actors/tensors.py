@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors._native import SharedTensor
+from multipy_actors._native import Attachment, SharedTensor
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     import numpy
     import torch
-
-    from multipy_actors._native import Attachment
 
     Description = tuple[Any, ...]
 
@@ -113,12 +111,16 @@ def receive(shared: SharedTensor, description: Description) -> Any:
 
 
 class Outgoing:
-    """The attachments of one encoded value: its tensors, each once (with `copy`, copies), and others."""
+    """The attachments of one encoded value: its tensors, each once (with `copy`, copies), and others.
 
-    __slots__ = ("copy", "seen", "shared")
+    What stands for something inline is only among them with `inline`, as it cannot leave the host.
+    """
 
-    def __init__(self, copy: bool) -> None:
+    __slots__ = ("copy", "inline", "seen", "shared")
+
+    def __init__(self, copy: bool, inline: bool = False) -> None:
         self.copy = copy
+        self.inline = inline
         self.shared: list[Attachment] = []
         self.seen: dict[int, tuple[Any, tuple[int, Description]]] = {}
 
@@ -135,6 +137,8 @@ class Outgoing:
 
     def attach(self, attachment: Attachment) -> int:
         """Return the index of an attachment that is no tensor."""
+        if not self.inline and not isinstance(attachment, Attachment):
+            raise TypeError("it is of an inline pool, and cannot leave the host")
         self.shared.append(attachment)
         return len(self.shared) - 1
 

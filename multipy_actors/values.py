@@ -41,32 +41,34 @@ __all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "enc
 _PICKLE = 0x80  # how pickles begin; to msgpack this is an empty dict, which is one byte long
 
 
-def encode(value: object, what: str = "value") -> tuple[bytes, list[Attachment]]:
-    """Encode `value`; `what` is how an error calls it.
+def encode(value: object, what: str = "value", *, inline: bool = False) -> tuple[bytes, list[Attachment]]:
+    """Encode `value`; `what` is how an error calls it. With `inline` it stays in the host.
 
     Raises SerializationError, whose message names the path inside the value, if something in it cannot be
     sent.
     """
     try:
-        return _encode(value)
+        return _encode(value, inline)
     except Exception as error:
-        raise _explained(error, [(what, value)]) from error
+        raise _explained(error, [(what, value)], inline) from error
 
 
 def encode_call(
-    target: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    target: object, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool = False
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
 
     Lists need no tags, so the frame of a call of plain data is plain msgpack.
     """
     try:
-        return _encode([target, list(args), kwargs])
+        return _encode([target, list(args), kwargs], inline)
     except Exception as error:
-        parts = [("function", target)]
+        parts = (
+            [("function", part) for part in target] if isinstance(target, list) else [("function", target)]
+        )
         parts += [(f"argument {index}", arg) for index, arg in enumerate(args)]
         parts += [(f"argument {name!r}", arg) for name, arg in kwargs.items()]
-        raise _explained(error, parts) from error
+        raise _explained(error, parts, inline) from error
 
 
 def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
@@ -83,35 +85,42 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
 
 
-def _encode(value: object, shared: Sequence[Attachment] = ()) -> tuple[bytes, list[Attachment]]:
+def _encode(
+    value: object, inline: bool = False, shared: Sequence[Attachment] = ()
+) -> tuple[bytes, list[Attachment]]:
     """Encode `value`; its attachments come after those of `shared`."""
-    outgoing = _outgoing_after(shared)
+    outgoing = _outgoing_after(shared, inline)
     data = packing.pack(value, outgoing)
     if data is None:
-        outgoing = _outgoing_after(shared)  # packing may have left some
+        outgoing = _outgoing_after(shared, inline)  # packing may have left some
         data = pickling.dumps(packing.boxed(value), outgoing)
     return data, outgoing.shared
 
 
-def _outgoing_after(shared: Sequence[Attachment]) -> Outgoing:
-    outgoing = Outgoing(False)
+def _outgoing_after(shared: Sequence[Attachment], inline: bool) -> Outgoing:
+    outgoing = Outgoing(False, inline)
     outgoing.shared += shared
     return outgoing
 
 
-def _explained(error: Exception, roots: Sequence[tuple[str, Any]]) -> SerializationError:
+def _explained(
+    error: Exception, roots: Sequence[tuple[str, Any]], inline: bool = False
+) -> SerializationError:
     from multipy_actors.culprit import find_culprit
+
+    def probe(part: Any) -> None:
+        _encode(part, inline)
 
     path, culprit = roots[0]
     for name, value in roots:
         try:
-            _encode(value)
+            probe(value)
         except Exception as failure:
             # Down in what is nested too deeply there is nothing that would be at fault.
             if _is_too_deep(failure):
                 path, culprit, error = name, value, failure
             else:
-                path, culprit, error = find_culprit(value, name, failure, _encode)
+                path, culprit, error = find_culprit(value, name, failure, probe)
             break
     reason = "it is nested too deeply" if _is_too_deep(error) else str(error) or type(error).__name__
     return SerializationError(f"{path}: cannot serialize {_name_of(type(culprit))}: {reason}")
@@ -143,7 +152,7 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     travelling, tensors = _travelling(error)
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
-    return _encode((travelling, *texts), tensors)
+    return _encode((travelling, *texts), shared=tensors)
 
 
 def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseException:

@@ -17,21 +17,20 @@ std::shared_ptr<Actor> make_actor(const std::shared_ptr<Pool>& pool, std::uint64
 }
 
 /// Posts `call`; in a full mailbox, waits for room if `wait`, and else throws FullError.
-void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::size_t> on, bool wait,
+void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::size_t> on, bool wait, bool limited,
           std::optional<double> timeout) {
   // Who sends much should not wait for the notifier thread to get the GIL before memory comes back.
   returns()->drain();
   const Deadline deadline = deadline_after(timeout);
   if (deadline) expire_at(call, *deadline);
-  if (on) return actor.post_on(*on, call);
   for (;;) {
     try {
-      return actor.post(call);
+      return actor.post(call, on, limited);
     } catch (const FullError& error) {
       if (!wait) throw FullError(actor.label() + ": " + error.what());
     }
     // The call may expire while it waits for room: then it fails like one that was queued for too long.
-    if (!wait_interruptibly(timeout, [&](Deadline) { return actor.wait_for_room(deadline); })) return;
+    if (!wait_interruptibly(timeout, [&](Deadline) { return actor.wait_for_room(on, deadline); })) return;
   }
 }
 
@@ -66,16 +65,17 @@ void bind_actor(nb::module_& module) {
       .def(
           "post",
           [](Actor& self, const nb::bytes& data, const Attachments& attachments, std::optional<std::size_t> on,
-             bool wait, std::optional<double> timeout, const std::optional<std::string>& batch) {
+             bool wait, std::optional<double> timeout, const std::optional<std::string>& batch, bool limited) {
             auto call = self.make_call(make_payload(data, attachments));
             if (batch) call->set_batch(*batch);
-            post(self, call, on, wait, timeout);
+            post(self, call, on, wait, limited, timeout);
             return call;
           },
           nb::arg("data"), nb::arg("attachments"), nb::arg("on") = nb::none(), nb::arg("wait") = true,
-          nb::arg("timeout") = nb::none(), nb::arg("batch") = nb::none(),
+          nb::arg("timeout") = nb::none(), nb::arg("batch") = nb::none(), nb::arg("limited") = true,
           "Queues a request for the replica that is free first, or that of interpreter `on`.\n\n"
-          "In a full mailbox, waits for room, or raises MailboxFullError. `timeout` seconds from now it expires.\n"
+          "In a full mailbox, waits for room, or raises MailboxFullError, unless it is not `limited`. `timeout` "
+          "seconds from now it expires.\n"
           "Calls with the same `batch` may run together.")
       .def(
           "kill",

@@ -2,6 +2,7 @@
 #include "bindings/bind.h"
 #include "task/call.h"
 #include "task/completion_queue.h"
+#include "task/waits.h"
 
 namespace multipy::bindings {
 
@@ -60,6 +61,10 @@ void bind_call(nb::module_& module) {
       // For the worker.
       .def("run_aside", &Call::run_aside, nb::arg("queue"),
            "The worker goes on with other calls; who wants this one to end pushes it to `queue`.")
+      .def_prop_ro("runs_aside", &Call::runs_aside)
+      .def("wait_for_turn", &Call::wait_for_turn, nb::arg("turns"),
+           "It has to wait until one of the `turns` calls that its actor runs at once has ended.")
+      .def("begin_aside", &Call::begin_aside, "It does not wait any more.")
       .def("start", &Call::start, "pending to running; false: it was cancelled.")
       .def(
           "take_request",
@@ -80,6 +85,29 @@ void bind_call(nb::module_& module) {
             return self.fail(make_payload(data, attachments));
           },
           nb::arg("data"), nb::arg("attachments"));
+
+  nb::class_<Await>(module, "Await", "A job on an event loop, as it awaits calls: for the graph of waits.")
+      .def(nb::new_([](const std::vector<std::shared_ptr<Call>>& job) { return std::make_shared<Await>(job); }),
+           nb::arg("job"))
+      .def("add", &Await::add, nb::arg("call"),
+           "It awaits `call`, too. If that could never end, a call of the job is pushed to its queue of interrupts.")
+      .def(
+          "remove", [](Await& self, const Call& call) { self.remove(call); }, nb::arg("call"))
+      .def_prop_ro("hopeless", &Await::hopeless, "Why it could never go on; empty: it can.")
+      .def_prop_ro("asked", &Await::asked, "Whether it is to answer if it goes on with nothing else.")
+      .def("answer", &Await::answer, nb::arg("certain"))
+      .def("look_again", &Await::look_again, "Forgets that it may go on with something else.");
+
+  module.def(
+      "wait_for_some",
+      [](const std::vector<std::shared_ptr<Call>>& calls, std::size_t needed, std::optional<double> timeout,
+         bool until_failure) {
+        return wait_interruptibly(
+            timeout, [&](Deadline deadline) { return wait_for_some(calls, needed, deadline, until_failure); });
+      },
+      nb::arg("calls"), nb::arg("needed"), nb::arg("timeout") = nb::none(), nb::arg("until_failure") = false,
+      "Waits until `needed` of `calls`, which are all different, are done; false: `timeout` seconds passed.\n\n"
+      "With `until_failure` it is over as well when one of them has failed.");
 }
 
 void bind_completion_queue(nb::module_& module) {

@@ -1,13 +1,18 @@
 // The core's errors as multipy_actors.errors has them.
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "bindings/import.h"
 #include "elf/namespace.h"
 
 namespace multipy::bindings {
 
 namespace {
 
-nb::object error_class(const char* name) { return nb::module_::import_("multipy_actors.errors").attr(name); }
+nb::object error_class(const char* name) {
+  const nb::object errors = nb::steal(import_module("multipy_actors.errors"));
+  if (!errors.is_valid()) throw nb::python_error();
+  return errors.attr(name);
+}
 
 void raise(const char* name, const std::exception& error) { PyErr_SetString(error_class(name).ptr(), error.what()); }
 

@@ -30,6 +30,8 @@ void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "Worker", "The interpreter's place in its pool.")
       .def_ro("index", &Worker::index)
       .def(
+          "adopt_event_loop", [](Worker& self) { self.adopt_thread(true); }, "This thread is that of its event loop.")
+      .def(
           "take",
           [](Worker& self) -> std::shared_ptr<Call> {
             for (;;) {

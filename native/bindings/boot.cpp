@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 
+#include "bindings/import.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
 
@@ -145,7 +146,7 @@ std::string take_exception() {
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
   std::string text = "unknown error";
-  PyObject* module = PyImport_ImportModule("traceback");
+  PyObject* module = multipy::bindings::import_module("traceback");
   PyObject* lines = module == nullptr ? nullptr
                                       : PyObject_CallMethod(module, "format_exception", "OOO", type,
                                                             value ? value : Py_None, traceback ? traceback : Py_None);
@@ -163,7 +164,7 @@ std::string take_exception() {
 
 /// Runs `name` of the worker module. False and `error` if it raised.
 bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
-  PyObject* module = PyImport_ImportModule("multipy_actors._worker");
+  PyObject* module = multipy::bindings::import_module("multipy_actors._worker");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, name, nullptr);
   const bool ok = result != nullptr;
   if (!ok) {
@@ -179,7 +180,7 @@ bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
 /// Runs on the worker thread between two bytecodes. An interrupt that comes after its call's end is too late.
 int raise_interrupted(void* key) {
   if (multipy::bindings::worker()->running.load() != key) return 0;
-  PyObject* module = PyImport_ImportModule("multipy_actors.errors");
+  PyObject* module = multipy::bindings::import_module("multipy_actors.errors");
   PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "Interrupted");
   if (type != nullptr) PyErr_SetString(type, "the call was interrupted");
   Py_XDECREF(type);

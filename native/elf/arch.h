@@ -1,11 +1,10 @@
 // What differs between processors: the machine number, the meaning of relocation types, how resolvers are called and
-// where libraries lie. Another processor needs a section here and a tls_descriptor_<processor>.cpp.
+// what is said of it in ld.so.cache. Another processor needs a section here and a tls_descriptor_<processor>.cpp.
 #pragma once
 
 #include <elf.h>
 
 #include <cstdint>
-#include <string_view>
 
 #if defined(__aarch64__)
 #include <sys/auxv.h>
@@ -36,12 +35,8 @@ inline constexpr std::uint32_t kTlsDescriptorType = R_X86_64_TLSDESC;
 inline constexpr bool kGotEntriesHaveAddends = false;  // ld.so does not look at them
 inline constexpr bool kStaticTlsBelowThread = true;    // where the static block of thread-locals lies
 
-// As ld.so expands $LIB and $PLATFORM, marks this processor's entries of its cache and searches last.
-inline constexpr std::string_view kLibFolder = "lib/x86_64-linux-gnu";
-inline constexpr std::string_view kPlatform = "x86_64";
-inline constexpr std::int32_t kCacheFlags = 0x0303;  // FLAG_X8664_LIB64 | FLAG_ELF_LIBC6
-inline constexpr std::string_view kDefaultFolders =
-    "/lib/x86_64-linux-gnu:/usr/lib/x86_64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib";
+// In ld.so.cache: FLAG_X8664_LIB64 | FLAG_ELF_LIBC6
+inline constexpr std::int32_t kCacheFlags = 0x0303;
 
 constexpr RelocationKind classify(std::uint32_t type) {
   switch (type) {
@@ -81,11 +76,8 @@ inline constexpr std::uint32_t kTlsDescriptorType = R_AARCH64_TLSDESC;
 inline constexpr bool kGotEntriesHaveAddends = true;
 inline constexpr bool kStaticTlsBelowThread = false;
 
-inline constexpr std::string_view kLibFolder = "lib/aarch64-linux-gnu";
-inline constexpr std::string_view kPlatform = "aarch64";
-inline constexpr std::int32_t kCacheFlags = 0x0a03;  // FLAG_AARCH64_LIB64 | FLAG_ELF_LIBC6
-inline constexpr std::string_view kDefaultFolders =
-    "/lib/aarch64-linux-gnu:/usr/lib/aarch64-linux-gnu:/lib64:/usr/lib64:/lib:/usr/lib";
+// In ld.so.cache: FLAG_AARCH64_LIB64 | FLAG_ELF_LIBC6
+inline constexpr std::int32_t kCacheFlags = 0x0a03;
 
 constexpr RelocationKind classify(std::uint32_t type) {
   switch (type) {

@@ -15,7 +15,8 @@
 #include "base/unique_fd.h"
 #include "elf/arch.h"
 #include "elf/initial_pointers.h"
-#include "elf/link_maps.h"
+#include "elf/pages.h"
+#include "elf/skeleton.h"
 #include "elf/tls_descriptor.h"
 
 extern "C" void* __tls_get_addr(void* module_and_offset);
@@ -23,81 +24,6 @@ extern "C" void* __tls_get_addr(void* module_and_offset);
 namespace multipy::elf {
 
 namespace {
-
-constexpr std::uint64_t kNeverStaticAlignment = 4096;  // of a block: glibc's static one has a cache line's
-
-std::uint64_t page_size() {
-  static const auto size = static_cast<std::uint64_t>(::getpagesize());
-  return size;
-}
-std::uint64_t page_down(std::uint64_t value) { return value & ~(page_size() - 1); }
-std::uint64_t page_up(std::uint64_t value) { return page_down(value + page_size() - 1); }
-
-template <typename T>
-std::string bytes_of(const T& value) {
-  return {reinterpret_cast<const char*>(&value), sizeof value};
-}
-
-/// Static offsets and descriptors of thread-locals can only be computed by glibc, which lays out the blocks.
-bool left_to_glibc(const File& file, const ElfW(Rela) & relocation) {
-  const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
-  if (kind != RelocationKind::tls_static && kind != RelocationKind::tls_descriptor) return false;
-  const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
-  return index == 0 || file.symbol(index).defined;
-}
-
-/// A TLS descriptor is two words, a static offset one.
-std::size_t words_written(const ElfW(Rela) & relocation) {
-  return ELF64_R_TYPE(relocation.r_info) == kTlsDescriptorType ? 2 : 1;
-}
-
-/// Whether the relocation has glibc put the image's thread-locals into the static block.
-bool is_static(const ElfW(Rela) & relocation) { return ELF64_R_TYPE(relocation.r_info) == kTlsStaticType; }
-
-/// The relocations left to glibc, restated without a symbol so that it need not look anything up. It checks nothing.
-std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
-  std::vector<ElfW(Rela)> kept;
-  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
-    for (const auto& relocation : table) {
-      if (!left_to_glibc(file, relocation)) continue;
-      if (!file.writable(relocation.r_offset, words_written(relocation) * sizeof(std::uintptr_t))) {
-        throw OutOfBounds("thread-local relocation outside the writable segments");
-      }
-      if (!file.has_tls()) throw OutOfBounds("thread-local relocation without thread-locals");
-      ElfW(Rela) restated = relocation;
-      const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
-      // A damaged file's sum may overflow; as unsigned numbers it only is wrong.
-      const std::uint64_t value = index == 0 ? 0 : file.symbol(index).value;
-      restated.r_addend = static_cast<ElfW(Sxword)>(static_cast<std::uint64_t>(restated.r_addend) + value);
-      restated.r_info = ELF64_R_INFO(0, ELF64_R_TYPE(relocation.r_info));
-      kept.push_back(restated);
-    }
-  }
-  return kept;
-}
-
-/// Opens the skeleton with glibc.
-void* open_skeleton(const File& file) {
-  const std::string base = file.path().substr(file.path().rfind('/') + 1);
-  const UniqueFd memfd = create_memfd(base.substr(0, 200));
-  if (!memfd) throw ImageError(file.path(), std::string("memfd_create: ") + std::strerror(errno));
-  if (::ftruncate(memfd.get(), static_cast<off_t>(page_up(file.bytes().size()))) != 0) {
-    throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
-  }
-  for (const auto& patch : build_skeleton(file)) {
-    if (::pwrite(memfd.get(), patch.bytes.data(), patch.bytes.size(), static_cast<off_t>(patch.offset)) !=
-        static_cast<ssize_t>(patch.bytes.size())) {
-      throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
-    }
-  }
-  void* handle = open_image(memfd);
-  if (handle == nullptr) {
-    const char* reason = ::dlerror();
-    throw ImageError(file.path(), std::string("the dynamic linker refuses it: ") + (reason ? reason : "unknown"));
-  }
-  name_for_debuggers(*static_cast<link_map*>(handle), file.path());
-  return handle;
-}
 
 struct Arguments {
   int count = 0;
@@ -113,100 +39,18 @@ Arguments& process_arguments() {
   process_arguments() = {count, values, environment};
 }
 
-}  // namespace
+/// What code passes to __tls_get_addr.
+struct TlsIndex {
+  std::size_t module, offset;
+};
 
-std::vector<Patch> build_skeleton(const File& file) {
-  std::vector<Patch> patches;
-  patches.push_back({0, bytes_of(file.header())});
-
-  auto kept = relocations_for_glibc(file);
-  const auto pointers = initial_pointers(file);
-  const bool in_static_block = std::any_of(kept.begin(), kept.end(), is_static);
-  if (in_static_block) {
-    if (!pointers.foreign.empty())
-      throw ImageError(file.path(), "a thread-local of the static TLS block begins as a pointer to what is elsewhere",
-                       pointers.foreign);
-    for (const auto& pointer : pointers.relative) {
-      if (!file.writable(pointer.r_offset, sizeof(std::uintptr_t)))
-        throw OutOfBounds("thread-local relocation outside the writable segments");
-    }
-    kept.insert(kept.end(), pointers.relative.begin(), pointers.relative.end());
-  }
-
-  std::string headers;
-  for (ElfW(Phdr) entry : file.program_headers()) {
-    // Notes are not there to read yet, and read-only data must stay writable until we have bound it.
-    // glibc finds the headers by itself, and would believe a wrong PT_PHDR.
-    if (entry.p_type == PT_NOTE || entry.p_type == PT_GNU_PROPERTY || entry.p_type == PT_GNU_RELRO ||
-        entry.p_type == PT_PHDR) {
-      entry.p_type = PT_NULL;
-    }
-    // For the sake of speed glibc would give small blocks room in the static one, unless they need a stricter
-    // alignment than is possible there; then running threads would have their copies before the pointers are right.
-    if (entry.p_type == PT_TLS && pointers.any && !in_static_block) {
-      entry.p_align = std::max<std::uint64_t>(entry.p_align, kNeverStaticAlignment);
-    }
-    headers += bytes_of(entry);
-  }
-  patches.push_back({file.header().e_phoff, headers});
-
-  std::string dynamic;
-  const auto add = [&](ElfW(Sxword) tag, std::uint64_t value) {
-    ElfW(Dyn) entry{};
-    entry.d_tag = tag;
-    entry.d_un.d_val = value;
-    dynamic += bytes_of(entry);
-  };
-  for (const ElfW(Sxword) tag : {DT_STRTAB, DT_STRSZ, DT_SYMTAB, DT_SYMENT}) {
-    if (const auto value = file.dynamic_value(tag)) add(tag, *value);
-  }
-  // glibc reads the heads of the hash tables at once; the tables themselves will be there when someone looks up.
-  const auto add_hash = [&](ElfW(Sxword) tag, std::uint64_t head) {
-    const auto address = file.dynamic_value(tag);
-    if (!address) return;
-    add(tag, *address);
-    const auto offset = file.file_offset(*address, head);
-    const auto bytes = file.bytes().sub(offset, head);
-    patches.push_back({offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}});
-  };
-  add_hash(DT_GNU_HASH, 16);
-  add_hash(DT_HASH, 8);
-
-  const bool static_tls = in_static_block || (file.dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS) != 0;
-  if (!kept.empty()) {
-    const bool in_rela = file.relocations().size() >= kept.size();
-    if (!in_rela && file.plt_relocations().size() < kept.size()) {
-      throw ImageError(file.path(), "its thread-local relocations do not fit where they were");
-    }
-    const std::uint64_t address = *file.dynamic_value(in_rela ? DT_RELA : DT_JMPREL);
-    std::string table;
-    for (const auto& relocation : kept) table += bytes_of(relocation);
-    add(DT_RELA, address);
-    add(DT_RELASZ, table.size());
-    add(DT_RELAENT, sizeof(ElfW(Rela)));
-    patches.push_back({file.file_offset(address, table.size()), table});
-  }
-  if (static_tls) add(DT_FLAGS, DF_STATIC_TLS);
-  add(DT_NULL, 0);
-  if (dynamic.size() > (file.dynamic().size() + 1) * sizeof(ElfW(Dyn)))
-    throw ImageError(file.path(), "dynamic section too short");
-  patches.push_back({file.dynamic_offset(), dynamic});
-
-  for (const auto& entry : file.program_headers()) {
-    // Threads that exist already get their copy of static thread-locals while glibc loads the skeleton.
-    if (entry.p_type != PT_TLS || entry.p_filesz == 0) continue;
-    const auto bytes = file.bytes().sub(entry.p_offset, entry.p_filesz);
-    patches.push_back({entry.p_offset, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}});
-  }
-
-  // What glibc is to see must not be overwritten by something else it is to see.
-  std::sort(patches.begin(), patches.end(), [](const Patch& a, const Patch& b) { return a.offset < b.offset; });
-  for (std::size_t i = 1; i < patches.size(); ++i) {
-    if (patches[i - 1].offset + patches[i - 1].bytes.size() > patches[i].offset)
-      throw ImageError(file.path(), "damaged ELF file: its tables overlap");
-  }
-  return patches;
+/// Stands for __tls_get_addr in images whose thread-locals lie in the static block. Their offsets count from the thread
+/// pointer.
+void* static_tls_address(const TlsIndex* index) {
+  return static_cast<char*>(__builtin_thread_pointer()) + index->offset;
 }
+
+}  // namespace
 
 std::unique_ptr<Image> Image::map(std::shared_ptr<const File> file, Namespace& owner) {
   std::unique_ptr<Image> image(new Image(std::move(file), owner));
@@ -259,6 +103,14 @@ void Image::map_original() {
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
 
+  if (const auto probe = probe_for_static_block(*file_)) tls_offset_ = static_tls_offset(slot(probe->r_offset));
+
+  if (tls_static_) {
+    for (const auto& pointer : initial_pointers(*file_).relative)
+      presets_.push_back({pointer.r_offset, base_ + static_cast<std::uint64_t>(pointer.r_addend)});
+    std::sort(presets_.begin(), presets_.end(), [](auto& one, auto& other) { return one.address < other.address; });
+  }
+
   const UniqueFd original = file_->reopen();
   std::uint64_t done = page_down(file_->segments().front().address);
   for (const auto& segment : file_->segments()) {
@@ -269,21 +121,7 @@ void Image::map_original() {
       throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
     }
     done = page_up(segment.address + segment.memory_size);
-    const std::uint64_t file_end = segment.address + segment.file_size;
-    if (segment.file_size > 0) {
-      const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
-      const int protection = segment.protection | (zero_tail ? PROT_WRITE : 0);
-      void* wanted = reinterpret_cast<void*>(base_ + first);
-      if (::mmap(wanted, page_up(file_end) - first, protection, MAP_PRIVATE | MAP_FIXED, original.get(),
-                 static_cast<off_t>(page_down(segment.offset))) == MAP_FAILED) {
-        throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
-      }
-      if (zero_tail) {
-        const std::uint64_t stop = std::min(page_up(file_end), segment.address + segment.memory_size);
-        std::memset(reinterpret_cast<void*>(base_ + file_end), 0, page_up(stop) - file_end);
-        if (protection != segment.protection) ::mprotect(wanted, page_up(file_end) - first, segment.protection);
-      }
-    }
+    if (segment.file_size > 0) map_segment(segment, original.get());
   }
   if (!dynamic.empty()) {
     const auto address = reinterpret_cast<std::uintptr_t>(map->l_ld);
@@ -301,6 +139,43 @@ void Image::map_original() {
   for (const auto& entry : saved) {
     for (std::size_t i = 0; i < entry.count; ++i) entry.slot[i] = entry.words[i];
   }
+}
+
+void Image::map_segment(const Segment& segment, int original) {
+  const std::uint64_t first = page_down(segment.address);
+  const std::uint64_t file_end = segment.address + segment.file_size;
+  const std::uint64_t length = page_up(file_end) - first;
+  const auto offset = static_cast<off_t>(page_down(segment.offset));
+  const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
+  const int protection = segment.protection | (zero_tail ? PROT_WRITE : 0);
+  const auto check = [&](void* mapped) {
+    if (mapped == MAP_FAILED) throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
+  };
+  void* wanted = reinterpret_cast<void*>(base_ + first);
+  const auto holds = [&](const Preset& preset) { return preset.address >= first && preset.address < file_end; };
+  if (std::any_of(presets_.begin(), presets_.end(), holds)) {
+    // A thread may start at any moment and copy its thread-locals from here, so this replaces the skeleton complete.
+    void* aside = ::mmap(nullptr, length, protection, MAP_PRIVATE, original, offset);
+    check(aside);
+    for (const Preset& preset : presets_) {
+      if (holds(preset))
+        std::memcpy(static_cast<char*>(aside) + (preset.address - first), &preset.value, sizeof preset.value);
+    }
+    check(::mremap(aside, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, wanted));
+  } else {
+    check(::mmap(wanted, length, protection, MAP_PRIVATE | MAP_FIXED, original, offset));
+  }
+  if (zero_tail) {
+    const std::uint64_t stop = std::min(page_up(file_end), segment.address + segment.memory_size);
+    std::memset(reinterpret_cast<void*>(base_ + file_end), 0, page_up(stop) - file_end);
+    if (protection != segment.protection) ::mprotect(wanted, length, segment.protection);
+  }
+}
+
+bool Image::is_preset(std::uint64_t address) const {
+  const auto at = std::lower_bound(presets_.begin(), presets_.end(), address,
+                                   [](const Preset& preset, std::uint64_t wanted) { return preset.address < wanted; });
+  return at != presets_.end() && at->address == address;
 }
 
 Target Image::target_of(const Symbol& symbol) const noexcept {
@@ -324,6 +199,10 @@ Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
   Lookup& lookup = lookups_.at(index);
   if (lookup.done) return lookup.target;
   const Symbol symbol = file_->symbol(index);
+  if (tls_offset_ != 0 && symbol.name == "__tls_get_addr") {
+    lookup = {true, {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(&static_tls_address), 0}};
+    return lookup.target;
+  }
   const bool own = symbol.binding == STB_LOCAL || (symbol.defined && symbol.visibility != STV_DEFAULT);
   Target target = own ? target_of(symbol) : resolver.resolve(*this, symbol);
   if (target.kind == Target::Kind::unresolved && symbol.binding != STB_WEAK) {
@@ -367,6 +246,12 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
       }
       const std::uint64_t extra = kGotEntriesHaveAddends || kind == RelocationKind::absolute ? addend : 0;
       const std::uintptr_t value = index == 0 ? base_ : target.value;
+      if (is_preset(relocation.r_offset)) {
+        // Threads that run have the image's own already; another library's definition may come before it.
+        if (target.kind != Target::Kind::address || *slot(relocation.r_offset) != value + extra)
+          throw ImageError(file_->path(), kPointsElsewhere, std::string(file_->symbol(index).name));
+        return;
+      }
       if (target.kind == Target::Kind::ifunc) {
         deferred_.push_back({slot(relocation.r_offset), value, extra});
       } else {
@@ -376,6 +261,8 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
     }
     case RelocationKind::tls_module:
       *slot(relocation.r_offset) = index == 0 ? tls_module_ : resolve_thread_local(index, resolver).tls_module;
+      if (tls_offset_ != 0)
+        *slot(relocation.r_offset + sizeof(std::uintptr_t)) += static_cast<std::uintptr_t>(tls_offset_);
       return;
     case RelocationKind::tls_offset:
       *slot(relocation.r_offset) = addend + (index == 0 ? 0 : resolve_thread_local(index, resolver).value);
@@ -389,9 +276,7 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
         throw ImageError(file_->path(),
                          "uses initial-exec access to a thread-local that lies outside the static TLS block", name);
       }
-      struct Index {
-        std::size_t module, offset;
-      } where{target.tls_module, target.value};
+      TlsIndex where{target.tls_module, target.value};
       *slot(relocation.r_offset) = reinterpret_cast<std::uintptr_t>(__tls_get_addr(&where)) + addend -
                                    reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
       return;
@@ -414,7 +299,9 @@ void Image::apply(const ElfW(Rela) & relocation, SymbolResolver& resolver) {
 }
 
 void Image::apply_relr() {
-  for_each_relative(file_->relative_relocations(), [&](std::uint64_t address) { *slot(address) += base_; });
+  for_each_relative(file_->relative_relocations(), [&](std::uint64_t address) {
+    if (!is_preset(address)) *slot(address) += base_;
+  });
 }
 
 void Image::protect_text(bool writable) {

@@ -1,9 +1,9 @@
 // One private image of a shared library: a copy of its data beside the shared pages of its text.
 //
-// glibc loads a file once, however often it is opened. To get a second copy we give it a *skeleton*: a sparse memfd
-// of the original's size that holds only what the dynamic linker itself must read (the headers, a pruned dynamic
-// section, the few relocations only glibc can write). Opening the skeleton (link_maps.h) reserves the addresses and
-// registers TLS, unwinding tables and a name for debuggers with glibc. Then the original file is mapped over every
+// glibc loads a file once, however often it is opened. To get a second copy we give it a *skeleton* (skeleton.h): a
+// sparse memfd of the original's size that holds only what the dynamic linker itself must read (the headers, a pruned
+// dynamic section, the few relocations only glibc can write). Opening the skeleton (link_maps.h) reserves the addresses
+// and registers TLS, unwinding tables and a name for debuggers with glibc. Then the original file is mapped over every
 // segment (MAP_PRIVATE, same offsets): text and read-only data stay shared through the page cache by all images, data
 // is copied by the kernel when first written, and the memfd's few pages are given back. What the skeleton's pruned
 // dynamic section left out (dependencies, binding, constructors) is done by the Namespace, which knows the
@@ -15,6 +15,7 @@
 // All calls are made under the owning Namespace's lock.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -26,15 +27,6 @@
 namespace multipy::elf {
 
 class Namespace;
-
-/// Bytes of the skeleton, at their offset in the file.
-struct Patch {
-  std::uint64_t offset = 0;
-  std::string bytes;
-};
-
-/// What the dynamic linker needs to see of `file`; the rest of the skeleton stays a hole. Throws ImageError.
-MULTIPY_API std::vector<Patch> build_skeleton(const File& file);
 
 /// Where a symbol was found.
 struct Target {
@@ -94,6 +86,8 @@ class Image {
  private:
   Image(std::shared_ptr<const File> file, Namespace& owner);
   void map_original();
+  void map_segment(const Segment& segment, int original);
+  bool is_preset(std::uint64_t address) const;
   Target resolve_symbol(std::uint32_t index, SymbolResolver& resolver);
   Target resolve_thread_local(std::uint32_t index, SymbolResolver& resolver);
   void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
@@ -108,6 +102,7 @@ class Image {
   std::uintptr_t base_ = 0;
   std::size_t tls_module_ = 0;
   bool tls_static_ = false;
+  std::ptrdiff_t tls_offset_ = 0;  // of the block from the thread pointer, if all accesses are made to use it; else 0
   State state_ = State::mapped;
 
   struct Lookup {
@@ -115,6 +110,13 @@ class Image {
     Target target;
   };
   std::vector<Lookup> lookups_;  // by symbol index; only while binding
+  struct Preset {
+    std::uint64_t address;
+    std::uint64_t value;
+  };
+  /// In order: pointers among the initial values of static thread-locals. They were right before any thread could
+  /// see them, and stay as they are.
+  std::vector<Preset> presets_;
   struct Deferred {
     std::uintptr_t* slot;
     std::uintptr_t resolver;

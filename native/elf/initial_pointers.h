@@ -15,6 +15,10 @@
 
 namespace multipy::elf {
 
+/// Why an image is refused whose threads would have to find in their thread-locals what only binding can tell.
+inline constexpr const char* kPointsElsewhere =
+    "a thread-local of the static TLS block begins as a pointer to what is elsewhere";
+
 struct InitialPointers {
   bool any = false;                  // there are such pointers
   std::vector<ElfW(Rela)> relative;  // what is known without binding, as relocations that need no symbol

@@ -7,88 +7,27 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <climits>
-#include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 
 #include "base/error.h"
-#include "elf/arch.h"
 #include "elf/file.h"
+#include "elf/tiny_library.h"
 
 namespace multipy::elf {
 
 namespace {
-
-constexpr std::uint64_t kLargestPage = 1 << 16;  // of any kernel on the machines we support
-
-/// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
-/// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there.
-std::string unique_path(int fd) {
-  static std::atomic<std::uint64_t> serial{0};
-  std::string path = "/proc/self/fd/";
-  for (std::uint64_t bits = ++serial; bits != 0; bits >>= 1) path += (bits & 1) != 0 ? "./" : "/";
-  return path + std::to_string(fd);
-}
 
 /// Names the image in glibc's list. The former name stays: others may be looking at it.
 void rename(link_map& map, const std::string& name) {
   if (char* copy = ::strdup(name.c_str())) std::atomic_ref(map.l_name).store(copy, std::memory_order_release);
 }
 
-/// A library of nothing. A namespace that becomes empty is gone, and images that fail are closed again; this one
-/// stays open for ever.
-struct Anchor {
-  ElfW(Ehdr) header {};
-  std::array<ElfW(Phdr), 3> segments{};
-  std::array<ElfW(Dyn), 4> dynamic{};
-  ElfW(Sym) no_symbol {};
-  std::array<char, 8> no_strings{};
-};
-
-Anchor make_anchor() {
-  Anchor anchor;
-  auto& header = anchor.header;
-  std::memcpy(header.e_ident, ELFMAG, SELFMAG);
-  header.e_ident[EI_CLASS] = ELFCLASS64;
-  header.e_ident[EI_DATA] = std::endian::native == std::endian::little ? ELFDATA2LSB : ELFDATA2MSB;
-  header.e_ident[EI_VERSION] = EV_CURRENT;
-  header.e_type = ET_DYN;
-  header.e_machine = kMachine;
-  header.e_version = EV_CURRENT;
-  header.e_ehsize = sizeof(ElfW(Ehdr));
-  header.e_phoff = offsetof(Anchor, segments);
-  header.e_phentsize = sizeof(ElfW(Phdr));
-  header.e_phnum = static_cast<ElfW(Half)>(anchor.segments.size());
-  const auto segment = [](ElfW(Word) type, std::uint64_t offset, std::uint64_t size, std::uint64_t alignment) {
-    ElfW(Phdr) entry{};
-    entry.p_type = type;
-    entry.p_flags = PF_R | PF_W;  // glibc writes addresses into the dynamic section
-    entry.p_offset = entry.p_vaddr = entry.p_paddr = offset;
-    entry.p_filesz = entry.p_memsz = size;
-    entry.p_align = alignment;
-    return entry;
-  };
-  // Without a word about the stack, it would become executable.
-  anchor.segments = {segment(PT_LOAD, 0, sizeof(Anchor), kLargestPage),
-                     segment(PT_DYNAMIC, offsetof(Anchor, dynamic), sizeof anchor.dynamic, alignof(ElfW(Dyn))),
-                     segment(PT_GNU_STACK, 0, 0, 16)};
-  const auto entry = [](ElfW(Sxword) tag, std::uint64_t value) {
-    ElfW(Dyn) dynamic{};
-    dynamic.d_tag = tag;
-    dynamic.d_un.d_val = value;
-    return dynamic;
-  };
-  anchor.dynamic = {entry(DT_STRTAB, offsetof(Anchor, no_strings)), entry(DT_SYMTAB, offsetof(Anchor, no_symbol)),
-                    entry(DT_STRSZ, sizeof anchor.no_strings), entry(DT_NULL, 0)};
-  return anchor;
-}
-
 /// Replaces the mapped file by a copy, so that nothing of the memfd stays.
-void give_back(const link_map& map, const Anchor& anchor) {
+void give_back(const link_map& map, const TinyLibrary& anchor) {
   const auto size = static_cast<std::size_t>(::getpagesize());
   static_assert(sizeof anchor <= 4096);
   void* page = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -98,10 +37,11 @@ void give_back(const link_map& map, const Anchor& anchor) {
   if (::mremap(page, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, loaded) == MAP_FAILED) ::munmap(page, size);
 }
 
-/// Opens a namespace that nobody else has; LM_ID_BASE: there is none to be had.
+/// Opens a namespace that nobody else has; LM_ID_BASE: there is none to be had. A namespace that becomes empty is gone,
+/// and images that fail are closed again; the anchor stays open for ever.
 Lmid_t open_namespace() {
   const UniqueFd memfd = create_memfd("multipy-anchor");
-  const Anchor anchor = make_anchor();
+  const TinyLibrary anchor = make_tiny_library();
   if (!memfd || ::pwrite(memfd.get(), &anchor, sizeof anchor, 0) != static_cast<ssize_t>(sizeof anchor))
     return LM_ID_BASE;
   void* handle = ::dlmopen(LM_ID_NEWLM, unique_path(memfd.get()).c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -148,6 +88,16 @@ bool unwinders_see_all_namespaces() {
 }
 
 }  // namespace
+
+std::string unique_path(int fd) {
+  static std::atomic<std::uint64_t> serial{0};
+  // The number that this /proc has for the process; after a fork it is another.
+  std::array<char, 32> number{};
+  if (::readlink("/proc/self", number.data(), number.size() - 1) <= 0) std::strcpy(number.data(), "self");
+  std::string path = std::string("/proc/") + number.data() + "/fd/";
+  for (std::uint64_t bits = ++serial; bits != 0; bits >>= 1) path += (bits & 1) != 0 ? "./" : "/";
+  return path + std::to_string(fd);
+}
 
 UniqueFd create_memfd(const std::string& name) {
   constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, which kernels before 6.3 refuse

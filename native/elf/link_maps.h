@@ -11,6 +11,8 @@
 // where glibc has no namespace left (it has 16), they are opened among the process's libraries. This is decided once,
 // when the first image is opened; it takes glibc's lock for loading and must not be waited for under that lock.
 //
+// LLVM's unwinder, which comes with libc++, is made an image itself by the standard policy (policy.h).
+//
 // Not seen here: an unwinder that a *shared* library hides inside (-static-libgcc of an older toolchain) does not
 // unwind through images. One hidden in an image does: its dl_iterate_phdr is the seam's, which shows it the images.
 // Debuggers follow glibc to every namespace (gdb 13 does); older ones show images without their symbols.
@@ -26,6 +28,11 @@ namespace multipy::elf {
 
 /// An empty file in memory, which may be run; false: errno says why not.
 UniqueFd create_memfd(const std::string& name);
+
+/// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
+/// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there. A
+/// debugger that is told of the library opens the path too, so it must not begin with /proc/self.
+std::string unique_path(int fd);
 
 /// Has glibc load the library in `memfd` as an image: dlopen's handle, or null and dlerror's reason.
 void* open_image(const UniqueFd& memfd);

@@ -1,7 +1,7 @@
 // The private images of one interpreter: what ld.so keeps per process, kept once more per interpreter.
 //
 // A Namespace loads closures: the library asked for and, breadth first, what it needs. Private needs become images of
-// this namespace, shared ones are opened with glibc before any image is mapped. When every new image is mapped all are
+// this namespace, shared ones are opened with glibc before any image is bound. When every new image is mapped all are
 // bound, then constructors run, dependencies first. If anything fails before the constructors, the new images are
 // unmapped and the namespace is as before.
 //

@@ -19,7 +19,9 @@ bool any_matches(const std::vector<std::string>& patterns, const std::string& pa
 }  // namespace
 
 Policy Policy::standard() {
-  return {{"libc10.so*", "libpython3*.so*", "*openblas*", "libllvmlite.so", "libhdf5*"}, {"libmultipy_core.so*"}};
+  return {{"libc10.so*", "libpython3*.so*", "*openblas*", "libllvmlite.so", "libhdf5*", "libc++.so*", "libc++abi.so*",
+           "libunwind.so.1*"},
+          {"libmultipy_core.so*"}};
 }
 
 Verdict Policy::decide(const std::string& path) const {

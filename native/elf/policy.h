@@ -21,7 +21,7 @@ struct MULTIPY_API Policy {
   /// libc10 keeps one Python per process in a global, so every interpreter needs its own; the rest of torch follows.
   /// OpenBLAS serves one multithreaded call at a time and has one thread count, so interpreters would wait in line.
   /// LLVM's JIT, under numba, looks the CPython API up at run time. HDF5 is guarded by a lock in h5py, one per
-  /// interpreter.
+  /// interpreter. LLVM's C++ library brings an unwinder that finds images only if it is one (link_maps.h).
   static Policy standard();
 
   Verdict decide(const std::string& path) const;

@@ -16,6 +16,7 @@
 #include "base/checked_span.h"
 #include "base/unique_fd.h"
 #include "elf/arch.h"
+#include "elf/linker.h"
 
 namespace multipy::elf {
 
@@ -31,7 +32,8 @@ std::string expand(std::string_view text, const std::string& origin) {
     std::string_view name;
     std::string_view value;
   };
-  const std::array<Token, 3> tokens{{{"ORIGIN", origin}, {"LIB", kLibFolder}, {"PLATFORM", kPlatform}}};
+  if (text.find('$') == std::string_view::npos) return std::string(text);
+  const std::array<Token, 3> tokens{{{"ORIGIN", origin}, {"LIB", linker().lib}, {"PLATFORM", linker().platform}}};
   std::string out;
   for (std::size_t i = 0; i < text.size();) {
     bool replaced = false;
@@ -39,7 +41,7 @@ std::string expand(std::string_view text, const std::string& origin) {
       const bool braced = i + 1 < text.size() && text[i + 1] == '{';
       const std::string_view rest = text.substr(i + (braced ? 2 : 1));
       for (const auto& token : tokens) {
-        if (!rest.starts_with(token.name)) continue;
+        if (!rest.starts_with(token.name) || token.value.empty()) continue;
         const std::size_t end = token.name.size();
         if (braced && (end >= rest.size() || rest[end] != '}')) continue;
         out += token.value;
@@ -61,11 +63,12 @@ bool is_candidate(const std::string& path) {
          header.e_machine == kMachine;
 }
 
-std::optional<std::string> in_folders(std::string_view folders, const std::string& origin, const std::string& name) {
+std::optional<std::string> in_folders(std::string_view folders, const std::string& origin, const std::string& name,
+                                      std::string_view separators = ":") {
   while (!folders.empty()) {
-    const auto colon = folders.find(':');
-    const std::string_view folder = folders.substr(0, colon);
-    folders = colon == std::string_view::npos ? std::string_view() : folders.substr(colon + 1);
+    const auto end = folders.find_first_of(separators);
+    const std::string_view folder = folders.substr(0, end);
+    folders = end == std::string_view::npos ? std::string_view() : folders.substr(end + 1);
     std::string path = folder.empty() ? std::string(".") : expand(folder, origin);
     path += '/';
     path += name;
@@ -127,14 +130,18 @@ std::optional<std::string> find_library(const std::string& name, const Requester
       if (!requester->runpath().empty()) continue;
       if (auto path = in_folders(requester->rpath(), folder_of(requester->path()), name)) return path;
     }
+    if (auto path = in_folders(linker().program_rpath, linker().program_folder, name)) return path;
   }
-  if (auto path = in_folders(library_path_at_start(), origin, name)) return path;
+  if (auto path = in_folders(library_path_at_start(), linker().program_folder, name, ":;")) return path;
   if (!requesters.empty()) {
     if (auto path = in_folders(requesters.front()->runpath(), origin, name)) return path;
   }
   static const auto& cache = *new std::map<std::string, std::string, std::less<>>(read_cache());
   if (const auto found = cache.find(name); found != cache.end() && is_candidate(found->second)) return found->second;
-  return in_folders(kDefaultFolders, origin, name);
+  for (const auto& folder : linker().default_folders) {
+    if (const std::string path = folder + '/' + name; is_candidate(path)) return path;
+  }
+  return std::nullopt;
 }
 
 }  // namespace multipy::elf

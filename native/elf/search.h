@@ -1,8 +1,10 @@
 // Finding a library by name, as ld.so(8) does.
 //
-// Order for a name without a slash: DT_RPATH of the requester and of those who loaded it (unless the requester has a
-// DT_RUNPATH), LD_LIBRARY_PATH as it was at start, the requester's DT_RUNPATH, /etc/ld.so.cache, the default folders.
-// $ORIGIN, $LIB and $PLATFORM are expanded. A candidate counts only if it is an ELF file of this processor.
+// Order for a name without a slash: DT_RPATH of the requester, of those who loaded it and of the program (unless the
+// requester has a DT_RUNPATH), LD_LIBRARY_PATH as it was at start, the requester's DT_RUNPATH, /etc/ld.so.cache, the
+// default folders. $ORIGIN, $LIB and $PLATFORM are expanded (linker.h). A candidate counts only if it is an ELF file of
+// this processor. Variants of a library for newer processors (the folders glibc-hwcaps) are passed over: the plain one
+// does the same.
 #pragma once
 
 #include <optional>

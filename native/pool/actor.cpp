@@ -107,16 +107,18 @@ std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload reque
   return call;
 }
 
-void Actor::post_on(std::size_t interpreter, std::shared_ptr<Call> call) {
+Dispatcher::MailboxId Actor::mailbox_for(std::optional<std::size_t> on) {
+  if (!on) return mailbox_;
   const std::lock_guard lock(mutex_);
-  auto pinned = pinned_.find(interpreter);
-  if (pinned == pinned_.end()) {
-    const auto served_by = interpreters();
-    if (std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end())
-      throw ClosedError("there is no replica in interpreter " + std::to_string(interpreter));
-    pinned = pinned_.emplace(interpreter, pool_->dispatcher().open_mailbox({interpreter})).first;
-  }
-  pool_->dispatcher().post(pinned->second, std::move(call));
+  if (const auto pinned = pinned_.find(*on); pinned != pinned_.end()) return pinned->second;
+  const auto served_by = interpreters();
+  if (std::find(served_by.begin(), served_by.end(), *on) == served_by.end())
+    throw ClosedError("there is no replica in interpreter " + std::to_string(*on));
+  return pinned_[*on] = pool_->dispatcher().open_mailbox({*on}, options_.limit);
+}
+
+void Actor::post(std::shared_ptr<Call> call, std::optional<std::size_t> on, bool limited) {
+  pool_->dispatcher().post(mailbox_for(on), std::move(call), limited);
 }
 
 void Actor::kill(const Payload& error) {

@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,7 +41,7 @@ struct ActorOptions {
   std::string name;                       // under which others find it; empty: none
   std::string description;
   std::string farewell;
-  std::size_t limit = 0;  // of calls waiting in its mailbox; 0: none
+  std::size_t limit = 0;  // of calls waiting in its mailbox, or for one replica alone; 0: none
 };
 
 class MULTIPY_API Actor final : public Attachment {
@@ -76,12 +77,11 @@ class MULTIPY_API Actor final : public Attachment {
 
   /// A call of it, to be posted.
   std::shared_ptr<Call> make_call(Payload request) const { return std::make_shared<Call>(std::move(request), group_); }
-  /// To the replica that is free first. Throws as Dispatcher::post.
-  void post(std::shared_ptr<Call> call) { pool_->dispatcher().post(mailbox_, std::move(call)); }
-  /// To the replica in `interpreter`; throws ClosedError if there is none. The limit of calls does not apply.
-  void post_on(std::size_t interpreter, std::shared_ptr<Call> call);
-  WaitResult wait_for_room(Deadline deadline) {
-    return pool_->dispatcher().wait_for_room(mailbox_, deadline, options_.label);
+  /// To the replica that is free first, or that in `on`; throws as Dispatcher::post, ClosedError also if there is none.
+  /// Calls for one replica alone have a limit of their own, for each.
+  void post(std::shared_ptr<Call> call, std::optional<std::size_t> on = std::nullopt, bool limited = true);
+  WaitResult wait_for_room(std::optional<std::size_t> on, Deadline deadline) {
+    return pool_->dispatcher().wait_for_room(mailbox_for(on), deadline, options_.label);
   }
 
   /// Ends it: calls that wait or go on aside fail with `error`, those that run, the making of replicas included, are
@@ -92,6 +92,7 @@ class MULTIPY_API Actor final : public Attachment {
   bool unload(std::size_t interpreter, const Payload& error);
 
  private:
+  Dispatcher::MailboxId mailbox_for(std::optional<std::size_t> on);
   void close_name() noexcept;
   void dismiss(std::size_t interpreter) noexcept;
 

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/spin.h"
 #include "pool/placement.h"
+#include "task/waits.h"
 
 namespace multipy {
 
@@ -25,6 +26,9 @@ constexpr std::uint32_t kSpinning = 2;
 
 /// Cancelled or abandoned while it waited.
 bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != CallState::pending; }
+
+/// How many calls that have ended a mailbox may keep, at least.
+constexpr std::int64_t kFewEnded = 64;
 
 }  // namespace
 
@@ -86,8 +90,10 @@ Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
     if (box.queued > 0) {
       const auto others = std::stable_partition(lane.calls.begin(), lane.calls.end(),
                                                 [&box](const Queued& queued) { return queued.mailbox == &box; });
-      std::transform(lane.calls.begin(), others, std::back_inserter(calls),
-                     [](Queued& queued) { return std::move(queued.call); });
+      std::transform(lane.calls.begin(), others, std::back_inserter(calls), [](Queued& queued) {
+        queued.call->leave_queue();
+        return std::move(queued.call);
+      });
       lane.calls.erase(lane.calls.begin(), others);
     }
     drop_mailbox(box);
@@ -121,7 +127,10 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
     before.calls.erase(before.calls.begin(), others);
     const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
     if (std::all_of(rest.begin(), rest.end(), has_retired)) {
-      for (Queued& queued : moved) calls.push_back(std::move(queued.call));
+      for (Queued& queued : moved) {
+        queued.call->leave_queue();
+        calls.push_back(std::move(queued.call));
+      }
       drop_mailbox(box);
       return true;
     }
@@ -155,7 +164,6 @@ void Dispatcher::drop_mailboxes(const std::vector<Mailbox*>& mailboxes) {
 }
 
 void Dispatcher::disturb(Mailbox& mailbox) noexcept {
-  if (!mailbox.signals) return;
   for (auto* word : {&mailbox.signals->room, &mailbox.signals->arrivals}) {
     word->fetch_add(1, std::memory_order_relaxed);
     futex_wake(*word, INT_MAX);
@@ -164,11 +172,20 @@ void Dispatcher::disturb(Mailbox& mailbox) noexcept {
 
 bool Dispatcher::taken_from(Mailbox& mailbox) {
   --mailbox.queued;
-  if (mailbox.signals && mailbox.signals->waiters.load(std::memory_order_relaxed) > 0) {
-    mailbox.signals->room.fetch_add(1, std::memory_order_relaxed);
-    futex_wake(mailbox.signals->room, 1);
-  }
+  mailbox.signals->tell_of_room();
   return mailbox.closing && mailbox.queued == 0;
+}
+
+void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
+  const auto ended_here = mailbox.signals->ended.load();
+  if (ended_here < kFewEnded || 2 * ended_here < static_cast<std::int64_t>(mailbox.queued)) return;
+  std::erase_if(mailbox.lane->calls, [&](Queued& queued) {
+    if (queued.mailbox != &mailbox || !has_ended(queued.call)) return false;
+    queued.call->leave_queue();
+    ended.push_back(std::move(queued.call));
+    --mailbox.queued;
+    return true;
+  });
 }
 
 void Dispatcher::drop_lane(Lane& lane) {
@@ -187,9 +204,11 @@ Dispatcher::Mailbox& Dispatcher::open_for_posts(MailboxId mailbox) {
   return found->second;
 }
 
-Dispatcher::Seat* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session) {
+Dispatcher::Seat* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended) {
+  sweep(box, ended);
   Call& posted = *call;
   posted.set_mailbox(box.id, box.lane->runners);
+  posted.enter_queue(box.signals);
   box.lane->calls.push_back({next_ticket_++, &box, std::move(call), session});
   ++box.queued;
   int cpu = kNoCpu;
@@ -198,17 +217,17 @@ Dispatcher::Seat* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, st
   return seat == nullptr && cpu == kNoCpu && posted.holdings() ? rouse_held(*box.lane, posted) : seat;
 }
 
-void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
+void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited) {
   Seat* seat;
+  Calls ended;  // dropped after the mutex
   std::shared_ptr<Signals> gathered;
   if (!call->holdings()) call->set_holdings(current_holdings());
   {
     const std::lock_guard lock(mutex_);
     Mailbox& box = open_for_posts(mailbox);
-    if (box.limit > 0 && box.queued >= box.limit)
-      throw FullError("there are " + std::to_string(box.queued) + " calls waiting already");
-    seat = queue(box, std::move(call), 0);
-    if (box.signals && box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
+    if (limited && box.is_full()) throw FullError("there are " + std::to_string(box.open()) + " calls waiting already");
+    seat = queue(box, std::move(call), 0, ended);
+    if (box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
       gathered = box.signals;
       gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
     }
@@ -219,6 +238,7 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call) {
 
 void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session) {
   Seat* seat = nullptr;
+  Calls ended;  // dropped after the mutex
   std::optional<std::size_t> nested;
   {
     const std::lock_guard lock(mutex_);
@@ -231,7 +251,7 @@ void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uin
       seats_[*ours].holders.push_back(session);
       nested = *ours;
     } else {
-      seat = queue(box, call, session);
+      seat = queue(box, call, session, ended);
     }
   }
   notify(seat);
@@ -262,24 +282,25 @@ void Dispatcher::release(std::uint64_t session) {
 WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label) {
   std::shared_ptr<Signals> signals;
   std::shared_ptr<const Servers> servers;
+  struct Counted {
+    std::shared_ptr<Signals>& of;
+    ~Counted() {
+      if (of) of->waiters.fetch_sub(1, std::memory_order_relaxed);
+    }
+  } counted{signals};
   std::uint32_t before;
   {
     const std::lock_guard lock(mutex_);
     const auto found = mailboxes_.find(mailbox);
     if (closed_ || found == mailboxes_.end() || found->second.lane->live == 0) return WaitResult::woken;
-    if (found->second.limit == 0 || found->second.queued < found->second.limit) return WaitResult::woken;
-    if (!found->second.signals) found->second.signals = std::make_shared<Signals>();
     signals = found->second.signals;
     servers = found->second.lane->runners;
-    // Counted under the mutex, so that whoever makes room from here on tells.
-    signals->waiters.fetch_add(1, std::memory_order_relaxed);
-    before = signals->room.load(std::memory_order_relaxed);
+    // Counted before the look, so that whoever makes room from here on tells.
+    signals->waiters.fetch_add(1);
+    before = signals->room.load();
+    if (!found->second.is_full()) return WaitResult::woken;
   }
-  struct Counted {
-    Signals& of;
-    ~Counted() { of.waiters.fetch_sub(1, std::memory_order_relaxed); }
-  } counted{*signals};
-  Wait waiting(signals->room, label, std::move(servers), deadline.has_value());
+  Wait waiting(*signals, label, std::move(servers), deadline.has_value());
   if (waiting.disturbed()) return WaitResult::interrupted;
   return futex_wait(signals->room, before, deadline);
 }
@@ -346,8 +367,9 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t
     if (oldest == nullptr) return nullptr;
     Queued taken = std::move(*place);
     oldest->calls.erase(place);
+    const bool has_ended = taken.call->leave_queue();
     if (taken_from(*taken.mailbox)) emptied.push_back(taken.mailbox);
-    if (!has_ended(taken.call)) {
+    if (!has_ended) {
       delivery = {Delivery::call_ready, taken.mailbox->id, std::move(taken.call)};
       session = taken.session;
       ++seat.taken;
@@ -439,7 +461,6 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
       const auto found = mailboxes_.find(mailbox);
       if (found == mailboxes_.end()) break;
       Mailbox& box = found->second;
-      if (!box.signals) box.signals = std::make_shared<Signals>();
       if (!signals) {
         signals = box.signals;
         signals->gatherers.fetch_add(1, std::memory_order_relaxed);
@@ -455,7 +476,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
         if (next == calls.end()) break;
         other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
         if (other) break;
-        (has_ended(next->call) ? ended.emplace_back() : call) = std::move(next->call);
+        (next->call->leave_queue() ? ended.emplace_back() : call) = std::move(next->call);
         calls.erase(next);
         emptied = taken_from(box);
       }
@@ -502,6 +523,7 @@ Dispatcher::Calls Dispatcher::cancel_pending() {
     std::vector<Mailbox*> emptied;
     for (auto& [servers, lane] : lanes_) {
       for (Queued& queued : lane.calls) {
+        queued.call->leave_queue();
         if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
@@ -525,6 +547,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
     for (Lane* lane : std::exchange(seat.lanes, {})) {
       if (--lane->live > 0) continue;
       for (Queued& queued : lane->calls) {
+        queued.call->leave_queue();
         if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
         calls.push_back(std::move(queued.call));
       }
@@ -549,7 +572,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
 std::size_t Dispatcher::queued(MailboxId mailbox) const {
   const std::lock_guard lock(mutex_);
   const auto found = mailboxes_.find(mailbox);
-  return found == mailboxes_.end() ? 0 : found->second.queued;
+  return found == mailboxes_.end() ? 0 : found->second.open();
 }
 
 std::vector<std::size_t> Dispatcher::servers(MailboxId mailbox) const {
@@ -570,8 +593,9 @@ Dispatcher::Statistics Dispatcher::statistics(std::size_t interpreter) const {
   statistics.failed = seat.failed.load(std::memory_order_relaxed);
   statistics.busy_ns = seat.busy_ns.load(std::memory_order_relaxed);
   const std::lock_guard lock(mutex_);
-  for (const Lane* lane : seat.lanes) {
-    (lane->live == 1 ? statistics.queued : statistics.queued_shared) += lane->calls.size();
+  for (const auto& [id, mailbox] : mailboxes_) {
+    if (std::find(seat.lanes.begin(), seat.lanes.end(), mailbox.lane) != seat.lanes.end())
+      (mailbox.lane->live == 1 ? statistics.queued : statistics.queued_shared) += mailbox.open();
   }
   return statistics;
 }

@@ -29,9 +29,11 @@
 // Guarantees: a call is delivered at most once; those of one mailbox in the order of their posts (with several
 // servers: in that order to whoever takes them), but for calls that a held seat takes before others; after close(),
 // which ends all holds, what is queued is still delivered.
-// A call that ended while queued is skipped, and counts as queued until a worker comes across it.
+// A call that ended while queued is skipped; it counts as queued no longer, but keeps its place until a worker comes
+// across it, or a post finds many of them. One that was taken to go on aside counts until it begins.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -93,8 +95,8 @@ class MULTIPY_API Dispatcher {
   /// more is moved to `calls`, pending.
   bool leave(MailboxId mailbox, std::size_t interpreter, Calls& calls);
   /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
-  /// it has reached its limit.
-  void post(MailboxId mailbox, std::shared_ptr<Call> call);
+  /// it has reached its limit, unless `limited` is false.
+  void post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited = true);
   /// Queues a request for one of the servers of `mailbox` to be held by `session`, which acts in those of `call`. If
   /// one of these holds a server already and no other is idle, that one is held once more. `call` succeeds with the
   /// interpreter's index. Throws as post().
@@ -139,11 +141,9 @@ class MULTIPY_API Dispatcher {
  private:
   using Interpreters = std::vector<std::size_t>;
   struct Lane;
-  struct Signals {
-    std::atomic<std::uint32_t> room = 0;       // a call was taken
+  struct Signals : Backlog {
     std::atomic<std::uint32_t> arrivals = 0;   // a call was posted
-    std::atomic<std::uint32_t> waiters = 0;    // for room
-    std::atomic<std::uint32_t> gatherers = 0;  // for arrivals
+    std::atomic<std::uint32_t> gatherers = 0;  // who waits for that
   };
 
   // All guarded by mutex_, except where a member says otherwise.
@@ -151,9 +151,16 @@ class MULTIPY_API Dispatcher {
     Lane* lane;
     MailboxId id;
     std::size_t limit = 0;
-    std::size_t queued = 0;
+    std::size_t queued = 0;  // those that have ended included
     bool closing = false;
-    std::shared_ptr<Signals> signals{};  // once somebody has needed them
+    std::shared_ptr<Signals> signals = std::make_shared<Signals>();
+
+    /// How many wait.
+    std::size_t open() const noexcept {
+      const auto waiting = static_cast<std::int64_t>(queued) - signals->ended.load() + signals->aside.load();
+      return static_cast<std::size_t>(std::max<std::int64_t>(0, waiting));
+    }
+    bool is_full() const noexcept { return limit > 0 && open() >= limit; }
   };
 
   struct Queued {
@@ -200,8 +207,8 @@ class MULTIPY_API Dispatcher {
   Seat* rouse(Seat& seat);
   /// Wakes an idle server that is held by a session in which `call`, just queued in `lane`, acts.
   Seat* rouse_held(const Lane& lane, const Call& call);
-  /// Puts `call` into `box`'s lane and finds somebody for it.
-  Seat* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session);
+  /// Puts `call` into `box`'s lane and finds somebody for it. Calls that have ended may be swept out, into `ended`.
+  Seat* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended);
   /// The mailbox, if it accepts posts; else throws.
   Mailbox& open_for_posts(MailboxId mailbox);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
@@ -214,6 +221,8 @@ class MULTIPY_API Dispatcher {
   void drop_mailbox(Mailbox& mailbox);
   /// A call has left `mailbox`; true if it is to be dropped now, which may take its lane along.
   static bool taken_from(Mailbox& mailbox);
+  /// Moves the calls of `mailbox` that have ended to `ended`, if they are many.
+  static void sweep(Mailbox& mailbox, Calls& ended);
   void drop_mailboxes(const std::vector<Mailbox*>& mailboxes);
   /// Has all who wait for room or arrivals in `mailbox` look around.
   static void disturb(Mailbox& mailbox) noexcept;

@@ -1,10 +1,14 @@
 #include "task/call.h"
 
+#include <pthread.h>
+
+#include <algorithm>
 #include <climits>
 #include <utility>
 
 #include "base/spin.h"
 #include "task/completion_queue.h"
+#include "task/waits.h"
 
 namespace multipy {
 
@@ -15,6 +19,7 @@ constexpr std::uint32_t claimed = 1u << 3;
 constexpr std::uint32_t awaited = 1u << 4;
 constexpr std::uint32_t watched = 1u << 5;
 constexpr std::uint32_t turned = 1u << 6;
+constexpr std::uint32_t queued = 1u << 7;
 
 constexpr CallState state_of(std::uint32_t word) { return static_cast<CallState>(word & state_mask); }
 constexpr std::uint32_t bits_of(CallState state) { return static_cast<std::uint32_t>(state); }
@@ -22,14 +27,43 @@ constexpr bool is_final(std::uint32_t word) { return state_of(word) >= CallState
 /// Nobody has started, cancelled or begun to finish it.
 constexpr bool is_free(std::uint32_t word) { return state_of(word) == CallState::pending && !(word & claimed); }
 
+/// How many forks lie between the first process and this one.
+std::atomic<std::uint32_t> forks = 0;
+[[maybe_unused]] const int counts_forks =
+    ::pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
+
 }  // namespace
 
 Call::Call(Payload request, std::shared_ptr<CallGroup> group)
-    : word_(bits_of(CallState::pending)), group_(std::move(group)), request_(std::move(request)) {}
+    : word_(bits_of(CallState::pending)), forks_(forks.load(std::memory_order_relaxed)), group_(std::move(group)), request_(std::move(request)) {}
 
 Call::~Call() = default;
 
-CallState Call::state() const noexcept { return state_of(word_.load(std::memory_order_acquire)); }
+void Backlog::tell_of_room() noexcept {
+  if (waiters.load() == 0) return;
+  room.fetch_add(1, std::memory_order_relaxed);
+  futex_wake(room, 1);
+}
+
+void Call::enter_queue(std::shared_ptr<Backlog> backlog) noexcept {
+  backlog_ = std::move(backlog);
+  if (is_final(word_.fetch_or(queued, std::memory_order_acq_rel))) backlog_->ended.fetch_add(1);
+}
+
+bool Call::leave_queue() noexcept {
+  if (!is_final(word_.fetch_and(~queued, std::memory_order_acq_rel))) return false;
+  backlog_->ended.fetch_sub(1);
+  return true;
+}
+
+bool Call::is_lost() const noexcept {
+  return forks_ != forks.load(std::memory_order_relaxed) && !is_final(word_.load(std::memory_order_acquire));
+}
+
+CallState Call::state() const noexcept {
+  if (is_lost()) return CallState::failed;
+  return state_of(word_.load(std::memory_order_acquire));
+}
 
 bool Call::start() noexcept {
   std::uint32_t word = word_.load(std::memory_order_relaxed);
@@ -69,6 +103,7 @@ bool Call::abandon(Payload error) {
 }
 
 bool Call::cancel() {
+  if (is_lost()) return false;
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   while (is_free(word)) {
     if (word_.compare_exchange_weak(word, bits_of(CallState::cancelled), std::memory_order_acq_rel)) {
@@ -104,21 +139,47 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
     const std::lock_guard lock(watch_mutex_);
     interrupts_ = queue;
   }
+  if (backlog_) {
+    backlog_->aside.fetch_add(1);
+    counts_aside_.store(true);
+  }
   Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this()));
   // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
   runs_aside_.store(true);
   if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  look_for_circles(*this);
+}
+
+void Call::wait_for_turn(std::size_t turns) {
+  turns_.store(turns);
+  if (backlog_) {
+    backlog_->group.store(group_.get());
+    backlog_->turns.store(turns);
+  }
+  look_for_circles(*this);
+}
+
+void Call::begin_aside() noexcept {
+  turns_.store(0);
+  if (!counts_aside_.exchange(false)) return;
+  backlog_->aside.fetch_sub(1);
+  backlog_->tell_of_room();
+}
+
+void Call::push_to_interrupts() {
+  std::shared_ptr<CompletionQueue> queue;
+  {
+    const std::lock_guard lock(watch_mutex_);
+    queue = interrupts_;
+  }
+  if (queue) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
 void Call::interrupt() {
+  if (is_lost()) return;
   interrupted_.store(true);
   if (runs_aside()) {
-    std::shared_ptr<CompletionQueue> queue;
-    {
-      const std::lock_guard lock(watch_mutex_);
-      queue = interrupts_;
-    }
-    queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+    push_to_interrupts();
   } else if (const RunnerId id = runner()) {
     Runner::interrupt(id, this, nullptr);
   }
@@ -135,6 +196,11 @@ void Call::disturb_waiters() noexcept {
 }
 
 void Call::announce(std::uint32_t word) {
+  if (word & queued) {
+    backlog_->ended.fetch_add(1);
+    backlog_->tell_of_room();
+  }
+  if (runs_aside()) begin_aside();
   if (word & awaited) futex_wake(word_, INT_MAX);
   if (!(word & watched)) return;
   std::vector<std::shared_ptr<CompletionQueue>> queues;
@@ -146,13 +212,14 @@ void Call::announce(std::uint32_t word) {
 }
 
 WaitResult Call::wait(Deadline deadline) {
+  if (is_lost()) return WaitResult::woken;
   std::uint32_t word = word_.load(std::memory_order_acquire);
   if (!is_final(word)) {
     spin_until(expected_cpu_.load(std::memory_order_relaxed),
                [&] { return is_final(word = word_.load(std::memory_order_acquire)); });
   }
   if (is_final(word)) return WaitResult::woken;
-  Wait waiting(this, servers_, deadline.has_value());
+  Wait waiting(this, deadline.has_value());
   while (!is_final(word)) {
     if (waiting.disturbed()) return WaitResult::interrupted;
     if (!(word & awaited)) {
@@ -169,7 +236,7 @@ WaitResult Call::wait(Deadline deadline) {
 
 void Call::watch(std::shared_ptr<CompletionQueue> queue) {
   std::uint32_t word = word_.load(std::memory_order_acquire);
-  if (!is_final(word)) {
+  if (!is_final(word) && !is_lost()) {
     const std::lock_guard lock(watch_mutex_);
     watchers_.push_back(queue);
     // The flag goes up while the entry is in place and the lock held: a finisher either sees the flag and
@@ -182,6 +249,55 @@ void Call::watch(std::shared_ptr<CompletionQueue> queue) {
     watchers_.pop_back();
   }
   queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+}
+
+void Call::unwatch(const CompletionQueue& queue) {
+  std::shared_ptr<CompletionQueue> taken_back;  // dropped after the mutex
+  const std::lock_guard lock(watch_mutex_);
+  const auto found = std::find_if(watchers_.begin(), watchers_.end(),
+                                  [&queue](const auto& watcher) { return watcher.get() == &queue; });
+  if (found == watchers_.end()) return;
+  taken_back = std::move(*found);
+  watchers_.erase(found);
+}
+
+WaitResult wait_for_some(const std::vector<std::shared_ptr<Call>>& calls, std::size_t needed, Deadline deadline,
+                         bool until_failure) {
+  std::vector<Call*> open;
+  for (const auto& call : calls) {
+    if (!call->done()) open.push_back(call.get());
+  }
+  const std::size_t done = calls.size() - open.size();
+  const auto has_failed = [](const auto& call) { return call->state() == CallState::failed; };
+  if (done >= needed || (until_failure && std::any_of(calls.begin(), calls.end(), has_failed)))
+    return WaitResult::woken;
+  std::size_t missing = needed - done;
+  const auto queue = std::make_shared<CompletionQueue>();
+  struct Watching {
+    const std::vector<Call*>& calls;
+    const CompletionQueue& queue;
+    ~Watching() {
+      for (Call* call : calls) call->unwatch(queue);
+    }
+  } watching{open, *queue};
+  for (Call* call : open) call->watch(queue);
+  // A failure may end it at any time, so as long as one of them may end, it is not in vain.
+  Wait waiting(open, until_failure ? 1 : missing, *queue, deadline.has_value());
+  while (missing > 0) {
+    if (waiting.disturbed()) return WaitResult::interrupted;
+    if (const auto call = queue->pop(deadline)) {
+      --missing;
+      if (!until_failure || missing == 0) continue;
+      if (has_failed(call)) break;
+      waiting.leave_out(*call);
+    } else if (deadline && Clock::now() >= *deadline) {
+      return WaitResult::timed_out;
+    } else {
+      waiting.disturbed();  // it may throw; else there was a signal, or an interrupt
+      return WaitResult::interrupted;
+    }
+  }
+  return WaitResult::woken;
 }
 
 }  // namespace multipy

@@ -12,20 +12,23 @@
 //
 // expire() is abandon() with an interrupt of the code that runs, and remembers that it was time that ended the call.
 //
-// Beside the state the word has three flags: `claimed` (a finisher won and is storing its outcome; everybody
-// else has lost already), `awaited` (somebody may sleep: finishing must wake) and `watched` (there are
-// completion queues to tell). Without the last two, finishing costs no system call and takes no lock. A fourth one has
-// no meaning: disturb_waiters() turns it over, so that nobody falls asleep on the word as it was.
+// Beside the state the word has four flags: `claimed` (a finisher won and is storing its outcome; everybody
+// else has lost already), `awaited` (somebody may sleep: finishing must wake), `watched` (there are
+// completion queues to tell) and `queued` (it lies in a mailbox: who ends it counts it out there). Without the last
+// three, finishing costs no system call and takes no lock. A fifth one has no meaning: disturb_waiters() turns it over,
+// so that nobody falls asleep on the word as it was.
 //
 // Threads: every member may be called from any thread and needs no GIL, except that
 //   - request() belongs to the creator until the call is posted, and take_request() to the worker whose
 //     start() returned true;
 //   - whoever calls a member holds a reference: the word is touched after the outcome is visible.
 // The mutex guards `watchers_` and `interrupts_` and is never held while a queue is called.
+// Whose runner waits is in the graph of waits (waits.h) meanwhile.
 //
 // Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
 // outcome is stored before the state that announces it; each watch() reports exactly once. A request's
-// attachments are dropped when the worker takes them, or when the call ends without having run.
+// attachments are dropped when the worker takes them, or when the call ends without having run. In a forked child, which
+// has none of the threads that would end it, a call that had not ended has failed, without an error, and takes no lock.
 #pragma once
 
 #include <atomic>
@@ -56,6 +59,19 @@ struct CallGroup {
   std::atomic<bool> ended = false;  // its actor was killed: no call of it is to run any more
 };
 
+/// What a mailbox and the calls that were posted to it share: who waits for room there, and how many calls wait beside
+/// those it has.
+struct MULTIPY_API Backlog {
+  std::atomic<std::uint32_t> room = 0;     // the futex word: changes when there may be room
+  std::atomic<std::uint32_t> waiters = 0;  // that sleep on it
+  std::atomic<std::int64_t> ended = 0;     // calls that have ended while they were queued, and are still in their place
+  std::atomic<std::int64_t> aside = 0;     // calls that were taken, to go on aside, and have not begun
+  std::atomic<std::size_t> turns = 0;      // how many of them may have begun at once, if any had to wait for that,
+  std::atomic<const CallGroup*> group = nullptr;  // and whose calls they are
+  /// One of those who wait looks around.
+  void tell_of_room() noexcept;
+};
+
 class MULTIPY_API Call : public Attachment {
  public:
   static constexpr std::int64_t no_worker = -1;
@@ -81,6 +97,13 @@ class MULTIPY_API Call : public Attachment {
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
+  /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended.
+  void wait_for_turn(std::size_t turns);
+  /// It has begun to run aside, and does not count as waiting any more.
+  void begin_aside() noexcept;
+  std::size_t turns() const noexcept { return turns_.load(); }
+  /// Pushes it to the queue it gave to run_aside().
+  void push_to_interrupts();
   /// Somebody wants the code that runs to end.
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
   /// Its actor has ended, and it should not run.
@@ -106,6 +129,8 @@ class MULTIPY_API Call : public Attachment {
   const Payload& result() const noexcept { return result_; }
   /// Pushes this call to `queue` once, as soon as it is done; at once if it is.
   void watch(std::shared_ptr<CompletionQueue> queue);
+  /// Takes back one watch(), if it has not been served.
+  void unwatch(const CompletionQueue& queue);
 
   // For the pool.
   /// pending or running → failed with `error`: its interpreter died or closed. False if it has ended already.
@@ -125,7 +150,12 @@ class MULTIPY_API Call : public Attachment {
     mailbox_ = mailbox;
     servers_ = std::move(servers);
   }
+  /// It is in that mailbox from here on; if it has ended already it does not count there.
+  void enter_queue(std::shared_ptr<Backlog> backlog) noexcept;
+  /// It is not any more. True if it has ended.
+  bool leave_queue() noexcept;
   std::uint64_t mailbox() const noexcept { return mailbox_; }
+  const std::shared_ptr<const Servers>& servers() const noexcept { return servers_; }
   /// Calls with the same text may run together, as one. Before anybody else knows of the call.
   void set_batch(std::string batch) { batch_ = std::move(batch); }
   const std::string& batch() const noexcept { return batch_; }
@@ -139,6 +169,8 @@ class MULTIPY_API Call : public Attachment {
   void disturb_waiters() noexcept;
 
  private:
+  /// It was made by a process that this one was forked from, and did not live to see its end.
+  bool is_lost() const noexcept;
   /// Becomes the only one who may finish the call, from a state not below `lowest`; `before` is that state.
   bool claim(CallState lowest, CallState& before) noexcept;
   void publish(CallState outcome);
@@ -146,16 +178,20 @@ class MULTIPY_API Call : public Attachment {
   void announce(std::uint32_t word);
 
   std::atomic<std::uint32_t> word_;
+  const std::uint32_t forks_;  // how often the process had been forked into when it was made
   std::atomic<std::int64_t> worker_ = no_worker;
   std::atomic<RunnerId> runner_ = 0;
   std::atomic<int> expected_cpu_ = -1;
   std::atomic<bool> runs_aside_ = false;
+  std::atomic<std::size_t> turns_ = 0;
+  std::atomic<bool> counts_aside_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
   std::uint64_t mailbox_ = 0;
   std::string batch_;
   std::shared_ptr<const Servers> servers_;
   Holdings holdings_;
+  std::shared_ptr<Backlog> backlog_;
   const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;
@@ -163,5 +199,10 @@ class MULTIPY_API Call : public Attachment {
   std::vector<std::shared_ptr<CompletionQueue>> watchers_;
   std::shared_ptr<CompletionQueue> interrupts_;  // as watchers_
 };
+
+/// Sleeps until `needed` of `calls`, which are all different, are done, or with `until_failure` until one of
+/// them has failed; else as Call::wait.
+MULTIPY_API WaitResult wait_for_some(const std::vector<std::shared_ptr<Call>>& calls, std::size_t needed,
+                                     Deadline deadline = std::nullopt, bool until_failure = false);
 
 }  // namespace multipy

@@ -1,23 +1,15 @@
-// Who runs calls, and which of them wait for a call themselves.
+// Who runs calls: the worker threads of interpreters, their event loops, and how they are interrupted.
 //
-// Problem: code that runs in an interpreter may wait for a call that another interpreter is to run. If that one waits
-// for the first, none will ever go on; and an interpreter that sleeps in such a wait must still hear an interrupt.
+// Problem: code that runs in an interpreter must hear an interrupt, also while it sleeps in a wait for a call that
+// another interpreter is to run; and of such waits it must be known who waits (see waits.h).
 //
-// Model: a Runner is one worker thread; each has a number for life, and all are known here. A runner about to sleep
-// for a call says so with a Wait, which enters it into the graph of waits. A call that runs depends on its runner; one
-// that is queued, or for which there is no room yet, on any one of those that serve its mailbox. So a wait is hopeless
-// if, after removing again and again every waiter one of whose dependencies may go on, it is still there. The
-// last wait that closes a circle finds that out. One that is for something queued throws (whoever enters last depends
-// on chance, but what is queued closed the circle, and can be taken back); the others then go on.
+// Model: a Runner is one worker thread; each has a number for life, and all are known here. It may have a second
+// thread, with an event loop: a call may go on aside there, while its runner does other things. The runner knows these
+// calls, so that they can be interrupted.
 //
-// A wait with a deadline ends by itself, and so does one of a thread that is no runner: neither is ever hopeless.
-//
-// A call may also go on aside, on an event loop, while its runner does other things. The runner knows these, so that
-// they can be interrupted; nobody waits in vain for one of them, as far as can be told.
-//
-// Threads and locks: any thread; one mutex guards all, and is held while a runner is interrupted, so that a runner that
-// is being destroyed waits for that. Under it each runner's list of calls that go on aside has a mutex of its own.
-// No call's reference is dropped under either.
+// Threads and locks: any thread; one mutex, that of the graph of waits, guards all, and is held while a runner is
+// interrupted, so that a runner that is being destroyed waits for that. Under it each runner's list of calls that go on
+// aside has a mutex of its own. No call's reference is dropped under either.
 #pragma once
 
 #include <atomic>
@@ -25,6 +17,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/export.h"
@@ -40,6 +33,8 @@ using Servers = std::vector<RunnerId>;
 
 class MULTIPY_API Runner {
  public:
+  using Thread = std::pair<RunnerId, bool>;  // true: that of its event loop
+
   explicit Runner(std::string name);
   virtual ~Runner();
   Runner(const Runner&) = delete;
@@ -47,8 +42,8 @@ class MULTIPY_API Runner {
 
   RunnerId id() const noexcept { return id_; }
   const std::string& name() const noexcept { return name_; }
-  /// Makes this thread the runner's own.
-  void adopt_thread() noexcept;
+  /// Makes this thread the runner's own, or that of its event loop.
+  void adopt_thread(bool event_loop = false) noexcept;
   /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
   void leave();
 
@@ -67,49 +62,16 @@ class MULTIPY_API Runner {
 
  private:
   friend class Wait;
+  /// The runner that this thread belongs to, or null; and which of its threads it is.
+  static Runner* of_this_thread() noexcept;
+  static bool is_event_loop() noexcept;
+
   const RunnerId id_;
   const std::string name_;
   std::atomic<bool> disturbed_ = false;
   std::mutex asides_mutex_;
   std::vector<std::weak_ptr<Call>> asides_;  // guarded by asides_mutex_; those that have ended are swept out
   std::size_t sweep_at_ = 64;                // the same
-};
-
-/// Stands for the sleep of this thread until a call is done, or until there is room in a mailbox.
-class MULTIPY_API Wait {
- public:
-  /// For `call`, which any of `servers` can take. Throws DeadlockError, which tells the circle, if the wait could never
-  /// end. Nothing to do if this thread is no runner. With `finite` the wait has a deadline.
-  Wait(Call* call, std::shared_ptr<const Servers> servers, bool finite);
-  /// For one of `servers` to take something from their mailbox, of the actor `label`; sleeps on the futex word `room`,
-  /// which changes whenever it should look around. Throws as above.
-  Wait(std::atomic<std::uint32_t>& room, std::string label, std::shared_ptr<const Servers> servers, bool finite);
-  ~Wait();
-  Wait(const Wait&) = delete;
-  Wait& operator=(const Wait&) = delete;
-
-  /// Whether the runner was interrupted since it last asked. Throws DeadlockError if a circle that another wait closed
-  /// was found to end here.
-  bool disturbed();
-
- private:
-  friend class Runner;
-  /// Enters the graph, or throws.
-  void enter();
-  /// Ends the sleep, so that it looks around.
-  void disturb() noexcept;
-  bool may_go_on(const std::vector<Wait*>& stuck) const;
-  /// Whether what it waits for has not begun.
-  bool is_for_what_is_queued() const noexcept;
-  std::string describe() const;
-
-  Runner* const runner_;
-  Call* const call_;
-  std::atomic<std::uint32_t>* const room_;  // null if it is for a call
-  const std::string label_;
-  const std::shared_ptr<const Servers> servers_;
-  const bool finite_;
-  std::string hopeless_;  // why it is to throw; guarded by the graph's mutex
 };
 
 }  // namespace multipy

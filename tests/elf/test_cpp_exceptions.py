@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
+import subprocess
 
+import pytest
 from isolated import in_pool
 
 DECLARED = """
@@ -161,3 +164,44 @@ def test_an_exception_thrown_in_a_constructor_function_of_an_image_is_handled_in
         return pool.submit(lambda: ctypes.CDLL(library).answer()).result()
 
     assert in_pool(scenario) == 4
+
+
+LIBCXX = """
+#include <sstream>
+#include <stdexcept>
+#include <string>
+extern "C" int answer(int n) {
+  int sum = 0, number;
+  try { throw std::out_of_range(std::string(n, 'x')); } catch (const std::out_of_range &) { sum += 1; }
+  try { sum += std::string("a").at(n); } catch (const std::out_of_range &) { sum += 10; }
+  std::istringstream in("no number");
+  in.exceptions(std::ios::failbit);
+  // Thrown inside of the library, and caught and thrown again there.
+  try { in >> number; } catch (const std::ios_base::failure &) { sum += 100; }
+  return sum;
+}
+"""
+
+
+@pytest.fixture
+def libcxx(workshop):
+    """A library that is private and uses LLVM's C++ library."""
+    if not shutil.which("clang++"):
+        pytest.skip("no clang++")
+    source, library = workshop.folder / "libcxx.cpp", workshop.folder / "libprivate_libcxx.so"
+    source.write_text(LIBCXX)
+    command = ["clang++", "-stdlib=libc++", "-shared", "-fPIC", "-o", str(library), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip("no libc++")
+    return str(library)
+
+
+def test_exceptions_of_llvm_s_library_are_caught(libcxx):
+    def scenario(pool):
+        def use():
+            return ctypes.CDLL(libcxx).answer(5)
+
+        return [i.submit(use).result() for i in (*pool.interpreters, *pool.interpreters)]
+
+    assert in_pool(scenario, interpreters=2) == [111] * 4

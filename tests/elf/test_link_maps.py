@@ -292,6 +292,29 @@ def test_failed_libraries_leave_room_for_others(workshop, place):
     assert in_pool(scenario, interpreters=3) == [(200, 1)] * 3
 
 
+def test_a_backtrace_names_the_functions_of_images_and_their_files(workshop, place):
+    inner = """
+    #include <execinfo.h>
+    int inner_function(void) {
+      void *addresses[20];
+      char **names = backtrace_symbols(addresses, backtrace(addresses, 20));
+      int found = 0;
+      found += strstr(names[0], "libprivate_inner.so(inner_function+") != 0;
+      found += strstr(names[1], "libprivate_outer.so(answer+") != 0;
+      free(names);
+      return found;
+    }
+    """
+    library = workshop.library("private_inner", "#include <stdlib.h>\n#include <string.h>\n" + inner, "-O0")
+    outer = "int inner_function(void); int answer(void) { return 1 + inner_function(); }"
+    outer = workshop.library("private_outer", outer, needs=(library,))
+
+    def scenario(pool):
+        return [future.result() for future in pool.broadcast(lambda: ctypes.CDLL(outer).answer())]
+
+    assert in_pool(scenario, interpreters=2) == [3, 3]
+
+
 @pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
 def test_a_debugger_finds_images_by_their_files(workshop, place):
     source = """
@@ -317,3 +340,43 @@ def test_a_debugger_finds_images_by_their_files(workshop, place):
         pytest.skip("tracing is not permitted here")
     assert "//libprivate_stops.so" in said
     assert " in stop_here (" in said
+
+
+@pytest.mark.skipif(shutil.which("gdb") is None, reason="no gdb")
+def test_a_program_runs_under_a_debugger_that_is_told_of_each_image(workshop, place):
+    tiny = workshop.library("private_tiny", TINY)
+    script = workshop.folder / "script.py"
+    script.write_text(
+        "import ctypes, multipy_actors as multipy\n"
+        "if __name__ == '__main__':\n"
+        "    with multipy.Pool(2, private=['libprivate_*']) as pool:\n"
+        f"        print(multipy.get(pool.broadcast(lambda: ctypes.CDLL({tiny!r}).tiny())))\n"
+    )
+    # gdb itself must not be preloaded with what the program is.
+    preload = f"set environment LD_PRELOAD {os.environ.get('LD_PRELOAD', '')}"
+    options = ["-iex", "set debuginfod enabled off", "-iex", "set startup-with-shell off"]
+    done = subprocess.run(
+        [
+            "gdb",
+            "-q",
+            "-batch",
+            "-nx",
+            *options,
+            "-ex",
+            preload,
+            "-ex",
+            "run",
+            "--args",
+            sys.executable,
+            script,
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    if "ptrace: Operation not permitted" in done.stderr:
+        pytest.skip("tracing is not permitted here")
+    assert "[1, 1]" in done.stdout, done.stdout + done.stderr

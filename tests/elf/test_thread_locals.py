@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from isolated import in_pool
@@ -58,6 +60,30 @@ def test_a_library_s_own_thread_locals_are_per_thread_and_interpreter(workshop, 
     library = workshop.library("private_own", OWN, *flags)
     expected = [12111, 12212, 12313, 12111, 12212, 12414]
     assert in_pool(per_thread(library), interpreters=3) == [expected] * 3
+
+
+SMALL = """
+__thread long counter __attribute__((visibility("hidden")));
+static __thread long other;
+long count(void) { other += 2; return 1000 * other + ++counter; }
+"""
+
+
+@pytest.mark.parametrize("model", ["general dynamic", "local dynamic", "optimised"])
+def test_small_thread_locals_are_right_with_and_without_room_in_the_static_block(workshop, model):
+    library = workshop.library("private_small", SMALL, *MODELS[model])
+    copies = [shutil.copy(library, f"{library}.{number}.so") for number in range(40)]  # room for some
+
+    def scenario(pool):
+        def use():
+            handles = [ctypes.CDLL(copy) for copy in copies]
+            results = [[handle.count() for _ in range(2)] for handle in handles]
+            with ThreadPoolExecutor(1) as executor:
+                return results + list(executor.map(lambda handle: [handle.count()], handles))
+
+        return pool.submit(use).result()
+
+    assert in_pool(scenario) == [[2001, 4002]] * 40 + [[2001]] * 40
 
 
 @pytest.mark.parametrize("model", ["general dynamic", "initial exec", "descriptors"])
@@ -116,6 +142,65 @@ def test_a_static_thread_local_that_begins_as_a_pointer_into_another_library_is_
     assert "libprivate_pointers.so" in error
     assert "static TLS block" in error
     assert "stdout" in error
+
+
+# Its constructor runs when it is opened for a library that needs it: that one is mapped then, but not bound.
+EARLY = """
+#include <pthread.h>
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static pthread_t thread;
+static int (*asked)(void);
+static void *wait(void *unused) {
+  pthread_mutex_lock(&mutex);
+  while (!asked) pthread_cond_wait(&changed, &mutex);
+  pthread_mutex_unlock(&mutex);
+  return (void *)(long)asked();
+}
+__attribute__((constructor)) static void start(void) { pthread_create(&thread, 0, wait, 0); }
+int in_early_thread(int (*function)(void)) {
+  void *result = 0;
+  pthread_mutex_lock(&mutex);
+  asked = function;
+  pthread_cond_signal(&changed);
+  pthread_mutex_unlock(&mutex);
+  return pthread_join(thread, &result) == 0 ? (int)(long)result : -1;
+}
+"""
+ASKS_EARLY = (
+    POINTERS.replace("int answer", "static int right")
+    + """
+static __thread int number = 5;
+static int seen(void) { return right() + 10 * number++; }
+int in_early_thread(int (*function)(void));
+int answer(void) { return in_early_thread(seen); }
+"""
+)
+
+
+@pytest.mark.parametrize("model", ["general dynamic", "initial exec", "descriptors", "packed"])
+def test_a_thread_that_starts_before_a_library_is_bound_sees_its_initial_values(workshop, model):
+    early = workshop.library("shared_early", EARLY, "-pthread")
+    flags = ("-ftls-model=initial-exec", PACKED) if model == "packed" else MODELS[model]
+    library = workshop.library("private_late", ASKS_EARLY, *flags, needs=(early,))
+    assert in_pool(lambda pool: pool.submit(lambda: ctypes.CDLL(library).answer()).result()) == 53
+
+
+def test_a_static_thread_local_that_begins_as_a_pointer_to_what_comes_before_its_own_is_refused(workshop):
+    pointing = workshop.library(
+        "private_pointing",
+        "int variable; __thread int *volatile own = &variable; int pointing(void) { return *own; }",
+        "-ftls-model=initial-exec",
+    )
+    top = workshop.library(
+        "private_top",
+        "int variable = 4; int pointing(void); int answer(void) { return pointing(); }",
+        needs=(pointing,),
+    )
+    error = refused(top)
+    assert "libprivate_pointing.so" in error
+    assert "static TLS block" in error
+    assert "variable" in error
 
 
 OWNER = """

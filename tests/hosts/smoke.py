@@ -43,6 +43,12 @@ def use_numpy():
     assert numpy.allclose(numpy.linalg.inv(matrix) @ matrix, numpy.eye(50))
 
 
+def use_msgpack():
+    import msgpack._cmsgpack
+
+    assert msgpack._cmsgpack.Packer().pack([1, "two"]) == b"\x92\x01\xa3two"
+
+
 def use_torch():
     import torch
 
@@ -60,7 +66,16 @@ def fill(array):
     array[:] = 7
 
 
-USES = {"numpy": use_numpy, "torch": use_torch}
+class Counter:
+    def __init__(self):
+        self.count = 0
+
+    def add(self, amount):
+        self.count += amount
+        return self.count
+
+
+USES = {"msgpack": use_msgpack, "numpy": use_numpy, "torch": use_torch}
 
 
 def main(packages, preloaded):
@@ -76,6 +91,11 @@ def main(packages, preloaded):
             calls = pool.broadcast(USES[package])
             USES[package]()
             multipy.get(calls)
+        private = [image.path for image in pool.images()[0] if image.private]
+        assert all(any(name in path for path in private) for name in ("libpython", *packages)), private
+        counter = multipy.remote(Counter).options(pool=pool).remote()
+        assert [counter.add.submit(amount).result() for amount in (1, 2, 3)] == [1, 3, 6]
+        assert list(pool.map(abs, range(-20, 0))) == list(range(20, 0, -1))
         if "numpy" in packages:
             import numpy
 
@@ -86,6 +106,8 @@ def main(packages, preloaded):
             pool.submit(lambda: 1 // 0).result()
         except ZeroDivisionError as error:
             assert isinstance(error.__cause__, multipy.RemoteTraceback)
+        else:
+            raise AssertionError("an exception was lost")
         assert multipy.get(pool.broadcast(sum, range(10))) == [45, 45]
 
 

@@ -89,6 +89,60 @@ with multipy.Pool(2, name="parents") as pool:
     assert lines[-1] == "True True 0 1" and finished.stderr == ""
 
 
+def test_in_a_forked_child_futures_that_were_pending_end_as_their_pool_has(run_script):
+    finished = run_script(
+        PREAMBLE
+        + """
+import asyncio, concurrent.futures, threading
+
+with multipy.Pool(2) as pool:
+    entrance, way = os.pipe(), os.pipe()
+
+    def stop(entrance, way):
+        os.write(entrance, b".")
+        os.read(way, 1)
+
+    running = pool.interpreters[0].submit(stop, entrance[1], way[0])
+    watched = pool.interpreters[0].submit(abs, -1)
+    queued = pool.interpreters[0].submit(abs, -2)
+    told = threading.Event()
+    watched.add_done_callback(lambda _: told.set())
+    os.read(entrance[0], 1)
+    futures = [running, watched, queued]
+    watched._condition.acquire()  # as the notifier may at any moment
+
+    def work():
+        async def main():
+            return await asyncio.gather(*futures, return_exceptions=True)
+
+        for future in futures:
+            print(future.done(), future.cancel(), type(future.exception()).__name__)
+        calls = []
+        watched.add_done_callback(lambda future: calls.append(future))
+        print(calls == [watched])
+        print(len(concurrent.futures.wait(futures).done), len(list(concurrent.futures.as_completed(futures))))
+        print(len(multipy.wait(futures, 3)[0]), {type(error).__name__ for error in asyncio.run(main())})
+        try:
+            multipy.get(futures)
+        except multipy.PoolClosedError as error:
+            print(error)
+
+    in_child(work)
+    watched._condition.release()
+    os.write(way[1], b".")
+    assert multipy.get(futures) == [None, 1, 2] and told.wait(60)
+"""
+    )
+    assert finished.stdout.splitlines() == [
+        *["True False PoolClosedError"] * 3,
+        "True",
+        "3 3",
+        "3 {'PoolClosedError'}",
+        "the interpreter ended before the call was done",
+    ]
+    assert finished.stderr == ""
+
+
 def test_children_forked_from_a_busy_host_can_drop_handles_and_end(run_script):
     """The locks of the core may be held by its threads at the moment of the fork."""
     finished = run_script(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 
@@ -118,6 +119,115 @@ def test_the_limit_is_of_what_waits_not_of_what_runs(pool, gate):
 def test_options_that_make_no_sense_are_refused(pool, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Counter.options(pool=pool, **options)
+
+
+def test_calls_for_one_replica_have_a_limit_of_their_own(pool, gate):
+    counter = Counter.options(pool=pool, replicas=2, max_pending=1, on_full="raise").remote()
+    held = [counter.on(index).stop.submit(gate) for index in range(2)]
+    gate.arrivals(2)
+    first = counter.on(0).add.submit()
+    with pytest.raises(multipy.MailboxFullError, match="Counter: there are 1 calls waiting"):
+        counter.on(0).add.submit()
+    second = counter.on(1).add.submit()
+    anywhere = counter.add.submit()
+    gate.open()
+    assert multipy.get([*held, first, second])[2:] == [1, 1]
+    assert anywhere.result() in (1, 2)
+
+
+def test_a_broadcast_that_is_refused_takes_back_what_it_has_submitted(pool, gate):
+    counter = Counter.options(pool=pool, replicas=2, max_pending=1, on_full="raise").remote()
+    held = [counter.on(index).stop.submit(gate) for index in range(2)]
+    gate.arrivals(2)
+    waiting = counter.on(1).add.submit(10)
+    with pytest.raises(multipy.MailboxFullError):
+        counter.broadcast.add.submit(100)
+    gate.open()
+    multipy.get([*held, waiting])
+    assert counter.broadcast.add(0) == [0, 10]
+
+
+def test_a_broadcast_waits_for_room_at_each_replica(pool, gate):
+    counter = Counter.options(pool=pool, replicas=2, max_pending=1).remote()
+    held = [counter.on(index).stop.submit(gate) for index in range(2)]
+    gate.arrivals(2)
+    multipy.wait(first := counter.broadcast.add.submit(), timeout=0)
+    submitter = Submitter(counter.broadcast.add, 10)
+    assert submitter.is_stuck()
+    gate.open()
+    submitter.join(PATIENCE)
+    assert multipy.get([*held, *first, *submitter.future], PATIENCE)[2:] == [1, 1, 11, 11]
+
+
+def test_a_call_that_was_cancelled_or_timed_out_makes_room_at_once(full, gate):
+    counter = full(on_full="raise")
+    assert full.queued[0].cancel() and counter.statistics()["queued"] == 1
+    again = counter.add.submit(10)
+    with pytest.raises(multipy.MailboxFullError):
+        counter.add.submit()
+    for _ in range(1000):
+        assert again.cancel()
+        again = counter.add.submit(10)
+    assert counter.statistics()["queued"] == 2
+    gate.open()
+    assert multipy.get([full.queued[1], again], PATIENCE) == [1, 11]
+
+
+def test_a_stream_is_read_on_while_the_mailbox_is_full(pool, gate):
+    @multipy.remote
+    class Source:
+        def items(self):
+            yield from range(1000)
+
+        def stop(self, gate):
+            gate.stop()
+
+    source = Source.options(pool=pool, max_pending=1, on_full="raise").remote()
+    stream = source.items.stream()
+    assert next(stream) == 0
+    held = source.stop.submit(gate)
+    gate.arrivals()
+    waiting = source.stop.submit(gate)
+    with pytest.raises(multipy.MailboxFullError):
+        source.items.stream()
+    gate.open()
+    assert list(stream) == list(range(1, 1000))
+    multipy.get([held, waiting], PATIENCE)
+
+
+@multipy.remote
+class Fibre:
+    """Runs on an event loop."""
+
+    def __init__(self):
+        self.way = asyncio.Event()
+
+    async def stop(self, gate):
+        gate.report()
+        await self.way.wait()
+
+    async def add(self, number):
+        return number + 1
+
+    async def flood(self, other, times):
+        return len([other.add.submit(number) for number in range(times)])
+
+
+def test_coroutines_that_wait_for_their_turn_count_as_waiting(pool, gate):
+    fibre = Fibre.options(pool=pool, max_concurrency=1, max_pending=2, on_full="raise").remote()
+    held = fibre.stop.submit(gate)
+    gate.arrivals()
+    waiting = [fibre.add.submit(number) for number in range(2)]
+    for _ in range(100):
+        with pytest.raises(multipy.MailboxFullError, match="Fibre: there are 2 calls waiting"):
+            fibre.add.submit(0)
+    assert fibre.statistics()["queued"] == 2
+    assert waiting[0].cancel(interrupt=True)
+    multipy.wait(waiting, timeout=PATIENCE)
+    waiting[0] = fibre.add.submit(5)
+    assert held.cancel(interrupt=True)
+    assert multipy.get(waiting, PATIENCE) == [6, 2]
+    assert fibre.statistics()["queued"] == 0
 
 
 # Waiting ---------------------------------------------------------------------------------------------------
@@ -311,3 +421,30 @@ def test_two_actors_that_wait_for_room_at_each_others_are_told(pool, gate):
     assert len(found) == 1 and isinstance(found[0], multipy.DeadlockError)
     assert str(found[0]).count("room in the mailbox of Feeder") == 2
     assert first.feed(None, 0) == second.feed(None, 0) == 0
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_a_coroutine_that_waits_for_room_on_its_own_loop_is_told(pool, limit):
+    fibre = Fibre.options(pool=pool, max_concurrency=limit, max_pending=2).remote()
+    with pytest.raises(
+        multipy.DeadlockError, match=r"event loop of .* waits for room in the mailbox of Fibre"
+    ):
+        fibre.flood(fibre, 5)
+    assert fibre.add(1) == 2
+
+
+def test_an_actor_that_waits_for_room_at_coroutines_that_wait_for_it_is_told(pool):
+    @multipy.remote
+    class Asking:
+        async def ask(self, feeder, itself, times):
+            return await feeder.feed.submit(itself, times)
+
+        async def add(self):
+            return 1
+
+    asking = Asking.options(pool=pool, interpreter=0, max_concurrency=1, max_pending=2).remote()
+    feeder = Feeder.options(pool=pool, interpreter=1).remote()
+    assert asking.ask(feeder, asking, 2) == 2
+    with pytest.raises(multipy.DeadlockError, match=r"waits for room in the mailbox of .*Asking in"):
+        asking.ask(feeder, asking, 5)
+    assert asking.add() == 1

@@ -18,7 +18,7 @@
 
 #include "base/error.h"
 #include "elf/file.h"
-#include "elf/image.h"
+#include "elf/skeleton.h"
 
 using multipy::CheckedSpan;
 using multipy::ImageError;

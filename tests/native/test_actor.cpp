@@ -18,11 +18,13 @@ using multipy::Actor;
 using multipy::ActorOptions;
 using multipy::Call;
 using multipy::CallState;
+using multipy::Clock;
 using multipy::ClosedError;
 using multipy::Error;
 using multipy::FullError;
 using multipy::Payload;
 using multipy::Pool;
+using multipy::WaitResult;
 
 namespace {
 
@@ -54,7 +56,7 @@ std::shared_ptr<Call> posted(Actor& actor) {
 
 std::shared_ptr<Call> posted_on(Actor& actor, std::size_t interpreter) {
   auto call = actor.make_call({"pinned", {}});
-  actor.post_on(interpreter, call);
+  actor.post(call, interpreter);
   return call;
 }
 
@@ -90,7 +92,7 @@ TEST_CASE("the last reference says farewell to every replica, after the calls po
 
 TEST_CASE("calls on one replica keep their order among the others, and go nowhere else") {
   const auto pool = make_pool(2);
-  const auto actor = make_actor(pool, 2, {}, 2);
+  const auto actor = make_actor(pool, 2, {}, 3);
   posted_on(*actor, 0);
   posted(*actor);
   posted_on(*actor, 0);
@@ -102,14 +104,21 @@ TEST_CASE("calls on one replica keep their order among the others, and go nowher
   CHECK(actor->queued() == 0);
 }
 
-TEST_CASE("a full mailbox refuses a call, one of a replica alone does not") {
-  const auto pool = make_pool(1);
-  const auto actor = make_actor(pool, 1, {}, 1);
+TEST_CASE("a full mailbox refuses a call, and so does that of a replica alone, each on its own account") {
+  const auto pool = make_pool(2);
+  const auto actor = make_actor(pool, 2, {}, 1);
   posted(*actor);
   CHECK_THROWS_AS(posted(*actor), FullError);
-  posted_on(*actor, 0);
-  posted_on(*actor, 0);
-  CHECK(actor->queued() == 3);
+  CHECK(actor->wait_for_room(std::nullopt, Clock::now()) == WaitResult::timed_out);
+  for (const std::size_t index : {0u, 1u}) {
+    CHECK(actor->wait_for_room(index, Clock::now()) == WaitResult::woken);
+    posted_on(*actor, index);
+    CHECK_THROWS_AS(posted_on(*actor, index), FullError);
+    CHECK(actor->wait_for_room(index, Clock::now()) == WaitResult::timed_out);
+  }
+  actor->post(actor->make_call({"unlimited", {}}), 0, false);
+  CHECK(actor->queued() == 4);
+  CHECK_THROWS_AS(actor->wait_for_room(7, Clock::now()), ClosedError);
 }
 
 TEST_CASE("a killed actor fails what waits, and keeps replicas from being made") {

@@ -1,6 +1,7 @@
 // Mailboxes with limits, those that end in one way or another, and workers that gather calls.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -74,11 +75,112 @@ TEST_CASE("a mailbox takes as many calls as its limit, and further ones as some 
   dispatcher.take(0);
   posted(dispatcher, mailbox);
   CHECK_THROWS_AS(dispatcher.post(mailbox, make_call()), FullError);
-  // One that has ended counts until a worker comes across it.
+  // One that has ended does not count, though it is still in its place.
   second->cancel();
-  CHECK_THROWS_AS(dispatcher.post(mailbox, make_call()), FullError);
-  dispatcher.take(0);
+  CHECK(dispatcher.queued(mailbox) == 1);
   posted(dispatcher, mailbox);
+  CHECK_THROWS_AS(dispatcher.post(mailbox, make_call()), FullError);
+  dispatcher.post(mailbox, make_call(), false);
+  CHECK(dispatcher.queued(mailbox) == 3);
+}
+
+TEST_CASE("a call that ends while it is queued does not count from then on, however it ends") {
+  Dispatcher dispatcher(1);
+  const auto mailbox = dispatcher.open_mailbox({0});
+  const auto before = make_call();
+  before->cancel();
+  dispatcher.post(mailbox, before);
+  const auto cancelled = posted(dispatcher, mailbox);
+  const auto expired = posted(dispatcher, mailbox);
+  const auto last = posted(dispatcher, mailbox);
+  CHECK(dispatcher.queued(mailbox) == 3);
+  CHECK(cancelled->cancel());
+  expired->expire();
+  CHECK(dispatcher.queued(mailbox) == 1);
+  CHECK(dispatcher.statistics(0).queued == 1);
+  SUBCASE("and is passed over") {
+    CHECK(dispatcher.take(0).call == last);
+    CHECK(dispatcher.queued(mailbox) == 0);
+    // It has left the queue, so it is nobody's any more.
+    CHECK(last->cancel());
+    posted(dispatcher, mailbox);
+    CHECK(dispatcher.queued(mailbox) == 1);
+  }
+  SUBCASE("and is gathered by nobody") {
+    CHECK(more(dispatcher, mailbox) == last);
+    CHECK(more(dispatcher, mailbox) == nullptr);
+    CHECK(dispatcher.queued(mailbox) == 0);
+  }
+  SUBCASE("and goes with the others") {
+    CHECK(dispatcher.cancel_pending() == Dispatcher::Calls{last});
+    CHECK(dispatcher.queued(mailbox) == 0);
+    posted(dispatcher, mailbox);
+    CHECK(dispatcher.queued(mailbox) == 1);
+  }
+}
+
+TEST_CASE("calls that were cancelled do not pile up in a mailbox that nobody empties") {
+  Dispatcher dispatcher(1);
+  const auto mailbox = dispatcher.open_mailbox({0}, 2);
+  const auto first = posted(dispatcher, mailbox);
+  std::vector<std::weak_ptr<Call>> cancelled;
+  for (int round = 0; round < 10'000; ++round) {
+    const auto call = posted(dispatcher, mailbox);
+    cancelled.push_back(call);
+    call->cancel();
+  }
+  const auto kept = std::count_if(cancelled.begin(), cancelled.end(), [](const auto& call) { return !call.expired(); });
+  CHECK(kept < 100);
+  CHECK(dispatcher.take(0).call == first);
+  CHECK(dispatcher.queued(mailbox) == 0);
+}
+
+TEST_CASE("who waits for room is woken when a call that waits is cancelled") {
+  for (int round = 0; round < 100; ++round) {
+    Dispatcher dispatcher(1);
+    const auto mailbox = dispatcher.open_mailbox({0}, 1);
+    const auto first = posted(dispatcher, mailbox);
+    Waiter waiter(dispatcher, mailbox);
+    if (round % 2 == 0) first->cancel();
+    if (round % 2 == 1) first->expire();
+    waiter.join();
+    CHECK(dispatcher.take(0).call == waiter.call);
+  }
+}
+
+TEST_CASE("calls are cancelled, posted and taken by many threads, and the count is right in the end") {
+  for (int round = 0; round < 20; ++round) {
+    Dispatcher dispatcher(2);
+    const auto mailbox = dispatcher.open_mailbox({0, 1}, 3);
+    std::vector<std::thread> threads;
+    std::atomic<int> left = 3;
+    for (int poster = 0; poster < 3; ++poster) {
+      threads.emplace_back([&] {
+        for (int index = 0; index < 300; ++index) {
+          const auto call = make_call();
+          while (true) {
+            try {
+              dispatcher.post(mailbox, call);
+              break;
+            } catch (const FullError&) {
+              dispatcher.wait_for_room(mailbox, std::nullopt);
+            }
+          }
+          if (index % 3 != 0) call->cancel();
+        }
+        if (--left == 0) dispatcher.close();
+      });
+    }
+    for (const std::size_t worker : {0u, 1u}) {
+      threads.emplace_back([&, worker] {
+        while (dispatcher.take(worker).kind != Dispatcher::Delivery::closed) {
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(dispatcher.queued(mailbox) == 0);
+    CHECK(dispatcher.statistics(0).queued_shared == 0);
+  }
 }
 
 TEST_CASE("nobody waits for room where there is some, no limit, no mailbox or no more posts") {
@@ -148,7 +250,7 @@ TEST_CASE("a mailbox that closes when it is empty delivers what it has and accep
   dispatcher.close_mailbox_when_empty(mailbox);
   CHECK_THROWS_AS(dispatcher.post(mailbox, make_call()), ClosedError);
   for (const auto& call : {first, between}) CHECK(dispatcher.take(0).call == call);
-  CHECK(dispatcher.queued(mailbox) == 2);
+  CHECK(dispatcher.queued(mailbox) == 1);
   CHECK(dispatcher.take(0).call == last);
   CHECK(dispatcher.servers(mailbox).empty());
   dispatcher.close_mailbox_when_empty(mailbox);

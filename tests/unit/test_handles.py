@@ -208,6 +208,16 @@ def test_replicate_copies_an_existing_object_everywhere(pool):
     assert handle.broadcast.add() == [6, 6] and counter.value == 5
 
 
+def test_what_is_replicated_has_its_own_attributes_too_and_tells_which(pool):
+    counter = Counter()
+    counter.note, counter.twice = "mine", "ab".upper
+    handle = multipy.replicate(counter, pool)
+    assert handle.note == "mine" and handle.twice() == "AB"
+    assert handle.hasattr("note") and not handle.hasattr("nothing")
+    with pytest.raises(AttributeError, match="did you mean 'note'"):
+        _ = handle.notes
+
+
 def test_replicate_says_what_cannot_be_copied(pool):
     counter = Counter(threading.Lock())
     with pytest.raises(multipy.SerializationError, match=r"\.value"):

@@ -363,3 +363,27 @@ def test_breakpoint_stops_in_the_users_method(run_script):
         """
     )
     assert "('value is', 1)" in finished.stdout and "result 42" in finished.stdout
+
+
+def test_what_is_inline_cannot_leave_the_host_and_the_error_says_so(pool):
+    with multipy.Pool(1, inline=True) as inline:
+        handle = Counter.options(pool=inline).remote()
+        future = inline.submit(abs, -1)
+        counter = Counter.options(pool=pool).remote()
+        handle_refused = r"cannot serialize multipy_actors.handles.ReplicatedObj: it is of an inline pool"
+        for path, attempt in (
+            (r"argument 0\[0\]", lambda: pool.submit(len, [handle])),
+            (r"argument 'a'\['x'\]", lambda: pool.submit(dict, a={"x": handle})),
+            (r"argument 0", lambda: pool.broadcast(print, handle)),
+            (r"argument 0", lambda: counter.add.submit(handle)),
+            (r"argument 0", lambda: counter.broadcast.add(handle)),
+            (r"argument 0", lambda: Counter.options(pool=pool).remote(handle)),
+            (r"function captured variable 'handle'", lambda: pool.submit(lambda: handle)),
+        ):
+            with pytest.raises(multipy.SerializationError, match=f"{path}: {handle_refused}"):
+                attempt()
+        with pytest.raises(multipy.SerializationError, match=r"futures\.Future: it is of an inline pool"):
+            pool.submit(abs, future)
+        assert counter.add() == 1
+        # The other way round is fine: the host may call whom it likes.
+        assert inline.submit(lambda other: other.add(), counter).result() == 2

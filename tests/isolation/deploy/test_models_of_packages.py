@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -151,6 +152,23 @@ def test_an_error_of_loading_is_raised_by_the_calls_that_need_the_object(pool, a
             noted.on(failed).met()
 
 
+def test_a_call_that_is_interrupted_while_it_loads_leaves_the_object_to_the_next(pool, tmp_path):
+    from deployed.objects import Endless
+
+    pipe = tmp_path / "pipe"
+    with pool.load_package(export(tmp_path / "endless.pt", {"endless": Endless(str(pipe))})) as package:
+        endless = package.load_pickle("resources", "endless.pkl")
+        os.mkfifo(pipe)
+        calls = [endless.on(index).answer.submit() for index in range(3)]
+        for _ in range(2):  # the two that have not loaded it yet
+            pipe.read_text()
+        assert [call.cancel(interrupt=True) for call in calls].count(True) == 2
+        outcomes = {type(call.exception()) for call in calls}
+        pipe.unlink()
+        assert outcomes == {multipy.Interrupted, type(None)}
+        assert endless.broadcast.answer() == [42, 42, 42]
+
+
 def test_unloading_from_one_leaves_the_others_and_from_all_ends_the_handle(package):
     model, x = package.load_pickle("resources", "simple.pkl"), EXAMPLES["simple"]
     model.unload(1)
@@ -248,6 +266,48 @@ def test_reduce_deploy_says_how_an_object_travels(pool, package):
     mine = Rebuilt(torch.ones(2))
     returned = pool.submit(lambda value: value, mine).result()
     assert returned.importer == "_SysImporter" and returned.tensor.data_ptr() == mine.tensor.data_ptr()
+
+
+def test_a_thread_has_sessions_of_several_packages_and_several_of_one(pool, package, archive):
+    with pool.load_package(archive) as second, package.acquire() as first:
+        with second.acquire() as other, package.acquire() as again, package.acquire():
+            names = [session.self.attr("id")().value() for session in (first, other, again)]
+            classes = [
+                session.global_("deployed.models", "Simple").attr("__module__").value()
+                for session in (first, other, again)
+            ]
+            places = [session.interpreter for session in (first, other, again)]
+        assert (names[0], places[0]) != (names[1], places[1])
+        assert all(cls == f"{name}.deployed.models" for cls, name in zip(classes, names, strict=True))
+
+
+def test_a_session_of_a_package_finds_other_modules_as_well(package):
+    with package.acquire() as session:
+        assert session.global_("json", "loads")("[1]").value() == [1]
+        with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+            session.global_("no_such_module", "x")
+        with pytest.raises(AttributeError, match="no_such_name"):
+            session.global_("deployed.models", "no_such_name")
+
+
+def test_a_foreign_object_is_not_replicated(package):
+    model = package.load_pickle("resources", "simple.pkl")
+    with package.acquire() as first, package.acquire() as second:
+        obj = first.from_movable(model)
+        with pytest.raises(multipy.SessionError, match="is of another session"):
+            second.create_movable(obj)
+
+
+def test_inline_pools_load_packages_too(archive, models):
+    with multipy.Pool(2, inline=True) as pool, pool.load_package(archive) as package:
+        model = package.load_pickle("resources", "simple.pkl", eager=True)
+        assert torch.equal(model(EXAMPLES["simple"]), models["simple"](EXAMPLES["simple"]))
+        assert len({tuple(addresses) for addresses in model.broadcast.addresses()}) == 1
+        assert package.import_module("deployed.objects").add(1) == 2
+        with package.acquire() as session:
+            assert session.global_("deployed.objects", "ANSWER").value() == 42
+        with pytest.raises(RuntimeError, match="garbage"):
+            package.load_pickle("resources", "garbage path")
 
 
 def test_a_closed_package_loads_nothing_more(pool, archive):

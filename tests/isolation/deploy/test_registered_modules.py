@@ -80,6 +80,20 @@ def test_functions_of_registered_modules_travel_by_name(pool):
     assert call.result() == 6
 
 
+def test_an_environment_says_where_interpreters_import_from(tmp_path):
+    (tmp_path / "only_inside.py").write_text("where = 'inside'")
+
+    class Inside(multipy.Environment):
+        def search_paths(self, host):
+            return [*super().search_paths(host), str(tmp_path)]
+
+    for env in (Inside(), multipy.PathEnvironment(tmp_path)):
+        with multipy.Pool(1, env=env) as pool, pool.acquire() as session:
+            assert session.global_("only_inside", "where").value() == "inside"
+    with pytest.raises(ModuleNotFoundError):
+        import only_inside  # noqa: F401
+
+
 def test_inline_pools_and_closed_ones():
     with multipy.Pool(1, inline=True) as pool:
         pool.register_module_source("registered_inline", "x = 1\n")

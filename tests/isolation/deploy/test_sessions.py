@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import TimeoutError
 
 import pytest
 
@@ -245,6 +246,51 @@ def test_a_session_that_could_never_come_is_an_error():
 def test_only_sessions_of_packages_have_a_self(pool):
     with pool.acquire() as session, pytest.raises(multipy.SessionError, match="a package has acquired"):
         _ = session.self
+
+
+def test_a_forked_child_has_no_sessions_and_ctrl_c_ends_the_wait_for_one(run_script):
+    script = """
+        import os, signal, threading
+        import multipy_actors as multipy
+
+        class Signalled(threading.Thread):
+            def run(self):
+                with pool.acquire():
+                    held.set()
+                    os.kill(os.getpid(), signal.SIGINT)
+                    over.wait()
+
+        if __name__ == "__main__":
+            held, over = threading.Event(), threading.Event()
+            with multipy.Pool(1) as pool:
+                thread = Signalled()
+                thread.start()
+                try:
+                    held.wait()
+                    pool.acquire()
+                except KeyboardInterrupt:
+                    print("interrupted")
+                over.set()
+                thread.join()
+                session = pool.acquire()
+                obj = session.from_value(1)
+                child = os.fork()
+                if child == 0:
+                    for use in obj.value, pool.acquire, session.close:
+                        try:
+                            use()
+                        except multipy.MultipyError as error:
+                            print(type(error).__name__, flush=True)
+                    del obj, session
+                    os._exit(0)
+                os.waitpid(child, 0)
+                print(obj.value())
+                session.close()
+            forgotten = multipy.Pool(1).acquire()
+    """
+    finished = run_script(script)
+    assert finished.stdout.split() == ["interrupted", "SessionError", "PoolClosedError", "1"]
+    assert "Traceback" not in finished.stderr
 
 
 def test_sessions_cannot_be_sent(pool):

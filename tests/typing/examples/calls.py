@@ -5,6 +5,7 @@ An `ignore` comment says that its line is an error: both checkers report those t
 
 import concurrent.futures
 from collections.abc import Iterator
+from typing import Any
 
 from typing_extensions import assert_type
 
@@ -78,3 +79,21 @@ async def awaited() -> None:
 
 
 assert_type(multipy.copied(repeat("a")), list[str])
+
+# Packages and sessions -------------------------------------------------------------------------------------
+
+with pool.load_package("model.pt") as package, open("model.pt", "rb") as file:
+    assert_type(package, multipy.Package)
+    assert_type(pool.load_package(file), multipy.Package)
+    assert_type(package.load_pickle("model", "model.pkl", eager=True), multipy.ReplicatedObj[Any])
+    assert_type(package.load_text("model", "licence.txt"), str)
+    assert_type(package.load_binary("model", "bytes.bin"), bytes)
+    assert_type(package.acquire(timeout=1), multipy.Session)
+with pool.acquire(timeout=1) as session, pool.interpreters[0].acquire():
+    assert_type(session, multipy.Session)
+    assert_type(session.global_("torch.nn", "Linear")(2, 2, bias=False).attr("weight"), multipy.Obj)
+    assert_type(session.from_value([1]).hasattr("append"), bool)
+    assert_type(session.create_movable(session.from_value([1])), multipy.ReplicatedObj[Any])
+
+pool.load_package(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+session.create_movable([1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

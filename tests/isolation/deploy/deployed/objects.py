@@ -26,6 +26,24 @@ class Noted:
         return len(loads)
 
 
+class Endless:
+    """Is never done with being unpickled while there is a pipe of its name; tells there that it has begun."""
+
+    def __init__(self, pipe: str):
+        self.pipe = pipe
+
+    def __setstate__(self, state):
+        if os.path.exists(state["pipe"]):
+            with open(state["pipe"], "w") as pipe:
+                pipe.write("begun")
+        while os.path.exists(state["pipe"]):
+            pass
+        self.__dict__.update(state)
+
+    def answer(self):
+        return ANSWER
+
+
 def loaded():
     return len(loads)
 

@@ -1,0 +1,28 @@
+// The graph of waits itself, for runner.cpp and waits.cpp alone: runner.h and waits.h say what it is.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "task/runner.h"
+
+namespace multipy {
+
+class Await;
+class Wait;
+
+struct Graph {
+  std::mutex mutex;
+  RunnerId last = 0;
+  std::map<RunnerId, Runner*> runners;
+  std::map<Runner::Thread, Wait*> waits;
+  std::unordered_map<const Call*, Await*> awaits;
+  std::map<std::pair<RunnerId, const CallGroup*>, std::vector<Await*>> awaits_of_actors;
+
+  static Graph& instance();
+};
+
+}  // namespace multipy
