@@ -20,6 +20,7 @@
 #include <vector>
 
 #ifdef MULTIPY_EXAMPLES_TORCH
+#include <ATen/Parallel.h>
 #include <multipy_actors/torch.h>
 #include <torch/csrc/jit/api/module.h>
 #include <torch/csrc/jit/serialization/import.h>

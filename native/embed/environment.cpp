@@ -1,3 +1,4 @@
+// What the environments that come with the library do; see multipy_actors/environment.h.
 #include "multipy_actors/environment.h"
 
 #include <filesystem>

@@ -1,3 +1,4 @@
+// What errors say; see multipy_actors/errors.h.
 #include "multipy_actors/errors.h"
 
 #include <utility>

@@ -1,3 +1,4 @@
+// A future is a call of the core; see multipy_actors/future.h.
 #include "multipy_actors/future.h"
 
 #include "outcome.h"

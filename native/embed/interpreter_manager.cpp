@@ -1,3 +1,4 @@
+// A manager is a Host and its interpreters; see multipy_actors/interpreter_manager.h.
 #include "multipy_actors/interpreter_manager.h"
 
 #include <exception>

@@ -1,3 +1,4 @@
+// Packages, in requests that multipy_actors/_packages.py serves; see multipy_actors/package.h.
 #include "multipy_actors/package.h"
 
 #include <string>

@@ -1,3 +1,4 @@
+// Sessions, objects and replicated objects, in requests; see multipy_actors/session.h.
 #include "multipy_actors/session.h"
 
 #include <algorithm>

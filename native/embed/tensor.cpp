@@ -1,3 +1,4 @@
+// A tensor is one of the core, and what Python is told of it; see multipy_actors/tensor.h.
 #include "multipy_actors/tensor.h"
 
 #include <utility>

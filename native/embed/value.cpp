@@ -1,3 +1,4 @@
+// Conversions and comparisons of values; see multipy_actors/value.h.
 #include "multipy_actors/value.h"
 
 #include <charconv>

@@ -33,6 +33,7 @@ SECTIONS = {
     "Packages and sessions": ["Package", "Session", "Obj"],
     "Futures": ["Future", "get", "wait"],
     "Values": ["copied"],
+    "C++ programs": ["cmake_dir"],
     "Errors": [
         "MultipyError",
         "ActorClosedError",

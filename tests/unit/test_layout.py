@@ -26,6 +26,7 @@ BELOW: dict[str, set[str]] = {
     "exchange": {"base", "task"},
     "interpreter": {"base", "elf", "task", "exchange"},
     "pool": {"base", "elf", "task", "exchange", "interpreter"},
+    "embed": {"base", "elf", "task", "exchange", "interpreter", "pool"},
     "bindings": {"base", "elf", "task", "exchange", "interpreter", "pool"},
 }
 MAY_INCLUDE_PYTHON = {"interpreter", "bindings"}
@@ -111,6 +112,12 @@ def test_a_native_file_includes_only_what_lies_below_it(file: Path) -> None:
     assert ours <= BELOW[folder] | {folder}
     if folder not in MAY_INCLUDE_PYTHON:
         assert not [name for name in included if name == "Python.h" or name.startswith("nanobind")]
+
+
+def test_public_headers_include_nothing_of_the_core() -> None:
+    for header in (ROOT / "native" / "embed" / "include").rglob("*.h"):
+        included = re.findall(r'^\s*#\s*include\s+"([^"]+)"', header.read_text(), flags=re.MULTILINE)
+        assert [name for name in included if not name.startswith("multipy_actors/")] == [], relative(header)
 
 
 def test_no_file_or_folder_has_a_name_that_says_nothing() -> None:
