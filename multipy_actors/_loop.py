@@ -27,7 +27,7 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _output, values
+from multipy_actors import _cuda, _native, _output, values
 from multipy_actors._batches import Batch
 from multipy_actors._requests import fail, interrupted
 
@@ -80,7 +80,11 @@ class Job:
         try:
             if self._end is not None:
                 raise self._end
-            self.calls.settle(await self._run())
+            _cuda.enter()
+            coroutine = self._run()
+            if self.actor.gpu is not None:
+                coroutine = _cuda.on_gpu(self.actor.gpu, coroutine)
+            self.calls.settle(await coroutine)
         except BaseException as error:
             if self._end is not None and isinstance(error, asyncio.CancelledError):
                 error = self._end.with_traceback(error.__traceback__)

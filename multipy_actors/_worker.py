@@ -22,7 +22,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from multipy_actors import _native, _output, errors, values
+from multipy_actors import _cuda, _native, _output, errors, values
 from multipy_actors._requests import await_futures, fail, interrupted
 
 TYPE_CHECKING = False
@@ -48,6 +48,19 @@ class _Broken:
         raise self.error.with_traceback(self._traceback)  # it would grow with each call
 
 
+class _Anywhere:
+    """Stands for the GPU of an actor for which none was chosen."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+_ANYWHERE = _Anywhere()
+
+
 class _Deferred:
     """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
 
@@ -64,6 +77,7 @@ _actors: dict[int, Any] = {}
 _on_loop: dict[int, AsyncActor] = {}
 _batchers: dict[int, Batcher] = {}
 _streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
+_gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
 
 
 def _runs_now(number: int) -> None:
@@ -89,7 +103,8 @@ def _create(
     if _put_on_loop(number, options):
         return _Deferred(_on_loop[number].create(args, kwargs, cls))
     try:
-        _actors[number] = cls(*args, **kwargs)
+        with _gpus.get(number, _ANYWHERE):
+            _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
         _actors[number] = _Broken(error)
         raise
@@ -115,7 +130,7 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     if "max_concurrency" in options:
         from multipy_actors._async_actors import AsyncActor
 
-        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher)
+        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher, _gpus.pop(number, None))
         return True
     if batcher is not None:
         _batchers[number] = batcher
@@ -124,6 +139,10 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
 
 def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
     _output.introduce(number, cls, options.get("name"))
+    if "gpus" in options:
+        worker = _native.current_worker()
+        assert worker is not None
+        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][worker.index]))
     _runs_now(number)
 
 
@@ -166,6 +185,7 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     if number in _on_loop:
         _on_loop.pop(number).drop()
     _batchers.pop(number, None)
+    _gpus.pop(number, None)
     try:
         _close_streams(number)
     finally:
@@ -230,6 +250,7 @@ def _close_streams(actor: int | None) -> None:
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
+    _cuda.watch(kwargs["own_cuda_streams"])
     _output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
         from multipy_actors import logs
@@ -257,6 +278,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "close_stream": _close_stream,
     "configure": _configure,
 }
+_OF_NO_ACTOR = ("call", "map", "configure")
 
 
 def prepare() -> None:
@@ -289,7 +311,9 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     """Run one call and complete it, or hand it over (None); says whether it succeeded."""
     if not call.start():
         return True
+    gpu: _cuda.OnGpu | None = None
     try:
+        _cuda.enter()
         data, attachments = call.take_request()
         operation, args, kwargs = values.decode(data, attachments)
         try:
@@ -297,6 +321,8 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
                 raise interrupted(call)
             if attachments and not _awaits_by_itself(operation):
                 await_futures(args, kwargs)
+            gpus = _cuda.gpus_of(attachments) if attachments else None
+            gpu = _enter_gpu(operation) if _gpus else None
             result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
             worker.end()
@@ -304,11 +330,26 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
         if type(result) is _Deferred:
             return result.run(call, worker)
         data, attachments = values.encode(result, "result")
+        if gpus:
+            attachments += _cuda.marks(gpus)
     except BaseException as error:
         fail(call, error)
         return False
+    finally:
+        if gpu is not None:
+            gpu.__exit__()
     call.succeed(data, attachments)
     return True
+
+
+def _enter_gpu(operation: list[Any]) -> _cuda.OnGpu | None:
+    """Make the GPU of the actor that is called, if there is one, the current one; the caller leaves it."""
+    if operation[0] in _OF_NO_ACTOR:
+        return None
+    gpu = _gpus.get(operation[1])
+    if gpu is not None:
+        gpu.__enter__()
+    return gpu
 
 
 def _awaits_by_itself(operation: list[Any]) -> bool:
