@@ -23,6 +23,7 @@ Threads: any, under the interpreter's GIL; what is a thread's own is in `_thread
 
 from __future__ import annotations
 
+import atexit
 import sys
 from _thread import _local
 from types import coroutine
@@ -103,8 +104,6 @@ def _begin() -> None:
 def _meet(torch: Any) -> None:
     """Note that CUDA is in use here."""
     global _torch, _gpus
-    import atexit
-
     if _torch is None:
         _torch = torch
         _gpus = torch.cuda.device_count()
@@ -136,7 +135,10 @@ def _take_stream(gpu: int) -> None:
     stream = _streams.get(gpu)
     with cuda.device(gpu):
         if stream is None:
-            stream = _streams[gpu] = cuda.Stream(gpu)
+            # With the first stream of its own making, torch makes all 32 or more of its pool, some 70 MB.
+            address = _native.take_cuda_stream(gpu)
+            stream = _streams[gpu] = cuda.ExternalStream(address, device=gpu)
+            atexit.register(_native.give_back_cuda_stream, gpu, address)
         stream.wait_stream(cuda.current_stream(gpu))  # whose results this thread may use
         cuda.set_stream(stream)
     _thread.streams.add(gpu)

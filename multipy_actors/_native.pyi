@@ -70,6 +70,12 @@ class Mark(Attachment):
     def wait(self, stream: int) -> None:
         """What `stream` is told from here on happens after it."""
 
+def take_cuda_stream(gpu: int) -> int:
+    """The address of a stream that nobody else has."""
+
+def give_back_cuda_stream(gpu: int, stream: int) -> None:
+    """Lets others have it."""
+
 def offer_cuda_cache() -> None:
     """
     From here on, whoever runs out of GPU memory has _cuda.empty_cache() called in this interpreter.

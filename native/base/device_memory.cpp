@@ -13,26 +13,15 @@ thread_local std::size_t refused = 0;
 
 }  // namespace
 
-bool DeviceMemory::note(std::string_view name, void* address) noexcept {
-  if (name == "cudaMalloc") {
-    runtime_.allocate = reinterpret_cast<int (*)(void**, std::size_t)>(address);
-  } else if (name == "cudaFree") {
-    runtime_.release = reinterpret_cast<int (*)(void*)>(address);
-  } else {
-    if (name == "cudaGetLastError") runtime_.take_error = reinterpret_cast<int (*)()>(address);
-    return false;
-  }
-  return true;
-}
-
 int DeviceMemory::allocate(void** pointer, std::size_t size) {
-  int status = runtime_.allocate.load()(pointer, size);
-  if (status == kOutOfMemory && refused == size && runtime_.take_error != nullptr) {
+  const Runtime& runtime = *runtime_.load(std::memory_order_acquire);
+  int status = runtime.allocate(pointer, size);
+  if (status == kOutOfMemory && refused == size) {
     refused = 0;
     if (DeviceCaches::empty_others(this)) {
       // The refusal must not be found later, by somebody who asks whether a kernel was launched.
-      runtime_.take_error.load()();
-      status = runtime_.allocate.load()(pointer, size);
+      runtime.take_error();
+      status = runtime.allocate(pointer, size);
     }
   } else {
     refused = status == kOutOfMemory ? size : 0;
@@ -52,7 +41,24 @@ int DeviceMemory::release(void* pointer) {
     const auto segment = segments_.find(reinterpret_cast<std::uintptr_t>(pointer));
     if (segment != segments_.end()) forget(segment);
   }
-  return runtime_.release.load()(pointer);
+  return runtime_.load(std::memory_order_acquire)->release(pointer);
+}
+
+int DeviceMemory::create(const Handles& handles, void** handle) {
+  const int status = handles.create(handle);
+  if (status == 0) {
+    const std::lock_guard lock(mutex_);
+    handles_.insert_or_assign(*handle, handles.destroy);
+  }
+  return status;
+}
+
+int DeviceMemory::destroy(const Handles& handles, void* handle) {
+  {
+    const std::lock_guard lock(mutex_);
+    handles_.erase(handle);
+  }
+  return handles.destroy(handle);
 }
 
 DeviceMemory::Segments::iterator DeviceMemory::find(const void* address) {
@@ -89,7 +95,7 @@ bool DeviceMemory::end_lease(const void* address) {
       forget(segment);
     }
   }
-  if (to_free != nullptr) runtime_.release.load()(to_free);
+  if (to_free != nullptr) runtime_.load(std::memory_order_acquire)->release(to_free);
   return true;
 }
 
@@ -100,9 +106,11 @@ void DeviceMemory::end() noexcept {
 
 void DeviceMemory::free_rest() {
   std::vector<void*> rest;
+  std::map<void*, int (*)(void*)> handles;
   {
     const std::lock_guard lock(mutex_);
     is_ours_ = true;
+    handles.swap(handles_);
     for (auto segment = segments_.begin(); segment != segments_.end();) {
       const auto next = std::next(segment);
       if (segment->second.leases == 0) {
@@ -112,7 +120,8 @@ void DeviceMemory::free_rest() {
       segment = next;
     }
   }
-  for (void* pointer : rest) runtime_.release.load()(pointer);
+  for (const auto& [handle, destroy] : handles) destroy(handle);
+  for (void* pointer : rest) runtime_.load(std::memory_order_acquire)->release(pointer);
 }
 
 }  // namespace multipy

@@ -1,4 +1,4 @@
-// The GPU memory that the private libraries of one interpreter have taken from the driver.
+// What the private libraries of one interpreter have taken of the GPUs: memory, and handles of NVIDIA's libraries.
 //
 // Problem: torch keeps what it once took from the GPU in a cache of its own, and the caches of several interpreters
 // compete for one GPU. An interpreter that runs out must be able to have the others give back what they do not use,
@@ -13,10 +13,13 @@
 // thread is when we have the others free theirs (device_caches.h) and try once more. If that fails as well, the
 // caller sees the driver's refusal, and torch raises its own error.
 //
+// Handles: torch makes one of cuBLAS, cuDNN and the like for each thread and never destroys it, as it would be too late
+// when a process ends. One of cuBLAS holds 64 MB. An interpreter's are noted in the same way, and destroyed at its end.
+//
 // Threads and locks: any thread; one mutex per interpreter, not held while the driver is called.
 //
 // Not covered: what is taken by other ways than cudaMalloc (torch's expandable segments and its asynchronous
-// backend), and what shared libraries take (cuBLAS and cuDNN for their handles, the driver for kernels).
+// backend), and what the driver takes for kernels.
 #pragma once
 
 #include <atomic>
@@ -24,7 +27,6 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
-#include <string_view>
 
 #include "base/export.h"
 
@@ -34,9 +36,14 @@ class MULTIPY_API DeviceMemory {
  public:
   /// The runtime's functions, under the ABI of every CUDA version: cudaError_t is an int, 0 is success.
   struct Runtime {
-    std::atomic<int (*)(void**, std::size_t)> allocate = nullptr;  // cudaMalloc
-    std::atomic<int (*)(void*)> release = nullptr;                 // cudaFree
-    std::atomic<int (*)()> take_error = nullptr;                   // cudaGetLastError
+    int (*allocate)(void**, std::size_t);  // cudaMalloc
+    int (*release)(void*);                 // cudaFree
+    int (*take_error)();                   // cudaGetLastError
+  };
+  /// Two functions of a library, as all of NVIDIA's have them.
+  struct Handles {
+    int (*create)(void** handle);
+    int (*destroy)(void* handle);
   };
   static constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
 
@@ -44,13 +51,16 @@ class MULTIPY_API DeviceMemory {
   DeviceMemory(const DeviceMemory&) = delete;
   DeviceMemory& operator=(const DeviceMemory&) = delete;
 
-  /// A private image is about to be bound to `address` for the symbol `name`: notes the functions of the runtime.
-  /// True if it is one that must go through here instead.
-  bool note(std::string_view name, void* address) noexcept;
+  /// Says how to take and give back: before anything is, with what lives for ever.
+  void use(const Runtime& runtime) noexcept { runtime_.store(&runtime, std::memory_order_release); }
 
   /// cudaMalloc and cudaFree of this interpreter.
   int allocate(void** pointer, std::size_t size);
   int release(void* pointer);
+
+  /// Makes a handle by `handles`, and destroys one.
+  int create(const Handles& handles, void** handle);
+  int destroy(const Handles& handles, void* handle);
 
   /// Bytes in all segments.
   std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
@@ -62,7 +72,7 @@ class MULTIPY_API DeviceMemory {
 
   /// The interpreter's allocator is about to go: from here on end_lease() returns true.
   void end() noexcept;
-  /// Frees what has no lease, now or with the last one. After end().
+  /// Destroys the handles, and frees what has no lease, now or with the last one. After end().
   void free_rest();
 
  private:
@@ -75,9 +85,10 @@ class MULTIPY_API DeviceMemory {
   Segments::iterator find(const void* address);
   void forget(Segments::iterator segment);
 
-  Runtime runtime_;
+  std::atomic<const Runtime*> runtime_ = nullptr;
   std::atomic<std::uint64_t> bytes_ = 0;
-  std::mutex mutex_;  // guards what follows
+  std::mutex mutex_;                         // guards what follows
+  std::map<void*, int (*)(void*)> handles_;  // and what destroys each
   Segments segments_;
   bool ended_ = false;
   bool is_ours_ = false;  // free_rest() was called: nobody else frees what is left

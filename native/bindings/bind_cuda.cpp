@@ -38,6 +38,12 @@ void bind_cuda(nb::module_& module) {
       .def("wait", &cuda::Mark::wait, nb::arg("stream"), "What `stream` is told from here on happens after it.");
 
   module.def(
+      "take_cuda_stream", [](int gpu) { return cuda::Device::at(gpu).take_stream(); }, nb::arg("gpu"),
+      "The address of a stream that nobody else has.");
+  module.def(
+      "give_back_cuda_stream", [](int gpu, cuda::Stream stream) { cuda::Device::at(gpu).give_back_stream(stream); },
+      nb::arg("gpu"), nb::arg("stream"), "Lets others have it.");
+  module.def(
       "offer_cuda_cache",
       [] {
         if (offer == nullptr) offer = DeviceCaches::offer(device_memory(), empty_cache);

@@ -310,29 +310,7 @@ sighandler_t seam_signal(int number, sighandler_t handler) {
   return caller.space->sigaction(number, &action, &old, caller.image) == 0 ? old.sa_handler : SIG_ERR;
 }
 
-/// Stands in where nobody can tell whose call it is.
-DeviceMemory& nobodys_memory() {
-  static DeviceMemory& memory = *new DeviceMemory;
-  return memory;
-}
-
-int seam_cuda_malloc(void** pointer, std::size_t size) {
-  MULTIPY_CALLER;
-  return (caller.space != nullptr ? caller.space->device_memory() : nobodys_memory()).allocate(pointer, size);
-}
-
-int seam_cuda_free(void* pointer) {
-  MULTIPY_CALLER;
-  return (caller.space != nullptr ? caller.space->device_memory() : nobodys_memory()).release(pointer);
-}
-
 }  // namespace
-
-void* seam_of_runtime(std::string_view name, void* address, DeviceMemory& memory) {
-  if (!name.starts_with("cuda") || !memory.note(name, address)) return address;
-  nobodys_memory().note(name, address);
-  return name == "cudaMalloc" ? reinterpret_cast<void*>(seam_cuda_malloc) : reinterpret_cast<void*>(seam_cuda_free);
-}
 
 void* seam_symbol(std::string_view name, Environment& environment) {
   static const auto& table = *new std::unordered_map<std::string_view, void*>{

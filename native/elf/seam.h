@@ -13,21 +13,16 @@
 //   pthread_atfork __register_atfork                                        run when this interpreter forks, only then
 //   sigaction signal                                                        take no effect: signals are the host's
 //
-// Where the CUDA runtime is among the shared libraries, so are cudaMalloc and cudaFree, which go through the
-// interpreter's DeviceMemory.
+// What is taken of a GPU goes through functions of ours as well: cuda_seam.h.
 #pragma once
 
 #include <string_view>
 
-#include "base/device_memory.h"
 #include "elf/environment.h"
 
 namespace multipy::elf {
 
 /// What `name` is bound to in a private image; null: nothing special.
 void* seam_symbol(std::string_view name, Environment& environment);
-
-/// What `name`, which a shared library defines at `address`, is bound to in a private image: mostly just that.
-void* seam_of_runtime(std::string_view name, void* address, DeviceMemory& memory);
 
 }  // namespace multipy::elf

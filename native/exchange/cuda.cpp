@@ -17,6 +17,7 @@ namespace multipy::cuda {
 namespace {
 
 constexpr unsigned kWithoutTiming = 2;  // CU_EVENT_DISABLE_TIMING
+constexpr unsigned kNonBlocking = 1;    // CU_STREAM_NON_BLOCKING: the default stream does not wait for it
 constexpr int kRelaxed = 2;             // CU_STREAM_CAPTURE_MODE_RELAXED
 
 void check(const Driver& driver, int status, const char* what) {
@@ -41,6 +42,7 @@ Driver load() {
   find(driver.push_context, "cuCtxPushCurrent_v2");
   find(driver.pop_context, "cuCtxPopCurrent_v2");
   find(driver.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
+  find(driver.create_stream, "cuStreamCreate");
   find(driver.create_event, "cuEventCreate");
   find(driver.record_event, "cuEventRecord");
   find(driver.query_event, "cuEventQuery");
@@ -202,6 +204,26 @@ bool Device::is_over(EventHandle event) noexcept {
 void Device::give_back(EventHandle event) noexcept {
   const std::lock_guard lock(mutex_);
   spare_.push_back(event);
+}
+
+Stream Device::take_stream() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_streams_.empty()) {
+      const Stream stream = spare_streams_.back();
+      spare_streams_.pop_back();
+      return stream;
+    }
+  }
+  Stream stream = 0;
+  const Current current(*this);
+  check(driver_, driver_.create_stream(&stream, kNonBlocking), "cuStreamCreate");
+  return stream;
+}
+
+void Device::give_back_stream(Stream stream) {
+  const std::lock_guard lock(mutex_);
+  spare_streams_.push_back(stream);
 }
 
 Order::Order(Device& device, Stream stream) : device_(device), exported_on_(stream), ready_(device.record(stream)) {}

@@ -50,6 +50,7 @@ struct MULTIPY_API Driver {
   int (*push_context)(void* context);
   int (*pop_context)(void** context);
   int (*exchange_capture_mode)(int* mode);
+  int (*create_stream)(Stream* stream, unsigned flags);
   int (*create_event)(EventHandle* event, unsigned flags);
   int (*record_event)(EventHandle event, Stream stream);
   int (*query_event)(EventHandle event);
@@ -60,7 +61,7 @@ struct MULTIPY_API Driver {
   static const Driver& get();
 };
 
-/// One GPU: its primary context, and events to use again.
+/// One GPU: its primary context, and events and streams to use again.
 class MULTIPY_API Device {
  public:
   /// The `ordinal`th, as CUDA counts them in this process. Throws Error.
@@ -76,13 +77,18 @@ class MULTIPY_API Device {
   bool is_over(EventHandle event) noexcept;
   void give_back(EventHandle event) noexcept;
 
+  /// A stream that nobody else has. Throws Error. They are never destroyed: a tensor may remember one for long.
+  Stream take_stream();
+  void give_back_stream(Stream stream);
+
  private:
   class Current;
 
   const Driver& driver_;
   void* context_ = nullptr;
-  std::mutex mutex_;  // guards spare_
+  std::mutex mutex_;  // guards what follows
   std::vector<EventHandle> spare_;
+  std::vector<Stream> spare_streams_;
 };
 
 class MULTIPY_API Order {
