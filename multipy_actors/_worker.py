@@ -100,9 +100,10 @@ def _create(
     args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
 ) -> _Deferred | None:
     _introduce(number, cls.__name__, options)
-    if _put_on_loop(number, options):
-        return _Deferred(_on_loop[number].create(args, kwargs, cls))
     try:
+        _choose_gpu(number, options)
+        if _put_on_loop(number, options):
+            return _Deferred(_on_loop[number].create(args, kwargs, cls))
         with _gpus.get(number, _ANYWHERE):
             _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
@@ -139,11 +140,14 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
 
 def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
     _output.introduce(number, cls, options.get("name"))
+    _runs_now(number)
+
+
+def _choose_gpu(number: int, options: dict[str, Any]) -> None:
     if "gpus" in options:
         worker = _native.current_worker()
         assert worker is not None
         _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][worker.index]))
-    _runs_now(number)
 
 
 def _actor(number: int) -> Any:

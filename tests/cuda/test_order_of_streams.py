@@ -72,8 +72,7 @@ def test_an_argument_is_waited_for_by_its_receiver(workers):
         tensor = torch.zeros(1 << 20, device="cuda")
         torch.cuda._sleep(500_000_000)
         tensor.fill_(5.0)
-        total = workers[0].sum_late(tensor, 0)
-    assert total.item() == 5.0 * (1 << 20)
+        assert workers[0].sum_late(tensor, 0).item() == 5.0 * (1 << 20)
 
 
 def test_what_a_call_does_to_its_argument_comes_before_what_its_caller_does_next(workers):
