@@ -94,7 +94,10 @@ def _register() -> None:
 
 def _begin() -> None:
     """Begin to use CUDA: torch has just initialised it, on this thread."""
+    global _has_own_streams
     _meet(sys.modules["torch"])
+    if _torch.version.cuda is None:
+        _has_own_streams = False  # AMD's GPUs go by the same name; there all use the default stream
     if _thread.gpu is not None:
         _torch.cuda.set_device(_thread.gpu)
     if _has_own_streams:
