@@ -31,8 +31,8 @@ struct Simulated {
     std::vector<Event> waits{};
   };
   static inline std::map<Stream, Line> lines;
-  static inline int events = 0;
-  static inline int contexts = 0;
+  static inline std::vector<std::unique_ptr<Event>> events;
+  static inline std::atomic<int> contexts = 0;  // pushed and not popped, on all threads
   static inline bool is_broken = false;
 
   static int get_device(int* device, int ordinal) { return *device = ordinal, 0; }
@@ -48,7 +48,7 @@ struct Simulated {
     static Stream last = 0x1000;
     return *stream = ++last, 0;
   }
-  static int create_event(EventHandle* event, unsigned) { return *event = new Event, ++events, 0; }
+  static int create_event(EventHandle* event, unsigned) { return *event = events.emplace_back(new Event).get(), 0; }
   static int record_event(EventHandle event, Stream stream) {
     if (is_broken) return 700;
     *static_cast<Event*>(event) = {stream, lines[stream].told};
@@ -70,7 +70,7 @@ struct Simulated {
                                   error_name};
 
   Device device;
-  Simulated() : device((lines.clear(), events = 0, is_broken = false, kDriver), 0) {
+  Simulated() : device((lines.clear(), events.clear(), is_broken = false, kDriver), 0) {
     for (const Stream stream : {kProducer, kConsumer, kOther}) lines[stream];
   }
 
@@ -127,7 +127,7 @@ TEST_CASE("many uses on one stream need one event, and the last of them counts")
     order.end_use(kConsumer);
   }
   CHECK_FALSE(order.is_over());
-  CHECK(Simulated::events == 2);
+  CHECK(Simulated::events.size() == 2);
 }
 
 TEST_CASE("events are used again") {
@@ -136,7 +136,7 @@ TEST_CASE("events are used again") {
     Order order(gpu.device, kProducer);
     order.end_use(kConsumer);
   }
-  CHECK(Simulated::events == 2);
+  CHECK(Simulated::events.size() == 2);
 }
 
 TEST_CASE("a stream is one holder's at a time, and used again") {
