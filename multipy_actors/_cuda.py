@@ -53,6 +53,7 @@ _gpus = 0  # how many there are
 _has_own_streams = False
 _streams: dict[int, Any] = {}  # the interpreter's own
 _is_registered = False
+given: set[int] | None = None  # the GPUs of the arguments of the call that the worker is about to hand over
 
 
 class _Thread(_local):

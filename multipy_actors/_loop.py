@@ -27,9 +27,9 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _cuda, _native, _output, values
+from multipy_actors import _cuda, _native, _output
 from multipy_actors._batches import Batch
-from multipy_actors._requests import fail, interrupted
+from multipy_actors._requests import encode_result, fail, interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,13 +100,14 @@ class Single:
     def __init__(self, call: _native.Call) -> None:
         self.calls = [call]
         self.oks: list[bool] = []
+        self._gpus = _cuda.given
 
     def settle(self, result: Any) -> None:
-        self.calls[0].succeed(*values.encode(result, "result"))
+        self.calls[0].succeed(*encode_result(result, self._gpus))
         self.oks.append(True)
 
     def fail(self, error: BaseException) -> None:
-        fail(self.calls[0], error)
+        fail(self.calls[0], error, self._gpus)
         self.oks.append(False)
 
 

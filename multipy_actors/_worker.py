@@ -23,7 +23,7 @@ import gc
 import sys
 
 from multipy_actors import _cuda, _native, _output, errors, values
-from multipy_actors._requests import await_futures, fail, interrupted
+from multipy_actors._requests import await_futures, encode_result, fail, interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -316,6 +316,7 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     if not call.start():
         return True
     gpu: _cuda.OnGpu | None = None
+    gpus: set[int] | None = None
     try:
         _cuda.enter()
         data, attachments = call.take_request()
@@ -325,7 +326,7 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
                 raise interrupted(call)
             if attachments and not _awaits_by_itself(operation):
                 await_futures(args, kwargs)
-            gpus = _cuda.gpus_of(attachments) if attachments else None
+            _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
             gpu = _enter_gpu(operation) if _gpus else None
             result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
@@ -333,11 +334,9 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
         del operation, args, kwargs, attachments
         if type(result) is _Deferred:
             return result.run(call, worker)
-        data, attachments = values.encode(result, "result")
-        if gpus:
-            attachments += _cuda.marks(gpus)
+        data, attachments = encode_result(result, gpus)
     except BaseException as error:
-        fail(call, error)
+        fail(call, error, gpus)
         return False
     finally:
         if gpu is not None:

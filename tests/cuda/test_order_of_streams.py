@@ -83,6 +83,35 @@ def test_what_a_call_does_to_its_argument_comes_before_what_its_caller_does_next
     assert tensor.sum().item() == 40.0 * (1 << 20)
 
 
+def test_so_it_does_if_the_call_raises_or_is_a_coroutine(pool):
+    @multipy.remote
+    class Careless:
+        def add_and_raise(self, tensor):
+            import torch
+
+            torch.cuda._sleep(200_000_000)
+            tensor.add_(1.0)
+            raise LookupError("after that")
+
+    @multipy.remote
+    class Asynchronous:
+        async def add(self, tensor):
+            import torch
+
+            torch.cuda._sleep(200_000_000)
+            tensor.add_(1.0)
+
+    tensor = torch.zeros(1 << 20, device="cuda")
+    careless = Careless.options(pool=pool, interpreter=0).remote()
+    asynchronous = Asynchronous.options(pool=pool, interpreter=1).remote()
+    for expected in (1.0, 2.0, 3.0):
+        with pytest.raises(LookupError):
+            careless.add_and_raise(tensor)
+        assert tensor.mean().item() == 2 * expected - 1
+        asynchronous.add(tensor)
+        assert tensor.mean().item() == 2 * expected
+
+
 def test_a_tensor_passes_through_several_interpreters_without_being_copied(workers):
     late = workers[0].fill_late(1.5)
     workers[1].keep(late)
