@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _streams, errors
+from multipy_actors import _cuda, _native, _streams, errors
 from multipy_actors._loop import Job, Request, Single, event_loop
 from multipy_actors._requests import futures_among
 
@@ -35,9 +35,12 @@ __all__ = ["AsyncActor"]
 class AsyncActor:
     """An object that lives on the loop."""
 
-    def __init__(self, number: int, limit: int, batcher: Batcher | None) -> None:
-        """Run `limit` jobs at once, when there is an object."""
+    def __init__(
+        self, number: int, limit: int, batcher: Batcher | None, gpu: _cuda.OnGpu | None = None
+    ) -> None:
+        """Run `limit` jobs at once, when there is an object; all with `gpu` as the current one."""
         self.number = number
+        self.gpu = gpu
         self._limit = limit
         self._batcher = batcher
         self._object: Any = None

@@ -33,9 +33,9 @@ import weakref
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _output, errors, values
+from multipy_actors import _cuda, _native, _output, errors
 from multipy_actors._batches import Batch
-from multipy_actors._requests import fail, interrupted
+from multipy_actors._requests import encode_result, fail, interrupted
 from multipy_actors._streams import AsyncStream, current_job
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ class Job:
         try:
             if self._end is not None:
                 raise self._end
-            self.calls.settle(await self._run())
+            _cuda.enter()
+            coroutine = self._run()
+            if self.actor.gpu is not None:
+                coroutine = _cuda.on_gpu(self.actor.gpu, coroutine)
+            self.calls.settle(await coroutine)
         except BaseException as error:
             if self._end is not None and isinstance(error, asyncio.CancelledError):
                 error = self._end.with_traceback(error.__traceback__)
@@ -201,13 +205,14 @@ class Single:
     def __init__(self, call: _native.Call) -> None:
         self.calls = [call]
         self.oks: list[bool] = []
+        self._gpus = _cuda.given
 
     def settle(self, result: Any) -> None:
-        self.calls[0].succeed(*values.encode(result, "result"))
+        self.calls[0].succeed(*encode_result(result, self._gpus))
         self.oks.append(True)
 
     def fail(self, error: BaseException) -> None:
-        fail(self.calls[0], error)
+        fail(self.calls[0], error, self._gpus)
         self.oks.append(False)
 
 

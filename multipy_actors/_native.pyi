@@ -25,11 +25,18 @@ class SharedTensor(Attachment):
     interpreter, when the last receiver is done.
     """
 
-    def __init__(self, capsule: CapsuleType) -> None:
-        """Takes over a DLPack capsule."""
+    def __init__(self, capsule: CapsuleType, stream: int | None = None) -> None:
+        """
+        Takes over a DLPack capsule; of a tensor on a GPU, which the CUDA stream of that address computes.
+        """
 
     def __dlpack__(self, *, stream: object | None = None, max_version: object | None = None, dl_device: object | None = None, copy: object | None = None) -> CapsuleType:
-        """A new capsule over the same memory."""
+        """
+        A new capsule over the same memory.
+
+        On a GPU, what `stream` is told from here on waits for the exporter, and its work is awaited before
+        the memory goes back.
+        """
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """(device type, device number), as DLPack counts them."""
@@ -41,10 +48,41 @@ class SharedTensor(Attachment):
         """
 
     @property
+    def gpu(self) -> int | None:
+        """The number of the CUDA GPU it is on."""
+
+    @property
     def read_only(self) -> bool: ...
 
     @property
     def nbytes(self) -> int: ...
+
+class Mark(Attachment):
+    """A place in a CUDA stream, for others to wait for."""
+
+    def __init__(self, gpu: int, stream: int) -> None:
+        """What the stream of that address was told so far."""
+
+    @property
+    def gpu(self) -> int:
+        """The number of the GPU."""
+
+    def wait(self, stream: int) -> None:
+        """What `stream` is told from here on happens after it."""
+
+def take_cuda_stream(gpu: int) -> int:
+    """The address of a stream that nobody else has."""
+
+def give_back_cuda_stream(gpu: int, stream: int) -> None:
+    """Lets others have it."""
+
+def offer_cuda_cache() -> None:
+    """
+    From here on, whoever runs out of GPU memory has _cuda.empty_cache() called in this interpreter.
+    """
+
+def withdraw_cuda_cache() -> None:
+    """Undoes that, before Python ends."""
 
 class Call(Attachment):
     """One request to an interpreter and, once done, its outcome."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _native, errors, values
+from multipy_actors import _cuda, _native, errors, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["await_futures", "fail", "futures_among", "interrupted"]
+__all__ = ["await_futures", "encode_result", "fail", "futures_among", "interrupted"]
 
 
 def await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -47,9 +47,20 @@ def interrupted(call: _native.Call) -> BaseException:
     return errors.Interrupted("the call was interrupted")
 
 
-def fail(call: _native.Call, error: BaseException) -> None:
+def encode_result(result: object, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
+    """Encode what a call returned, which comes after all that it told `gpus`, those of its arguments."""
+    data, attachments = values.encode(result, "result")
+    if gpus:
+        attachments += _cuda.marks(gpus)
+    return data, attachments
+
+
+def fail(call: _native.Call, error: BaseException, gpus: set[int] | None = None) -> None:
     """End `call` with what was raised, which any error can be."""
-    call.fail(*values.encode_exception(_as_image_error(error)))
+    data, attachments = values.encode_exception(_as_image_error(error))
+    if gpus:
+        attachments += _cuda.marks(gpus)
+    call.fail(data, attachments)
 
 
 def _as_image_error(error: BaseException) -> BaseException:

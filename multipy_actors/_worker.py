@@ -22,8 +22,8 @@ from __future__ import annotations
 import gc
 import sys
 
-from multipy_actors import _native, _output, errors, values
-from multipy_actors._requests import await_futures, fail, interrupted
+from multipy_actors import _cuda, _native, _output, errors, values
+from multipy_actors._requests import await_futures, encode_result, fail, interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ class _Lazy:
         self.make = make
 
 
+class _Anywhere:
+    """Stands for the GPU of an actor for which none was chosen."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+_ANYWHERE = _Anywhere()
+
+
 class _Deferred:
     """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
 
@@ -71,6 +84,7 @@ _actors: dict[int, Any] = {}
 _on_loop: dict[int, AsyncActor] = {}
 _batchers: dict[int, Batcher] = {}
 _streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
+_gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
 
 
 def _runs_now(number: int) -> None:
@@ -93,10 +107,12 @@ def _create(
     args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
 ) -> _Deferred | None:
     _introduce(number, cls.__name__, options)
-    if _put_on_loop(number, options):
-        return _Deferred(_on_loop[number].create(args, kwargs, cls))
     try:
-        _actors[number] = cls(*args, **kwargs)
+        _choose_gpu(number, options)
+        if _put_on_loop(number, options):
+            return _Deferred(_on_loop[number].create(args, kwargs, cls))
+        with _gpus.get(number, _ANYWHERE):
+            _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
         _actors[number] = _Broken(error)
         raise
@@ -151,7 +167,7 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     if "max_concurrency" in options:
         from multipy_actors._async_actors import AsyncActor
 
-        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher)
+        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher, _gpus.pop(number, None))
         return True
     if batcher is not None:
         _batchers[number] = batcher
@@ -161,6 +177,13 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
 def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
     _output.introduce(number, cls, options.get("name"))
     _runs_now(number)
+
+
+def _choose_gpu(number: int, options: dict[str, Any]) -> None:
+    if "gpus" in options:
+        worker = _native.current_worker()
+        assert worker is not None
+        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][worker.index]))
 
 
 def _actor(number: int) -> Any:
@@ -228,6 +251,7 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     if number in _on_loop:
         _on_loop.pop(number).drop()
     _batchers.pop(number, None)
+    _gpus.pop(number, None)
     try:
         _close_streams(number)
     finally:
@@ -320,6 +344,7 @@ def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> No
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
+    _cuda.watch(kwargs.get("own_cuda_streams", True))
     _output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
         from multipy_actors import logs
@@ -354,6 +379,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "source": _source,
     "configure": _configure,
 }
+_OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure")
 
 
 def prepare() -> None:
@@ -386,7 +412,10 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     """Run one call and complete it, or hand it over (None); says whether it succeeded."""
     if not call.start():
         return True
+    gpu: _cuda.OnGpu | None = None
+    gpus: set[int] | None = None
     try:
+        _cuda.enter()
         data, attachments = call.take_request()
         operation, args, kwargs = values.decode(data, attachments)
         try:
@@ -394,18 +423,33 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
                 raise interrupted(call)
             if attachments and not _awaits_by_itself(operation):
                 await_futures(args, kwargs)
+            _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
+            gpu = _enter_gpu(operation) if _gpus else None
             result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
             worker.end()
         del operation, args, kwargs, attachments
         if type(result) is _Deferred:
             return result.run(call, worker)
-        data, attachments = values.encode(result, "result")
+        data, attachments = encode_result(result, gpus)
     except BaseException as error:
-        fail(call, error)
+        fail(call, error, gpus)
         return False
+    finally:
+        if gpu is not None:
+            gpu.__exit__()
     call.succeed(data, attachments)
     return True
+
+
+def _enter_gpu(operation: list[Any]) -> _cuda.OnGpu | None:
+    """Make the GPU of the actor that is called, if there is one, the current one; the caller leaves it."""
+    if operation[0] in _OF_NO_ACTOR:
+        return None
+    gpu = _gpus.get(operation[1])
+    if gpu is not None:
+        gpu.__enter__()
+    return gpu
 
 
 def _awaits_by_itself(operation: list[Any]) -> bool:

@@ -9,6 +9,7 @@ Threads: any.
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multipy_actors import _native, values
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["create_replicas", "get_actor", "kill", "make_replicas", "replicate"]
+__all__ = ["create_replicas", "get_actor", "gpu_number", "kill", "make_replicas", "replicate"]
 
 _ASYNCHRONOUS = frozenset(("coroutine", "async generator"))
 _DEFAULT_CONCURRENCY = 100
+_turns = itertools.count()  # of GPUs that are chosen one after the other
 
 
 def create_replicas(
@@ -87,6 +89,7 @@ def make_replicas(
     max_concurrency: int | None = None,
     max_batch_size: int | None = None,
     batch_wait: float = 0.0,
+    device: object = None,
 ) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
     """Open an actor and have its replicas made by `operation(number)`; returns also the calls that do so.
 
@@ -100,6 +103,8 @@ def make_replicas(
         options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
     if max_batch_size is not None:
         options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
+    if device is not None:
+        options["gpus"] = _gpus_for(interpreters, device)
     try:
         data, attachments = values.encode_call(
             [*operation(number), options], args, kwargs, inline=pool._inline
@@ -123,6 +128,22 @@ def make_replicas(
     made: list[Future[Any]] = [Future(actor.make_replica(index, data, attachments)) for index in interpreters]
     actor.announce()
     return ReplicatedObj(actor, None, pool), made
+
+
+def _gpus_for(interpreters: list[int], device: object) -> dict[int, tuple[int, bool]]:
+    """Return the GPU of each replica, and whether that is to be divided by how many there are."""
+    number = gpu_number(device)
+    if number is not None:
+        return dict.fromkeys(interpreters, (number, False))
+    return {index: (next(_turns), True) for index in interpreters}
+
+
+def gpu_number(device: object) -> int | None:
+    """Return the number in "cuda:1", a `torch.device` or the like, or None if it is not the name of a GPU."""
+    if isinstance(device, int) and not isinstance(device, bool) and device >= 0:
+        return device
+    kind, _, number = str(device).partition(":")
+    return int(number or "0") if kind == "cuda" and (number or "0").isdecimal() else None
 
 
 def get_actor(name: str) -> ReplicatedObj[Any]:

@@ -16,7 +16,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors.actors import create_replicas
+from multipy_actors.actors import create_replicas, gpu_number
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool import Pool
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         max_concurrency: int | None
         max_batch_size: int | None
         batch_wait: float
+        device: str | int | None
 
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ _CLASS_OPTIONS = (
     "max_concurrency",
     "max_batch_size",
     "batch_wait",
+    "device",
 )
 _FUNCTION_OPTIONS = ("pool", "interpreter")
 
@@ -198,6 +200,8 @@ def remote(target: Any) -> Any:
     - `max_batch_size`: so many calls of a method, at most, run as one. It is then called with a list for each
       argument, or with stacked tensors where the parameter is annotated as a tensor or an array, and returns
       a sequence of results, one per call; a result that is an exception is raised by its call alone
+    - `device`: the GPU that is the current one when its code runs, which torch calls "cuda": "cuda:1", 1, or
+      "auto", with which replicas, and actors one after the other, get one GPU after the other
     - `batch_wait`: seconds for which the first call of a batch waits for more; default: 0, only those that
       are queued already
 
@@ -237,6 +241,10 @@ def _is_duration(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
 
+def _is_gpu(value: Any) -> bool:
+    return value == "auto" or gpu_number(value) is not None
+
+
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str) and value != "", "a string that is not empty"),
     "max_pending": (_is_count, "a positive int"),
@@ -244,6 +252,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "timeout": (_is_duration, "a positive number of seconds"),
     "max_concurrency": (_is_count, "a positive int"),
     "max_batch_size": (_is_count, "a positive int"),
+    "device": (_is_gpu, '"cuda:1" for example, the number of a GPU, or "auto"'),
     "batch_wait": (lambda value: value == 0 or _is_duration(value), "a number of seconds, or 0"),
 }
 

@@ -319,6 +319,7 @@ class Pool:
             "failed": seat.failed,
             "queued": queued,
             "busy_seconds": seat.busy_seconds,
+            "gpu_bytes": 0,
         }
 
     def images(self, interpreter: int) -> list[tuple[str, str, int, int]]:

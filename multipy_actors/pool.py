@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         shared: Sequence[str]
         prefix_output: bool
         forward_logging: bool | int | str
+        cuda_streams: Literal["per-interpreter", "default"]
         inline: bool
 
 
@@ -109,6 +110,7 @@ class Pool(Executor):
         shared: Sequence[str] = (),
         prefix_output: bool = True,
         forward_logging: bool | int | str = False,
+        cuda_streams: Literal["per-interpreter", "default"] = "per-interpreter",
         inline: bool = False,
     ) -> None:
         """Boot `interpreters` private interpreters (default: one per usable CPU).
@@ -127,6 +129,9 @@ class Pool(Executor):
         more attributes, `interpreter` and `actor`. True means at the levels that the host's loggers have now;
         a level, as a number or a name, is the one of all loggers there. `flush_logging` waits for it.
 
+        On a GPU, each interpreter runs its calls on a CUDA stream of its own; with `cuda_streams="default"`
+        all use the default one, and their kernels run one after the other.
+
         With `inline` there are no interpreters: calls run in the host, on the thread that submits them, for
         debuggers. See `multipy_actors.inline`.
 
@@ -137,6 +142,8 @@ class Pool(Executor):
             raise TypeError(f"interpreters must be an int, not {type(interpreters).__name__}")
         if count < 1:
             raise ValueError(f"interpreters must be at least 1, not {count}")
+        if cuda_streams not in ("per-interpreter", "default"):
+            raise ValueError(f'cuda_streams must be "per-interpreter" or "default", not {cuda_streams!r}')
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
         search_paths = (env or Environment()).search_paths(sys.path)
@@ -167,6 +174,7 @@ class Pool(Executor):
                 self._listener = logs.Listener(self._native.messages, self._name)
             configuration = {
                 "search_paths": search_paths,
+                "own_cuda_streams": cuda_streams == "per-interpreter",
                 "prefix_output": prefix_output,
                 "log_levels": levels,
                 "preload": list(preload),
@@ -342,7 +350,8 @@ class Pool(Executor):
 
         `images` counts its private images, `image_bytes` is the memory that these have for themselves (their
         written pages; text is shared by all). What its objects and tensors take is in the process's heap,
-        which cannot be told apart. Reading the sizes takes some milliseconds.
+        which cannot be told apart. Reading the sizes takes some milliseconds. `gpu_bytes` is the memory that
+        it has taken from GPUs for tensors, in use or cached.
         """
         private = [[image for image in images if image.private] for images in self.images()]
         written = written_bytes([image for images in private for image in images])

@@ -30,7 +30,8 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors._native import Attachment, SharedTensor
+from multipy_actors import _cuda
+from multipy_actors._native import Attachment, Mark, SharedTensor
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
@@ -171,6 +172,9 @@ class Incoming:
     __slots__ = ("objects", "shared")
 
     def __init__(self, shared: Sequence[Attachment]) -> None:
+        while shared and isinstance(mark := shared[-1], Mark):
+            _cuda.follow(mark)
+            shared = shared[:-1]
         self.shared = shared
         self.objects: dict[int, Any] = {}
 
@@ -238,17 +242,16 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
             raise Refused(str(error)) from error
     # Some torch versions set the strides of dimensions of length 0 and 1 to 1.
     strides = tuple(alias.stride()) if 1 in alias.shape or 0 in alias.shape else None
-    return SharedTensor(capsule), (kind, tensor.requires_grad, dtype, strides)
+    stream = _cuda.current_stream(alias) if alias.is_cuda else None
+    return SharedTensor(capsule, stream), (kind, tensor.requires_grad, dtype, strides)
 
 
 def _export_tensor(alias: torch.Tensor) -> Any:
     import torch
 
-    if alias.is_cpu:
-        dlpack: Any = torch.utils.dlpack
-        return dlpack.to_dlpack(alias)
-    # The protocol's method makes the legacy default stream wait for what the current stream still computes.
-    return alias.__dlpack__(stream=None)
+    # Unlike the protocol's method it exports from any GPU, and leaves the order of streams to us.
+    dlpack: Any = torch.utils.dlpack
+    return dlpack.to_dlpack(alias)
 
 
 def _receive_tensor(
@@ -257,6 +260,7 @@ def _receive_tensor(
     import torch
 
     dlpack: Any = torch.utils.dlpack
+    # It tells which stream it will use the tensor on, if that is on a GPU.
     tensor: torch.Tensor = dlpack.from_dlpack(shared)
     if strides is not None and tensor.stride() != tuple(strides):
         tensor = tensor.as_strided(tensor.shape, strides)

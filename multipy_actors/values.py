@@ -164,6 +164,8 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
     error: BaseException | None = None
     if pickled is not None:
         error = _rebuilt(pickled, tensors)
+    else:
+        Incoming(tensors)  # what the call did to a GPU comes first, whatever it raised
     if error is None:
         error = RemoteError(type_name, text, traceback)
     error.__cause__ = RemoteTraceback(traceback)

@@ -13,16 +13,25 @@ namespace {
 constexpr const char* kPlain = "dltensor";
 constexpr const char* kVersioned = "dltensor_versioned";
 
-std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule) {
+/// The stream that DLPack's argument means. None is the default stream, -1 that there is no order to keep.
+std::optional<cuda::Stream> stream_of(const nb::object& stream) {
+  if (stream.is_none()) return 0;
+  const auto number = nb::cast<std::intptr_t>(stream);
+  if (number == -1) return std::nullopt;
+  return number == 1 ? 0 : static_cast<cuda::Stream>(number);
+}
+
+std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule, std::optional<cuda::Stream> stream) {
+  const OnDevice on{stream, device_memory()};
   // A consumed capsule is renamed, so that its destructor leaves the tensor to us.
   if (auto* plain = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kPlain))) {
-    auto tensor = SharedTensor::adopt(plain, returns());
+    auto tensor = SharedTensor::adopt(plain, returns(), on);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor");
     return tensor;
   }
   PyErr_Clear();
   if (auto* versioned = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersioned))) {
-    auto tensor = SharedTensor::adopt(versioned, returns());
+    auto tensor = SharedTensor::adopt(versioned, returns(), on);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
     return tensor;
   }
@@ -84,16 +93,17 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
 
 PyType_Slot kTensorSlots[] = {{Py_bf_getbuffer, reinterpret_cast<void*>(get_buffer)}, {0, nullptr}};
 
-nb::capsule to_capsule(SharedTensor& tensor, const nb::object& max_version) {
+nb::capsule to_capsule(SharedTensor& tensor, const nb::object& stream, const nb::object& max_version) {
+  const auto used_on = tensor.order() == nullptr ? std::nullopt : stream_of(stream);
   const bool versioned = !max_version.is_none() && nb::cast<long>(max_version[0]) >= 1;
   PyObject* capsule = nullptr;
   if (versioned) {
-    capsule = PyCapsule_New(tensor.view_versioned(), kVersioned,
+    capsule = PyCapsule_New(tensor.view_versioned(used_on), kVersioned,
                             [](PyObject* self) { delete_unused<DLManagedTensorVersioned>(self, kVersioned); });
   } else {
     if (tensor.read_only()) throw nb::buffer_error("a read-only tensor needs DLPack 1.0 (max_version)");
-    capsule =
-        PyCapsule_New(tensor.view(), kPlain, [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
+    capsule = PyCapsule_New(tensor.view(used_on), kPlain,
+                            [](PyObject* self) { delete_unused<DLManagedTensor>(self, kPlain); });
   }
   if (capsule == nullptr) throw nb::python_error();
   return nb::steal<nb::capsule>(capsule);
@@ -106,6 +116,8 @@ nb::tuple payload_parts(const Payload& payload) {
   for (const auto& attachment : payload.attachments) {
     if (auto tensor = std::dynamic_pointer_cast<SharedTensor>(attachment)) {
       attachments.append(std::move(tensor));
+    } else if (auto mark = std::dynamic_pointer_cast<cuda::Mark>(attachment)) {
+      attachments.append(std::move(mark));
     } else if (auto call = std::dynamic_pointer_cast<Call>(attachment)) {
       attachments.append(std::move(call));
     } else {
@@ -122,13 +134,17 @@ void bind_tensor(nb::module_& module) {
       "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
       "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
       "interpreter, when the last receiver is done.")
-      .def(nb::new_(&adopt), nb::arg("capsule"), "Takes over a DLPack capsule.")
+      .def(nb::new_(&adopt), nb::arg("capsule"), nb::arg("stream") = nb::none(),
+           "Takes over a DLPack capsule; of a tensor on a GPU, which the CUDA stream of that address computes.")
       .def(
           "__dlpack__",
-          [](SharedTensor& self, const nb::object&, const nb::object& max_version, const nb::object&,
-             const nb::object&) { return to_capsule(self, max_version); },
+          [](SharedTensor& self, const nb::object& stream, const nb::object& max_version, const nb::object&,
+             const nb::object&) { return to_capsule(self, stream, max_version); },
           nb::kw_only(), nb::arg("stream") = nb::none(), nb::arg("max_version") = nb::none(),
-          nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(), "A new capsule over the same memory.")
+          nb::arg("dl_device") = nb::none(), nb::arg("copy") = nb::none(),
+          "A new capsule over the same memory.\n\n"
+          "On a GPU, what `stream` is told from here on waits for the exporter, and its work is awaited before\n"
+          "the memory goes back.")
       .def(
           "__dlpack_device__",
           [](const SharedTensor& self) {
@@ -138,6 +154,7 @@ void bind_tensor(nb::module_& module) {
           "(device type, device number), as DLPack counts them.")
       .def_static("of_buffer", &share_buffer, nb::arg("object"),
                   "The contents of a contiguous buffer; memoryview() of it looks at them where they are.")
+      .def_prop_ro("gpu", &SharedTensor::gpu, "The number of the CUDA GPU it is on.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
 }

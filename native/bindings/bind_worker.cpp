@@ -26,6 +26,10 @@ const std::shared_ptr<ReturnQueue>& returns() {
   return this_worker != nullptr ? this_worker->returns : host;
 }
 
+DeviceMemory* device_memory() noexcept {
+  return this_worker == nullptr ? nullptr : &this_worker->pool.interpreter(this_worker->index).images().device_memory();
+}
+
 void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "Worker", "The interpreter's place in its pool.")
       .def_ro("index", &Worker::index)

@@ -11,6 +11,7 @@ NB_MODULE(_native, module) {
   module.doc() = "The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.";
   multipy::bindings::bind_errors(module);
   multipy::bindings::bind_tensor(module);
+  multipy::bindings::bind_cuda(module);
   multipy::bindings::bind_call(module);
   multipy::bindings::bind_completion_queue(module);
   multipy::bindings::bind_pool(module);

@@ -11,4 +11,7 @@ Worker* worker() noexcept;
 /// Where releases of what this interpreter exported wait for it: the worker's queue, or the host's.
 const std::shared_ptr<ReturnQueue>& returns();
 
+/// The GPU memory of this interpreter; null in the host, whose own is not counted.
+DeviceMemory* device_memory() noexcept;
+
 }  // namespace multipy::bindings

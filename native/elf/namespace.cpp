@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/heap.h"
 #include "elf/arch.h"
+#include "elf/cuda_seam.h"
 #include "elf/seam.h"
 #include "elf/shared_library.h"
 
@@ -320,6 +321,7 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
       if (const auto found = find_shared_tls(handle, name))
         return {Target::Kind::tls, found->is_static, found->offset, found->module};
     } else if (void* address = handle == nullptr ? find_global(name) : find_shared(handle, name)) {
+      address = cuda_seam(symbol.name, address);
       return {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(address), 0};
     }
   }
@@ -327,8 +329,10 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
 }
 
 void Namespace::run_destructors() {
+  device_memory_.end();
   run_at_exit(nullptr);
   for (auto image = constructed_.rbegin(); image != constructed_.rend(); ++image) (*image)->run_destructors();
+  device_memory_.free_rest();
 }
 
 void Namespace::note_shared(const std::string& path) {

@@ -25,6 +25,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/device_memory.h"
 #include "base/export.h"
 #include "elf/environment.h"
 #include "elf/image.h"
@@ -68,6 +69,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   /// asks while other threads do.
   const Image* image(std::size_t index) const;
   Environment& environment() noexcept { return environment_; }
+  DeviceMemory& device_memory() noexcept { return device_memory_; }
   /// The signals that the host's thread had blocked when it started the interpreter: those of its child processes.
   const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
   void set_host_signal_mask(const sigset_t& mask) noexcept { host_signal_mask_ = mask; }
@@ -108,6 +110,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   const std::string label_;
   const Policy policy_;
   Environment environment_;
+  DeviceMemory device_memory_;
   sigset_t host_signal_mask_{};
   mutable std::recursive_mutex mutex_;
   std::vector<std::unique_ptr<Image>> images_;  // in load order; changed under the registry's lock as well

@@ -12,6 +12,8 @@
 //   fork execve execvpe posix_spawn posix_spawnp (and these)                the child has the host's signal mask
 //   pthread_atfork __register_atfork                                        run when this interpreter forks, only then
 //   sigaction signal                                                        take no effect: signals are the host's
+//
+// What is taken of a GPU goes through functions of ours as well: cuda_seam.h.
 #pragma once
 
 #include <string_view>

@@ -22,11 +22,33 @@ template <typename Managed>
 struct View {
   Managed managed;
   std::shared_ptr<SharedTensor> source;
+  std::optional<cuda::Stream> stream;  // of a use that this view is
+
+  ~View() {
+    if (stream) source->order()->end_use(*stream);
+  }
 };
 
+/// A release that must not touch the exporter's allocator once that is gone.
+struct DeviceRelease {
+  ReturnQueue::Release release;
+  void* argument;
+  DeviceMemory* memory;
+  const void* address;
+};
+
+void release_on_device(void* argument) {
+  const std::unique_ptr<DeviceRelease> self(static_cast<DeviceRelease*>(argument));
+  if (!self->memory->end_lease(self->address)) self->release(self->argument);
+}
+
 template <typename Managed>
-Managed* make_view(std::shared_ptr<SharedTensor> source, std::uint64_t flags) {
+Managed* make_view(std::shared_ptr<SharedTensor> source, std::uint64_t flags, std::optional<cuda::Stream> stream) {
   auto view = std::make_unique<View<Managed>>();
+  if (stream && source->order() != nullptr) {
+    source->order()->begin_use(*stream);
+    view->stream = stream;
+  }
   view->managed.dl_tensor = source->tensor();
   view->managed.manager_ctx = view.get();
   view->managed.deleter = [](Managed* self) { delete static_cast<View<Managed>*>(self->manager_ctx); };
@@ -83,12 +105,13 @@ std::vector<std::int64_t> compact_strides(const DLTensor& tensor) {
 
 }  // namespace
 
-std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensor* tensor, std::shared_ptr<ReturnQueue> owner) {
-  return adopt(Exported{tensor->dl_tensor, 0, call_deleter<DLManagedTensor>, tensor}, std::move(owner));
+std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensor* tensor, std::shared_ptr<ReturnQueue> owner,
+                                                  const OnDevice& on) {
+  return adopt(Exported{tensor->dl_tensor, 0, call_deleter<DLManagedTensor>, tensor}, std::move(owner), on);
 }
 
-std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensorVersioned* tensor,
-                                                  std::shared_ptr<ReturnQueue> owner) {
+std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensorVersioned* tensor, std::shared_ptr<ReturnQueue> owner,
+                                                  const OnDevice& on) {
   // Of another major version only version, context and deleter are where we think they are.
   if (tensor->version.major != DLPACK_MAJOR_VERSION) {
     throw Error("DLPack major version " + std::to_string(tensor->version.major) + ", expected " +
@@ -97,14 +120,15 @@ std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensorVersioned* tens
   const std::uint64_t shared_flags =
       tensor->flags & (DLPACK_FLAG_BITMASK_READ_ONLY | DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED);
   return adopt(Exported{tensor->dl_tensor, shared_flags, call_deleter<DLManagedTensorVersioned>, tensor},
-               std::move(owner));
+               std::move(owner), on);
 }
 
-std::shared_ptr<SharedTensor> SharedTensor::adopt(const Exported& exported, std::shared_ptr<ReturnQueue> owner) {
-  return std::make_shared<SharedTensor>(exported, std::move(owner));
+std::shared_ptr<SharedTensor> SharedTensor::adopt(const Exported& exported, std::shared_ptr<ReturnQueue> owner,
+                                                  const OnDevice& on) {
+  return std::make_shared<SharedTensor>(exported, std::move(owner), on);
 }
 
-SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner)
+SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner, const OnDevice& on)
     : tensor_((check(exported.tensor), exported.tensor)),
       flags_(exported.flags),
       nbytes_(size_in_bytes(tensor_, flags_)),
@@ -115,22 +139,36 @@ SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue
     strides_ = compact_strides(tensor_);
     tensor_.strides = strides_.data();
   }
+  if (!gpu()) return;
+  if (on.stream) order_ = std::make_unique<cuda::Order>(cuda::Device::at(*gpu()), *on.stream);
+  if (on.memory != nullptr && on.memory->lease(tensor_.data)) {
+    argument_ = new DeviceRelease{release_, argument_, on.memory, tensor_.data};
+    release_ = release_on_device;
+  }
 }
 
 SharedTensor::~SharedTensor() {
-  if (owner_) {
+  if (order_) {
+    cuda::release_in_order(std::move(order_), std::move(owner_), release_, argument_);
+  } else if (owner_) {
     owner_->post(release_, argument_);
   } else {
     release_(argument_);
   }
 }
 
-DLManagedTensor* SharedTensor::view() {
-  return make_view<DLManagedTensor>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_);
+std::optional<int> SharedTensor::gpu() const noexcept {
+  if (tensor_.device.device_type != kDLCUDA) return std::nullopt;
+  return tensor_.device.device_id;
 }
 
-DLManagedTensorVersioned* SharedTensor::view_versioned() {
-  return make_view<DLManagedTensorVersioned>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_);
+DLManagedTensor* SharedTensor::view(std::optional<cuda::Stream> stream) {
+  return make_view<DLManagedTensor>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_, stream);
+}
+
+DLManagedTensorVersioned* SharedTensor::view_versioned(std::optional<cuda::Stream> stream) {
+  return make_view<DLManagedTensorVersioned>(std::static_pointer_cast<SharedTensor>(shared_from_this()), flags_,
+                                             stream);
 }
 
 }  // namespace multipy

@@ -13,19 +13,31 @@
 // Guarantees: the exporter's deleter is called exactly once. Views share data, shape and strides; no byte of
 // the tensor is copied or looked at. Strides are never null in a view (DLPack 1.2 demands it; exporters of
 // older versions left them out for contiguous tensors). `IS_COPIED` is not passed on: no receiver owns it alone.
-// Not guaranteed: order between devices' streams. That is the business of whoever hands a CUDA tensor over.
+//
+// A tensor on a GPU: with the stream it is exported on comes an Order (cuda.h), in which each view is a use, from the
+// stream it was made for. Its memory goes back when all of these are over. Memory of an interpreter that has ended is
+// freed without its deleter (base/device_memory.h).
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "base/device_memory.h"
 #include "base/export.h"
+#include "exchange/cuda.h"
 #include "exchange/dlpack.h"
 #include "exchange/return_queue.h"
 #include "task/payload.h"
 
 namespace multipy {
+
+/// What there is to know of a tensor on a GPU.
+struct OnDevice {
+  std::optional<cuda::Stream> stream{};  // that it is exported on; none: whoever uses it is in order already
+  DeviceMemory* memory = nullptr;        // of the exporting interpreter
+};
 
 class MULTIPY_API SharedTensor final : public Attachment {
   struct Exported;
@@ -34,22 +46,28 @@ class MULTIPY_API SharedTensor final : public Attachment {
   /// Takes over `tensor`. Throws Error for what DLPack does not allow (an unknown major version, a negative
   /// length, no shape), and then `tensor` still is the caller's to delete.
   /// Without an `owner` the deleter runs wherever the last reference is dropped.
-  static std::shared_ptr<SharedTensor> adopt(DLManagedTensor* tensor, std::shared_ptr<ReturnQueue> owner);
-  static std::shared_ptr<SharedTensor> adopt(DLManagedTensorVersioned* tensor, std::shared_ptr<ReturnQueue> owner);
+  static std::shared_ptr<SharedTensor> adopt(DLManagedTensor* tensor, std::shared_ptr<ReturnQueue> owner,
+                                             const OnDevice& on = {});
+  static std::shared_ptr<SharedTensor> adopt(DLManagedTensorVersioned* tensor, std::shared_ptr<ReturnQueue> owner,
+                                             const OnDevice& on = {});
 
   /// For adopt() alone: nobody else can name `Exported`.
-  SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner);
+  SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner, const OnDevice& on);
   ~SharedTensor() override;
 
   /// A new managed tensor over the same data; the receiver calls its deleter. This older form cannot say
-  /// «read only»: it is for the caller to refuse it for a tensor that is.
-  DLManagedTensor* view();
-  DLManagedTensorVersioned* view_versioned();
+  /// «read only»: it is for the caller to refuse it for a tensor that is. `stream` is what the receiver will use a
+  /// tensor of a GPU on; without one it is in order already.
+  DLManagedTensor* view(std::optional<cuda::Stream> stream = std::nullopt);
+  DLManagedTensorVersioned* view_versioned(std::optional<cuda::Stream> stream = std::nullopt);
 
   const DLTensor& tensor() const noexcept { return tensor_; }
   bool read_only() const noexcept { return (flags_ & DLPACK_FLAG_BITMASK_READ_ONLY) != 0; }
   /// Bytes of all elements, as if an expanded tensor were written out; 2**64 - 1 if it is more than that.
   std::uint64_t nbytes() const noexcept { return nbytes_; }
+  /// The number of the CUDA GPU it is on.
+  std::optional<int> gpu() const noexcept;
+  cuda::Order* order() const noexcept { return order_.get(); }
 
  private:
   struct Exported {
@@ -59,7 +77,8 @@ class MULTIPY_API SharedTensor final : public Attachment {
     void* argument;
   };
 
-  static std::shared_ptr<SharedTensor> adopt(const Exported& exported, std::shared_ptr<ReturnQueue> owner);
+  static std::shared_ptr<SharedTensor> adopt(const Exported& exported, std::shared_ptr<ReturnQueue> owner,
+                                             const OnDevice& on);
 
   DLTensor tensor_;
   std::vector<std::int64_t> strides_;  // only if the exporter gave none
@@ -68,6 +87,7 @@ class MULTIPY_API SharedTensor final : public Attachment {
   ReturnQueue::Release release_;
   void* argument_;
   std::shared_ptr<ReturnQueue> owner_;
+  std::unique_ptr<cuda::Order> order_;  // only of a tensor on a GPU
 };
 
 }  // namespace multipy

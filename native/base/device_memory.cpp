@@ -1,0 +1,127 @@
+#include "base/device_memory.h"
+
+#include <vector>
+
+#include "base/device_caches.h"
+
+namespace multipy {
+
+namespace {
+
+/// The size that the driver has refused last on this thread; 0: it has not since.
+thread_local std::size_t refused = 0;
+
+}  // namespace
+
+int DeviceMemory::allocate(void** pointer, std::size_t size) {
+  const Runtime& runtime = *runtime_.load(std::memory_order_acquire);
+  int status = runtime.allocate(pointer, size);
+  if (status == kOutOfMemory && refused == size) {
+    refused = 0;
+    if (DeviceCaches::empty_others(this)) {
+      // The refusal must not be found later, by somebody who asks whether a kernel was launched.
+      runtime.take_error();
+      status = runtime.allocate(pointer, size);
+    }
+  } else {
+    refused = status == kOutOfMemory ? size : 0;
+  }
+  if (status == 0 && size != 0) {
+    const std::lock_guard lock(mutex_);
+    segments_.insert_or_assign(reinterpret_cast<std::uintptr_t>(*pointer), Segment{size});
+    bytes_ += size;
+  }
+  return status;
+}
+
+int DeviceMemory::release(void* pointer) {
+  {
+    // First, since the driver may give the address to another thread at once.
+    const std::lock_guard lock(mutex_);
+    const auto segment = segments_.find(reinterpret_cast<std::uintptr_t>(pointer));
+    if (segment != segments_.end()) forget(segment);
+  }
+  return runtime_.load(std::memory_order_acquire)->release(pointer);
+}
+
+int DeviceMemory::create(const Handles& handles, void** handle) {
+  const int status = handles.create(handle);
+  if (status == 0) {
+    const std::lock_guard lock(mutex_);
+    handles_.insert_or_assign(*handle, handles.destroy);
+  }
+  return status;
+}
+
+int DeviceMemory::destroy(const Handles& handles, void* handle) {
+  {
+    const std::lock_guard lock(mutex_);
+    handles_.erase(handle);
+  }
+  return handles.destroy(handle);
+}
+
+DeviceMemory::Segments::iterator DeviceMemory::find(const void* address) {
+  const auto at = reinterpret_cast<std::uintptr_t>(address);
+  auto segment = segments_.upper_bound(at);
+  if (segment == segments_.begin()) return segments_.end();
+  --segment;
+  return at - segment->first < segment->second.size ? segment : segments_.end();
+}
+
+void DeviceMemory::forget(Segments::iterator segment) {
+  bytes_ -= segment->second.size;
+  segments_.erase(segment);
+}
+
+bool DeviceMemory::lease(const void* address) {
+  const std::lock_guard lock(mutex_);
+  const auto segment = find(address);
+  if (segment == segments_.end()) return false;
+  ++segment->second.leases;
+  return true;
+}
+
+bool DeviceMemory::end_lease(const void* address) {
+  void* to_free = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto segment = find(address);
+    if (segment == segments_.end()) return ended_;
+    --segment->second.leases;
+    if (!ended_) return false;
+    if (is_ours_ && segment->second.leases == 0) {
+      to_free = reinterpret_cast<void*>(segment->first);
+      forget(segment);
+    }
+  }
+  if (to_free != nullptr) runtime_.load(std::memory_order_acquire)->release(to_free);
+  return true;
+}
+
+void DeviceMemory::end() noexcept {
+  const std::lock_guard lock(mutex_);
+  ended_ = true;
+}
+
+void DeviceMemory::free_rest() {
+  std::vector<void*> rest;
+  std::map<void*, int (*)(void*)> handles;
+  {
+    const std::lock_guard lock(mutex_);
+    is_ours_ = true;
+    handles.swap(handles_);
+    for (auto segment = segments_.begin(); segment != segments_.end();) {
+      const auto next = std::next(segment);
+      if (segment->second.leases == 0) {
+        rest.push_back(reinterpret_cast<void*>(segment->first));
+        forget(segment);
+      }
+      segment = next;
+    }
+  }
+  for (const auto& [handle, destroy] : handles) destroy(handle);
+  for (void* pointer : rest) runtime_.load(std::memory_order_acquire)->release(pointer);
+}
+
+}  // namespace multipy

@@ -1,0 +1,113 @@
+#include "elf/cuda_seam.h"
+
+#include <dlfcn.h>
+
+#include <array>
+#include <cstddef>
+#include <mutex>
+#include <utility>
+
+#include "base/device_memory.h"
+#include "elf/namespace.h"
+
+namespace multipy::elf {
+
+namespace {
+
+struct Names {
+  std::string_view create;
+  const char* destroy;
+};
+constexpr std::array<Names, 4> kLibraries{{{"cublasCreate_v2", "cublasDestroy_v2"},
+                                           {"cudnnCreate", "cudnnDestroy"},
+                                           {"cusolverDnCreate", "cusolverDnDestroy"},
+                                           {"cusparseCreate", "cusparseDestroy"}}};
+
+// A process has one copy of each library; should it have two, the second one's functions stay as they are.
+std::mutex found_mutex;
+DeviceMemory::Runtime runtime{};
+std::array<DeviceMemory::Handles, kLibraries.size()> handles{};
+
+/// Whose call it is. `address` is that of the call's return.
+DeviceMemory& memory_of(const void* address) {
+  static DeviceMemory& nobodys = *new DeviceMemory;
+  const Image* image = image_at(address);
+  Namespace* space = image != nullptr ? &image->owner() : thread_namespace();
+  DeviceMemory& memory = space != nullptr ? space->device_memory() : nobodys;
+  memory.use(runtime);
+  return memory;
+}
+
+int seam_malloc(void** pointer, std::size_t size) {
+  return memory_of(__builtin_return_address(0)).allocate(pointer, size);
+}
+
+int seam_free(void* pointer) { return memory_of(__builtin_return_address(0)).release(pointer); }
+
+template <std::size_t Library>
+int seam_create(void** handle) {
+  return memory_of(__builtin_return_address(0)).create(handles[Library], handle);
+}
+
+template <std::size_t Library>
+int seam_destroy(void* handle) {
+  return memory_of(__builtin_return_address(0)).destroy(handles[Library], handle);
+}
+
+/// Sets `function` to what the library of `address` calls `name`; false if there is no such thing.
+template <typename Function>
+bool find_beside(void* address, const char* name, Function*& function) {
+  Dl_info info;
+  if (::dladdr(address, &info) == 0) return false;
+  void* const library = ::dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return false;
+  function = reinterpret_cast<Function*>(::dlsym(library, name));
+  ::dlclose(library);
+  return function != nullptr;
+}
+
+bool use_runtime_of(void* address) {
+  const std::lock_guard lock(found_mutex);
+  DeviceMemory::Runtime found{};
+  if (!find_beside(address, "cudaMalloc", found.allocate) || !find_beside(address, "cudaFree", found.release) ||
+      !find_beside(address, "cudaGetLastError", found.take_error)) {
+    return false;
+  }
+  if (runtime.allocate == nullptr) runtime = found;
+  return runtime.allocate == found.allocate;
+}
+
+bool use_handles_of(void* address, const Names& names, DeviceMemory::Handles& used) {
+  const std::lock_guard lock(found_mutex);
+  DeviceMemory::Handles found{};
+  if (!find_beside(address, names.create.data(), found.create) || !find_beside(address, names.destroy, found.destroy)) {
+    return false;
+  }
+  if (used.create == nullptr) used = found;
+  return used.create == found.create;
+}
+
+template <std::size_t... Library>
+void* seam_of_handles(std::string_view name, void* address, std::index_sequence<Library...>) {
+  void* bound = address;
+  const auto look = [&](const Names& names, DeviceMemory::Handles& used, auto* create, auto* destroy) {
+    const bool creates = name == names.create;
+    if ((creates || name == names.destroy) && use_handles_of(address, names, used))
+      bound = creates ? reinterpret_cast<void*>(create) : reinterpret_cast<void*>(destroy);
+  };
+  (look(kLibraries[Library], handles[Library], seam_create<Library>, seam_destroy<Library>), ...);
+  return bound;
+}
+
+}  // namespace
+
+void* cuda_seam(std::string_view name, void* address) {
+  if (!name.starts_with("cu")) return address;
+  if (name == "cudaMalloc" || name == "cudaFree") {
+    if (!use_runtime_of(address)) return address;
+    return name == "cudaMalloc" ? reinterpret_cast<void*>(seam_malloc) : reinterpret_cast<void*>(seam_free);
+  }
+  return seam_of_handles(name, address, std::make_index_sequence<kLibraries.size()>{});
+}
+
+}  // namespace multipy::elf

@@ -1,0 +1,280 @@
+#include "exchange/cuda.h"
+
+#include <dlfcn.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <string>
+#include <thread>
+
+#include "base/error.h"
+
+namespace multipy::cuda {
+
+namespace {
+
+constexpr unsigned kWithoutTiming = 2;  // CU_EVENT_DISABLE_TIMING
+constexpr unsigned kNonBlocking = 1;    // CU_STREAM_NON_BLOCKING: the default stream does not wait for it
+constexpr int kRelaxed = 2;             // CU_STREAM_CAPTURE_MODE_RELAXED
+
+void check(const Driver& driver, int status, const char* what) {
+  if (status == 0) return;
+  const char* name = nullptr;
+  if (driver.error_name(status, &name) != 0 || name == nullptr) name = "unknown error";
+  throw Error(std::string("CUDA: ") + what + ": " + name);
+}
+
+Driver load() {
+  // Who has a tensor on a GPU has loaded the driver.
+  void* const library = ::dlopen("libcuda.so.1", RTLD_NOW);
+  if (library == nullptr) throw Error("a tensor is on a GPU, but libcuda.so.1 cannot be loaded");
+  const auto find = [&](auto*& function, const char* name) {
+    void* const address = ::dlsym(library, name);
+    if (address == nullptr) throw Error(std::string("libcuda.so.1 has no ") + name);
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
+  };
+  Driver driver{};
+  find(driver.get_device, "cuDeviceGet");
+  find(driver.retain_context, "cuDevicePrimaryCtxRetain");
+  find(driver.push_context, "cuCtxPushCurrent_v2");
+  find(driver.pop_context, "cuCtxPopCurrent_v2");
+  find(driver.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
+  find(driver.create_stream, "cuStreamCreate");
+  find(driver.create_event, "cuEventCreate");
+  find(driver.record_event, "cuEventRecord");
+  find(driver.query_event, "cuEventQuery");
+  find(driver.wait_event, "cuStreamWaitEvent");
+  find(driver.error_name, "cuGetErrorName");
+  return driver;
+}
+
+/// Releases whose tensors are still in use on a GPU, and the thread that asks whether they are.
+class Releases {
+ public:
+  struct Waiting {
+    std::unique_ptr<Order> order;
+    std::shared_ptr<ReturnQueue> owner;
+    ReturnQueue::Release release;
+    void* argument;
+  };
+
+  void add(Waiting waiting) {
+    const std::lock_guard lock(mutex_);
+    arrived_.push_back(std::move(waiting));
+    if (!started_) start();
+    changed_.notify_one();
+  }
+
+ private:
+  // Long enough for the GPU to have done something, and at first shorter than anybody would notice.
+  static constexpr std::chrono::microseconds kShortest{50};
+  static constexpr std::chrono::microseconds kLongest{1000};
+
+  void start() {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread([this] { run(); }).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    started_ = true;
+  }
+
+  void run() {
+    ::pthread_setname_np(::pthread_self(), "multipy-gpu");
+    std::vector<Waiting> waiting;
+    auto pause = kShortest;
+    for (;;) {
+      {
+        std::unique_lock lock(mutex_);
+        if (waiting.empty()) {
+          changed_.wait(lock, [&] { return !arrived_.empty(); });
+          pause = kShortest;
+        }
+        std::move(arrived_.begin(), arrived_.end(), std::back_inserter(waiting));
+        arrived_.clear();
+      }
+      const auto over = std::stable_partition(waiting.begin(), waiting.end(),
+                                              [](const Waiting& each) { return !each.order->is_over(); });
+      pause = over != waiting.end() ? kShortest : std::min(pause * 2, kLongest);
+      for (auto each = over; each != waiting.end(); ++each) finish(*each);
+      waiting.erase(over, waiting.end());
+      if (!waiting.empty()) std::this_thread::sleep_for(pause);
+    }
+  }
+
+ public:
+  static void finish(Waiting& each) {
+    each.order.reset();
+    if (each.owner) {
+      each.owner->post(each.release, each.argument);
+    } else {
+      each.release(each.argument);
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<Waiting> arrived_;
+  bool started_ = false;
+};
+
+Releases& releases() {
+  static Releases& instance = *new Releases;
+  return instance;
+}
+
+}  // namespace
+
+const Driver& Driver::get() {
+  static const Driver driver = load();
+  return driver;
+}
+
+/// Makes the context current while it lives, and lets the calls be made although some thread captures a graph.
+class Device::Current {
+ public:
+  explicit Current(const Device& device) noexcept : driver_(device.driver_) {
+    pushed_ = driver_.push_context(device.context_) == 0;
+    driver_.exchange_capture_mode(&mode_);
+  }
+  ~Current() {
+    driver_.exchange_capture_mode(&mode_);
+    void* context = nullptr;
+    if (pushed_) driver_.pop_context(&context);
+  }
+  Current(const Current&) = delete;
+  Current& operator=(const Current&) = delete;
+
+ private:
+  const Driver& driver_;
+  bool pushed_ = false;
+  int mode_ = kRelaxed;
+};
+
+Device& Device::at(int ordinal) {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& devices = *new std::map<int, Device>;
+  const std::lock_guard lock(mutex);
+  return devices.try_emplace(ordinal, Driver::get(), ordinal).first->second;
+}
+
+Device::Device(const Driver& driver, int ordinal) : driver_(driver) {
+  int device = 0;
+  check(driver_, driver_.get_device(&device, ordinal), "cuDeviceGet");
+  check(driver_, driver_.retain_context(&context_, device), "cuDevicePrimaryCtxRetain");
+}
+
+EventHandle Device::record(Stream stream) {
+  EventHandle event = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_.empty()) {
+      event = spare_.back();
+      spare_.pop_back();
+    }
+  }
+  const Current current(*this);
+  if (event == nullptr) check(driver_, driver_.create_event(&event, kWithoutTiming), "cuEventCreate");
+  const int status = driver_.record_event(event, stream);
+  if (status != 0) give_back(event);
+  check(driver_, status, "cuEventRecord");
+  return event;
+}
+
+void Device::record_again(EventHandle event, Stream stream) {
+  const Current current(*this);
+  check(driver_, driver_.record_event(event, stream), "cuEventRecord");
+}
+
+void Device::wait(Stream stream, EventHandle event) {
+  const Current current(*this);
+  check(driver_, driver_.wait_event(stream, event, 0), "cuStreamWaitEvent");
+}
+
+bool Device::is_over(EventHandle event) noexcept {
+  const Current current(*this);
+  return driver_.query_event(event) != Driver::kNotReady;
+}
+
+void Device::give_back(EventHandle event) noexcept {
+  const std::lock_guard lock(mutex_);
+  spare_.push_back(event);
+}
+
+Stream Device::take_stream() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (!spare_streams_.empty()) {
+      const Stream stream = spare_streams_.back();
+      spare_streams_.pop_back();
+      return stream;
+    }
+  }
+  Stream stream = 0;
+  const Current current(*this);
+  check(driver_, driver_.create_stream(&stream, kNonBlocking), "cuStreamCreate");
+  return stream;
+}
+
+void Device::give_back_stream(Stream stream) {
+  const std::lock_guard lock(mutex_);
+  spare_streams_.push_back(stream);
+}
+
+Order::Order(Device& device, Stream stream) : device_(device), exported_on_(stream), ready_(device.record(stream)) {}
+
+Order::~Order() {
+  device_.give_back(ready_);
+  for (const auto& [stream, event] : last_uses_) device_.give_back(event);
+}
+
+void Order::begin_use(Stream stream) {
+  if (stream != exported_on_) device_.wait(stream, ready_);
+}
+
+void Order::end_use(Stream stream) noexcept {
+  // The exporter's own stream does nothing with the memory that comes before this.
+  if (stream == exported_on_) return;
+  try {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [known, event] : last_uses_) {
+      if (known == stream) return device_.record_again(event, stream);
+    }
+    last_uses_.emplace_back(stream, device_.record(stream));
+  } catch (const Error&) {
+    // The context is lost, and with it all that used the memory.
+  }
+}
+
+bool Order::is_over() noexcept {
+  const std::lock_guard lock(mutex_);
+  return std::all_of(last_uses_.begin(), last_uses_.end(),
+                     [&](const auto& use) { return device_.is_over(use.second); });
+}
+
+void release_in_order(std::unique_ptr<Order> order, std::shared_ptr<ReturnQueue> owner, ReturnQueue::Release release,
+                      void* argument) {
+  const bool over = order == nullptr || order->is_over();
+  Releases::Waiting waiting{std::move(order), std::move(owner), release, argument};
+  if (over) {
+    Releases::finish(waiting);
+  } else {
+    releases().add(std::move(waiting));
+  }
+}
+
+Mark::Mark(int ordinal, Stream stream)
+    : ordinal_(ordinal), device_(Device::at(ordinal)), stream_(stream), event_(device_.record(stream)) {}
+
+Mark::~Mark() { device_.give_back(event_); }
+
+void Mark::wait(Stream stream) {
+  if (stream != stream_) device_.wait(stream, event_);
+}
+
+}  // namespace multipy::cuda

@@ -1,0 +1,134 @@
+// Order between the streams of those who share a tensor on a GPU.
+//
+// Problem: CUDA works off what it is told in *streams*, each in order, and streams know nothing of each other. A tensor
+// that is handed over may still be being computed on the sender's stream; and while the receiver's stream still works
+// on it, its memory must not go back to the sender's allocator, which would hand it out at once. Nobody is to be
+// stopped for this: not the thread that sends, not the one that receives.
+//
+// Model: an Order belongs to one shared tensor. When it is made, it records an *event* on the stream the tensor is
+// exported on. A receiver begins its use by having its own stream wait for that event, which costs its thread nothing,
+// and ends it by recording an event on the same stream. A release waits for all of these: release_in_order() runs it
+// at once where they are over, else hands it to a thread that asks now and then.
+//
+// The sender's stream is not made to wait for the receivers' instead: it would stand still although it has other things
+// to do, and need not be the stream that the memory was allocated on.
+//
+// A Mark is an event alone, for the result of a call: what the call did to tensors it was given happened before it.
+//
+// The driver is found in the process when the first tensor of a GPU arrives; nothing here is linked to it, and a
+// process without CUDA never gets here.
+//
+// Threads: any, with or without a CUDA context: each call makes the device's primary context current for its own time.
+// Whatever capture of a CUDA graph goes on elsewhere is left alone.
+//
+// Not guaranteed: anything about streams that a receiver uses the tensor on beside the one it received it on. As
+// everywhere with CUDA, that stream must wait for those.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "base/export.h"
+#include "exchange/return_queue.h"
+#include "task/payload.h"
+
+namespace multipy::cuda {
+
+/// A CUstream, as numbers of it pass through Python; 0 is the default stream.
+using Stream = std::uintptr_t;
+using EventHandle = void*;
+
+/// What is used of libcuda.so.1, by its own types' ABI; all return 0 for success.
+struct MULTIPY_API Driver {
+  static constexpr int kNotReady = 600;
+
+  int (*get_device)(int* device, int ordinal);
+  int (*retain_context)(void** context, int device);
+  int (*push_context)(void* context);
+  int (*pop_context)(void** context);
+  int (*exchange_capture_mode)(int* mode);
+  int (*create_stream)(Stream* stream, unsigned flags);
+  int (*create_event)(EventHandle* event, unsigned flags);
+  int (*record_event)(EventHandle event, Stream stream);
+  int (*query_event)(EventHandle event);
+  int (*wait_event)(Stream stream, EventHandle event, unsigned flags);
+  int (*error_name)(int error, const char** name);
+
+  /// The process's driver. Throws Error if there is none.
+  static const Driver& get();
+};
+
+/// One GPU: its primary context, and events and streams to use again.
+class MULTIPY_API Device {
+ public:
+  /// The `ordinal`th, as CUDA counts them in this process. Throws Error.
+  static Device& at(int ordinal);
+  Device(const Driver& driver, int ordinal);
+
+  /// Records an event on `stream`. Throws Error.
+  EventHandle record(Stream stream);
+  void record_again(EventHandle event, Stream stream);
+  /// What `stream` is told from here on waits for `event`. Throws Error.
+  void wait(Stream stream, EventHandle event);
+  /// Whether what was told before `event` is done; true also where nothing will ever be done any more.
+  bool is_over(EventHandle event) noexcept;
+  void give_back(EventHandle event) noexcept;
+
+  /// A stream that nobody else has. Throws Error. They are never destroyed: a tensor may remember one for long.
+  Stream take_stream();
+  void give_back_stream(Stream stream);
+
+ private:
+  class Current;
+
+  const Driver& driver_;
+  void* context_ = nullptr;
+  std::mutex mutex_;  // guards what follows
+  std::vector<EventHandle> spare_;
+  std::vector<Stream> spare_streams_;
+};
+
+class MULTIPY_API Order {
+ public:
+  /// Of a tensor on `device`, which is exported on `stream`. Throws Error.
+  Order(Device& device, Stream stream);
+  ~Order();
+  Order(const Order&) = delete;
+  Order& operator=(const Order&) = delete;
+
+  void begin_use(Stream stream);
+  void end_use(Stream stream) noexcept;
+  bool is_over() noexcept;
+
+ private:
+  Device& device_;
+  const Stream exported_on_;
+  const EventHandle ready_;
+  std::mutex mutex_;                                       // guards last_uses_
+  std::vector<std::pair<Stream, EventHandle>> last_uses_;  // one per stream
+};
+
+/// Posts the release to `owner`, or runs it if there is none, once all uses in `order` are over.
+MULTIPY_API void release_in_order(std::unique_ptr<Order> order, std::shared_ptr<ReturnQueue> owner,
+                                  ReturnQueue::Release release, void* argument);
+
+class MULTIPY_API Mark final : public Attachment {
+ public:
+  Mark(int ordinal, Stream stream);
+  ~Mark() override;
+
+  int device() const noexcept { return ordinal_; }
+  /// What `stream` is told from here on happens after what the marked stream was told before.
+  void wait(Stream stream);
+
+ private:
+  const int ordinal_;
+  Device& device_;
+  const Stream stream_;
+  const EventHandle event_;
+};
+
+}  // namespace multipy::cuda

@@ -1,0 +1,205 @@
+// Order between streams, on a GPU that does what it is told when the test says so.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "exchange/cuda.h"
+
+using namespace multipy::cuda;
+using multipy::ReturnQueue;
+
+namespace {
+
+constexpr Stream kProducer = 0x100;
+constexpr Stream kConsumer = 0x200;
+constexpr Stream kOther = 0x300;
+
+/// Streams are counters of what was told and what is done; an event is a place in one.
+struct Simulated {
+  struct Event {
+    Stream stream = 0;
+    std::uint64_t place = 0;
+  };
+  struct Line {
+    std::uint64_t told = 0;
+    std::atomic<std::uint64_t> done = 0;
+    std::vector<Event> waits{};
+  };
+  static inline std::map<Stream, Line> lines;
+  static inline std::vector<std::unique_ptr<Event>> events;
+  static inline std::atomic<int> contexts = 0;  // pushed and not popped, on all threads
+  static inline bool is_broken = false;
+
+  static int get_device(int* device, int ordinal) { return *device = ordinal, 0; }
+  static int retain_context(void** context, int) { return *context = &lines, 0; }
+  static int push_context(void*) { return ++contexts, 0; }
+  static int pop_context(void**) { return --contexts, 0; }
+  static int exchange_capture_mode(int* mode) {
+    thread_local int own = 0;
+    std::swap(own, *mode);
+    return 0;
+  }
+  static int create_stream(Stream* stream, unsigned) {
+    static Stream last = 0x1000;
+    return *stream = ++last, 0;
+  }
+  static int create_event(EventHandle* event, unsigned) { return *event = events.emplace_back(new Event).get(), 0; }
+  static int record_event(EventHandle event, Stream stream) {
+    if (is_broken) return 700;
+    *static_cast<Event*>(event) = {stream, lines[stream].told};
+    return 0;
+  }
+  static int query_event(EventHandle event) {
+    if (is_broken) return 700;
+    const auto& [stream, place] = *static_cast<Event*>(event);
+    return lines[stream].done >= place ? 0 : Driver::kNotReady;
+  }
+  static int wait_event(Stream stream, EventHandle event, unsigned) {
+    lines[stream].waits.push_back(*static_cast<Event*>(event));
+    return 0;
+  }
+  static int error_name(int, const char** name) { return *name = "CUDA_ERROR_ILLEGAL_ADDRESS", 0; }
+
+  static constexpr Driver kDriver{get_device,    retain_context, push_context, pop_context, exchange_capture_mode,
+                                  create_stream, create_event,   record_event, query_event, wait_event,
+                                  error_name};
+
+  Device device;
+  Simulated() : device((lines.clear(), events.clear(), is_broken = false, kDriver), 0) {
+    for (const Stream stream : {kProducer, kConsumer, kOther}) lines[stream];
+  }
+
+  void tell(Stream stream) { ++lines[stream].told; }
+  void finish(Stream stream) { lines[stream].done = lines[stream].told; }
+};
+
+}  // namespace
+
+TEST_CASE("a receiver's stream waits for what the exporter's was told before the export") {
+  Simulated gpu;
+  gpu.tell(kProducer);
+  Order order(gpu.device, kProducer);
+  gpu.tell(kProducer);
+  order.begin_use(kConsumer);
+  REQUIRE(Simulated::lines[kConsumer].waits.size() == 1);
+  CHECK(Simulated::lines[kConsumer].waits[0].stream == kProducer);
+  CHECK(Simulated::lines[kConsumer].waits[0].place == 1);
+  CHECK(Simulated::contexts == 0);
+}
+
+TEST_CASE("on the exporter's own stream there is nothing to wait for, and no use to be awaited") {
+  Simulated gpu;
+  Order order(gpu.device, kProducer);
+  order.begin_use(kProducer);
+  gpu.tell(kProducer);
+  order.end_use(kProducer);
+  CHECK(Simulated::lines[kProducer].waits.empty());
+  CHECK(order.is_over());
+}
+
+TEST_CASE("uses are over when every receiver's stream has come to where the use ended") {
+  Simulated gpu;
+  Order order(gpu.device, kProducer);
+  for (const Stream stream : {kConsumer, kOther}) {
+    order.begin_use(stream);
+    gpu.tell(stream);
+    order.end_use(stream);
+  }
+  CHECK_FALSE(order.is_over());
+  gpu.finish(kConsumer);
+  CHECK_FALSE(order.is_over());
+  gpu.finish(kOther);
+  CHECK(order.is_over());
+}
+
+TEST_CASE("many uses on one stream need one event, and the last of them counts") {
+  Simulated gpu;
+  Order order(gpu.device, kProducer);
+  for (int i = 0; i < 100; ++i) {
+    order.begin_use(kConsumer);
+    gpu.finish(kConsumer);
+    gpu.tell(kConsumer);
+    order.end_use(kConsumer);
+  }
+  CHECK_FALSE(order.is_over());
+  CHECK(Simulated::events.size() == 2);
+}
+
+TEST_CASE("events are used again") {
+  Simulated gpu;
+  for (int i = 0; i < 100; ++i) {
+    Order order(gpu.device, kProducer);
+    order.end_use(kConsumer);
+  }
+  CHECK(Simulated::events.size() == 2);
+}
+
+TEST_CASE("a stream is one holder's at a time, and used again") {
+  Simulated gpu;
+  const Stream first = gpu.device.take_stream();
+  const Stream second = gpu.device.take_stream();
+  CHECK(first != second);
+  gpu.device.give_back_stream(first);
+  CHECK(gpu.device.take_stream() == first);
+}
+
+TEST_CASE("a release comes home only when the GPU is done, without anybody waiting for it") {
+  Simulated gpu;
+  auto order = std::make_unique<Order>(gpu.device, kProducer);
+  gpu.tell(kConsumer);
+  order->end_use(kConsumer);
+  auto owner = std::make_shared<ReturnQueue>();
+  static std::atomic<int> released = 0;
+  released = 0;
+  std::atomic<bool> arrived = false;
+  owner->set_wake([&] {
+    arrived = true;
+    arrived.notify_all();
+  });
+  release_in_order(std::move(order), owner, [](void*) { ++released; }, nullptr);
+  CHECK(owner->drain() == 0);
+  CHECK_FALSE(arrived);
+  gpu.finish(kConsumer);
+  arrived.wait(false);
+  CHECK(owner->drain() == 1);
+  CHECK(released == 1);
+  owner->set_wake(nullptr);
+}
+
+TEST_CASE("one that is over already does not wait for one that is not") {
+  Simulated gpu;
+  static std::atomic<int> released = 0;
+  released = 0;
+  const auto count = [](void*) {
+    ++released;
+    released.notify_all();
+  };
+  auto slow = std::make_unique<Order>(gpu.device, kProducer);
+  gpu.tell(kConsumer);
+  slow->end_use(kConsumer);
+  release_in_order(std::move(slow), nullptr, count, nullptr);
+  auto quick = std::make_unique<Order>(gpu.device, kProducer);
+  quick->end_use(kOther);
+  release_in_order(std::move(quick), nullptr, count, nullptr);
+  CHECK(released == 1);
+  gpu.finish(kConsumer);
+  released.wait(1);
+  CHECK(released == 2);
+}
+
+TEST_CASE("a lost context is an error for who exports, and ends all waiting") {
+  Simulated gpu;
+  Order order(gpu.device, kProducer);
+  gpu.tell(kConsumer);
+  order.end_use(kConsumer);
+  CHECK_FALSE(order.is_over());
+  Simulated::is_broken = true;
+  CHECK(order.is_over());
+  CHECK_NOTHROW(order.end_use(kOther));
+  CHECK_THROWS_WITH_AS(Order(gpu.device, kProducer), doctest::Contains("CUDA_ERROR_ILLEGAL_ADDRESS"), multipy::Error);
+}
