@@ -182,7 +182,9 @@ class Session:
         outer = getattr(_sending, "session", None)
         _sending.session = self
         try:
-            request = values.encode_call(["session", self._id, *operation], args, kwargs)
+            request = values.encode_call(
+                ["session", self._id, *operation], args, kwargs, inline=self._pool._inline
+            )
         finally:
             _sending.session = outer
         return Future(self._native.post(*request))

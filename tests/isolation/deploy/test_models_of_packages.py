@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -159,9 +160,13 @@ def test_a_call_that_is_interrupted_while_it_loads_leaves_the_object_to_the_next
     with pool.load_package(export(tmp_path / "endless.pt", {"endless": Endless(str(pipe))})) as package:
         endless = package.load_pickle("resources", "endless.pkl")
         os.mkfifo(pipe)
+        both = os.open(pipe, os.O_RDWR)  # it has no end then, however the writers come and go
         calls = [endless.on(index).answer.submit() for index in range(3)]
-        for _ in range(2):  # the two that have not loaded it yet
-            pipe.read_text()
+        told = b""
+        while len(told) < 2 * len("begun"):  # by the two that have not loaded it yet
+            assert select.select([both], [], [], 60)[0]
+            told += os.read(both, 100)
+        os.close(both)
         assert [call.cancel(interrupt=True) for call in calls].count(True) == 2
         outcomes = {type(call.exception()) for call in calls}
         pipe.unlink()
