@@ -40,7 +40,7 @@ bool Session::owns(const Obj& object) const noexcept {
 }
 
 void Session::forget(std::int64_t number) const noexcept {
-  if (held_->ended() || host_->pool()->closed()) return;
+  if (held_->ended() || host_->pool()->closed() || host_->pool()->is_lost()) return;
   try {
     post("forget", {Value(Value::List{number})});
   } catch (const Error&) {
@@ -59,7 +59,8 @@ ReplicatedObj Session::create_movable(const Obj& object) const {
 }
 
 void Session::end() noexcept {
-  if (held_->ended()) return;
+  // In a forked child nobody is there to be told.
+  if (held_->ended() || host_->pool()->is_lost()) return;
   try {
     post("end", {});
   } catch (const Error&) {
