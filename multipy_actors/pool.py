@@ -116,7 +116,7 @@ class Pool(Executor):
         """Boot `interpreters` private interpreters (default: one per usable CPU).
 
         `env` says where they import from. `intra_op_threads` is how many threads torch, OpenMP and BLAS use
-        in each ("auto": CPUs divided by interpreters); OMP_NUM_THREADS and its like in the environment win.
+        in each ("auto": CPUs divided by interpreters, unless OMP_NUM_THREADS or its like says otherwise).
         `preload` names modules to import in each, `initializer(*initargs)` is then called in each. `private`
         and `shared` are file name patterns of libraries that must, or must not, be loaded once per
         interpreter.
@@ -464,12 +464,15 @@ def _now() -> float:
 def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes, bytes]]:
     """Return the variables that tell torch, OpenMP and BLAS of an interpreter how many threads to use."""
     if threads == "auto":
+        if "OMP_NUM_THREADS" in os.environ:
+            return []  # the others follow it
         threads = max(1, usable_cpus() // interpreters)
+        wanted = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    else:
+        wanted = list(_THREAD_VARIABLES)
     if not isinstance(threads, int) or threads < 1:
         raise ValueError(f'intra_op_threads must be a positive int or "auto", not {threads!r}')
-    if "OMP_NUM_THREADS" in os.environ:
-        return []  # the others, where they are not set, follow it
-    return [(name.encode(), str(threads).encode()) for name in _THREAD_VARIABLES]
+    return [(name.encode(), str(threads).encode()) for name in wanted]
 
 
 def current_interpreter() -> Interpreter | None:

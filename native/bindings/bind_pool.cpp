@@ -33,7 +33,7 @@ std::shared_ptr<Pool> make_pool(const std::string& pool_name, const std::vector<
   auto pool = std::make_shared<Pool>(all, pool_name);
   for (std::size_t i = 0; i < pool->size(); ++i) {
     for (const auto& [name, value] : environment) {
-      pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), false);
+      pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), true);
     }
   }
   return pool;

@@ -34,14 +34,14 @@ std::shared_ptr<multipy::Pool> make_pool(std::size_t count, const Description& d
   std::vector<multipy::InterpreterOptions> all(count, interpreter);
   for (std::size_t i = 0; i < count; ++i) all[i].name = options.name + "-" + std::to_string(i);
   auto pool = std::make_shared<multipy::Pool>(all, options.name);
+  const bool chosen = options.intraOpThreads != 0;
   // Where this one is set, the others follow it.
-  if (std::getenv(kThreadVariables[0]) != nullptr) return pool;
+  if (!chosen && std::getenv(kThreadVariables[0]) != nullptr) return pool;
   const std::size_t cpus = std::max(1U, std::thread::hardware_concurrency());
-  const auto threads =
-      std::to_string(options.intraOpThreads != 0 ? options.intraOpThreads : std::max<std::size_t>(1, cpus / count));
+  const auto threads = std::to_string(chosen ? options.intraOpThreads : std::max<std::size_t>(1, cpus / count));
   for (std::size_t i = 0; i < count; ++i) {
     for (const char* name : kThreadVariables) {
-      pool->interpreter(i).images().environment().set(name, threads.c_str(), false);
+      pool->interpreter(i).images().environment().set(name, threads.c_str(), chosen);
     }
   }
   return pool;

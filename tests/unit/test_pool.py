@@ -254,6 +254,8 @@ def test_the_threads_of_torch_openmp_and_blas_are_divided_among_the_interpreters
         assert pool.submit(variable, "OPENBLAS_NUM_THREADS").result() == "3"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     with multipy.Pool(1, intra_op_threads=3) as pool:
+        assert pool.submit(variable, "OMP_NUM_THREADS").result() == "3"
+    with multipy.Pool(1) as pool:
         assert pool.submit(variable, "OMP_NUM_THREADS").result() == "7"
         assert pool.submit(variable, "MKL_NUM_THREADS").result() is None  # it follows the other
 

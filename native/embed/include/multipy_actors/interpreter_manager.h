@@ -22,7 +22,8 @@ class Host;
 struct ManagerOptions {
   /// Names interpreters and threads: `NAME-0` and so on.
   std::string name = "manager";
-  /// How many threads torch, OpenMP and BLAS use in each; 0: usable CPUs divided by interpreters.
+  /// How many threads torch, OpenMP and BLAS use in each; 0: usable CPUs divided by interpreters,
+  /// unless OMP_NUM_THREADS or its like says something else.
   std::size_t intraOpThreads = 0;
   /// Modules that every interpreter imports at once.
   std::vector<std::string> preload = {};
