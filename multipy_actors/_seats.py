@@ -1,8 +1,8 @@
 """What a seat of an inline pool does: it runs the requests that an interpreter would run, in the host.
 
-Model: the operations are those of `_worker`, which the host does not import, without what only interpreters
-need: the outcome is stored in the call of `inline`, and nothing runs aside. A Seat has its own actors,
-streams and, once there is a coroutine, event loop.
+Model: the operations are those of `_operations`, which the host does not import, without what only
+interpreters need: the outcome is stored in the call of `inline`, and nothing runs aside. A Seat has its own
+actors, streams and, once there is a coroutine, event loop.
 
 Threads: `run` on any thread, by one at a time (`inline` sees to that); `drop` and `close` on any.
 """

@@ -4,11 +4,7 @@ Problem: a call is bytes in a queue of the core; it must become a Python call he
 exception bytes again, without the host's GIL and at little cost.
 
 Model: native/bindings/boot.cpp runs `prepare`, `run` and `finish` of this module, in this order, on the
-interpreter's only worker thread. A request is `[operation, args, kwargs]`; the operation is a list whose
-first item names one of `_OPERATIONS`. Actors live in `_actors`, by the number their handle carries.
-Those with `async` methods are in `_on_loop` instead (see _async_actors). An operation that hands a call over
-to the loop, gathers others to run with it (see _batches) or sends a piece of a stream (see _streams) returns
-a `_Deferred`, which ends the call by itself. Those modules are imported when there is need.
+interpreter's only worker thread. What a request asks for is one of `_operations`.
 
 Threads: everything here runs on the worker thread, which is also Python's main thread here; it blocks in
 `take` without holding this interpreter's GIL. User code may start threads of its own; `finish` waits for
@@ -22,364 +18,18 @@ from __future__ import annotations
 import gc
 import sys
 
-from multipy_actors import _cuda, _native, _output, errors, values
+from multipy_actors import _cuda, _native, _output, values
+from multipy_actors._operations import (
+    OPERATIONS,
+    Deferred,
+    awaits_by_itself,
+    close_streams,
+    enter_gpu,
+    forget_actors,
+)
 from multipy_actors._requests import await_futures, encode_result, fail, interrupted
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from multipy_actors._async_actors import AsyncActor
-    from multipy_actors._batches import Batcher
-    from multipy_actors._streams import Stream
-
 _JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of the user's code
-
-
-class _Broken:
-    """Stands for an actor whose `__init__` raised: every call raises the same again."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-        self._traceback = error.__traceback__
-
-    def fail(self) -> None:
-        raise self.error.with_traceback(self._traceback)  # it would grow with each call
-
-
-class _Lazy:
-    """Stands for an actor that is not there yet: the first call that needs it makes it."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
-
-
-class _Anywhere:
-    """Stands for the GPU of an actor for which none was chosen."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-_ANYWHERE = _Anywhere()
-
-
-class _Deferred:
-    """What an operation returns when the call is not over: `run` ends it and says whether it succeeded.
-
-    None: the call, or the figures, are in the hands of others.
-    """
-
-    __slots__ = ("run",)
-
-    def __init__(self, run: Callable[[_native.Call, _native.Worker], bool | None]) -> None:
-        self.run = run
-
-
-_actors: dict[int, Any] = {}
-_on_loop: dict[int, AsyncActor] = {}
-_batchers: dict[int, Batcher] = {}
-_streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
-_gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
-
-
-def _runs_now(number: int) -> None:
-    """Have what is printed from here on be that of actor `number`; 0: of none."""
-    if _output.actor.get() != number:
-        _output.actor.set(number)
-
-
-def _call(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
-    _runs_now(0)
-    return fn(*args, **kwargs)
-
-
-def _map(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> list[Any]:
-    _runs_now(0)
-    return [fn(*items) for items in args]
-
-
-def _create(
-    args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
-) -> _Deferred | None:
-    _introduce(number, cls.__name__, options)
-    try:
-        _choose_gpu(number, options)
-        if _put_on_loop(number, options):
-            return _Deferred(_on_loop[number].create(args, kwargs, cls))
-        with _gpus.get(number, _ANYWHERE):
-            _actors[number] = cls(*args, **kwargs)
-    except BaseException as error:
-        _actors[number] = _Broken(error)
-        raise
-    return None
-
-
-def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]) -> _Deferred | None:
-    (actor,) = args
-    _introduce(number, type(actor).__name__, options)
-    if _put_on_loop(number, options):
-        return _Deferred(_on_loop[number].create([], {}, lambda: actor))
-    _actors[number] = actor
-    return None
-
-
-def _adopt_lazily(
-    args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]
-) -> _Deferred | None:
-    """Have the object made when there is need of it, from what `args` say; on the event loop that is now.
-
-    It is the value of a call, which is in a list so that nobody waits for it before, or in a package. An
-    interpreter that has the object already keeps that.
-    """
-    if number in _actors:
-        return _adopt([_actors.pop(number)], {}, number, options)
-    ((*source, last),) = args
-    if source:
-        from multipy_actors._packages import maker_of
-
-        make = maker_of([*source, last], number)
-    else:
-        make = last.result
-    _introduce(number, kwargs["label"], options)
-    if _put_on_loop(number, options):
-        return _Deferred(_on_loop[number].create([], {}, make))
-    _actors[number] = _Lazy(make)
-    return None
-
-
-def _load(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
-    """Make the actor's object now, if it is not there yet."""
-    return _apply(number, lambda _: None)
-
-
-def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
-    """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
-    batcher = None
-    if "max_batch_size" in options:
-        from multipy_actors._batches import Batcher
-
-        batcher = Batcher(options["max_batch_size"], options["batch_wait"])
-    if "max_concurrency" in options:
-        from multipy_actors._async_actors import AsyncActor
-
-        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher, _gpus.pop(number, None))
-        return True
-    if batcher is not None:
-        _batchers[number] = batcher
-    return False
-
-
-def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
-    _output.introduce(number, cls, options.get("name"))
-    _runs_now(number)
-
-
-def _choose_gpu(number: int, options: dict[str, Any]) -> None:
-    if "gpus" in options:
-        worker = _native.current_worker()
-        assert worker is not None
-        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][worker.index]))
-
-
-def _actor(number: int) -> Any:
-    try:
-        actor = _actors[number]
-    except KeyError:
-        raise errors.ActorClosedError("the actor has no replica in this interpreter any more") from None
-    if type(actor) is _Broken:
-        actor.fail()
-    _runs_now(number)
-    if type(actor) is _Lazy:
-        lazy = actor
-        _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
-        try:
-            actor = _actors[number] = lazy.make()
-        except errors.Interrupted:  # that call has been given up, but not the object
-            _actors[number] = lazy
-            raise
-        except BaseException as error:
-            _actors[number] = _Broken(error)
-            raise
-    return actor
-
-
-def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].method(args, kwargs, name))
-    if number in _batchers and name != "__exit__" and (args or kwargs):
-        run, method = _batchers[number].run, getattr(_actor(number), name)
-        return _Deferred(lambda call, worker: run(method, args, kwargs, call, worker))
-    return getattr(_actor(number), name)(*args, **kwargs)
-
-
-def _apply(number: int, function: Callable[[Any], Any]) -> Any:
-    """Return what `function` says of the actor, on whichever thread it lives."""
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].apply(function))
-    return function(_actor(number))
-
-
-def _get(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
-    return _apply(number, lambda actor: getattr(actor, name))
-
-
-def _has(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
-    return _apply(number, lambda actor: hasattr(actor, name))
-
-
-def _describe(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
-    from multipy_actors.members import introduction_of
-
-    return _apply(number, introduction_of)
-
-
-def _enter(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
-    def enter(actor: Any) -> tuple[bool, Any]:
-        value = type(actor).__enter__(actor)
-        return (True, None) if value is actor else (False, value)
-
-    return _apply(number, enter)
-
-
-def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
-    _runs_now(number)
-    if number in _on_loop:
-        _on_loop.pop(number).drop()
-    _batchers.pop(number, None)
-    _gpus.pop(number, None)
-    try:
-        _close_streams(number)
-    finally:
-        _actors.pop(number, None)
-        _output.forget(number)
-        packages = sys.modules.get("multipy_actors._packages")
-        if packages is not None:
-            packages.release(number)
-
-
-def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int) -> _Deferred:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].stream(args, kwargs, name, stream))
-    from multipy_actors._streams import Stream
-
-    _streams[stream] = number, Stream(iter(getattr(_actor(number), name)(*args, **kwargs)))
-    return _Deferred(lambda call, worker: _fill(stream, 1, call, worker))
-
-
-def _next(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> _Deferred:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].next(stream))
-    if stream not in _streams:
-        raise errors.ActorClosedError("the stream was closed")
-    return _Deferred(lambda call, worker: _fill(stream, None, call, worker))
-
-
-def _fill(stream: int, most: int | None, call: _native.Call, worker: _native.Worker) -> bool:
-    from multipy_actors._streams import Chunk
-
-    number, source = _streams[stream]
-    try:
-        if not worker.begin(call):
-            raise interrupted(call)
-        _runs_now(number)
-        return source.fill(Chunk(call, most))
-    finally:
-        worker.end()
-        if source.over:
-            del _streams[stream]
-
-
-def _close_stream(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> _Deferred | None:
-    if number in _on_loop:
-        return _Deferred(_on_loop[number].close_stream(stream))
-    _runs_now(number)
-    if stream in _streams:
-        _streams.pop(stream)[1].close()
-    return None
-
-
-def _close_streams(actor: int | None) -> None:
-    """Close the generators of one actor, or all; the first error that is raised meanwhile is raised then."""
-    error: BaseException | None = None
-    for stream, (number, source) in list(_streams.items()):
-        if actor is None or number == actor:
-            del _streams[stream]
-            try:
-                source.close()
-            except BaseException as raised:
-                error = error or raised
-    if error is not None:
-        raise error
-
-
-def _session(args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any) -> Any:
-    from multipy_actors import _sessions
-
-    _runs_now(0)
-    if operation == "from_movable":
-        return _apply(rest[0], lambda actor: _sessions.put(session, actor))
-    return _sessions.run(args, kwargs, session, operation, list(rest))
-
-
-def _package(args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
-    from multipy_actors import _packages
-
-    _runs_now(0)
-    if operation in ("load", "import"):
-        _actors[rest[0]], told = _packages.load(args, operation, rest[0])
-        return told
-    return _packages.run(args, kwargs, operation, list(rest))
-
-
-def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
-    from multipy_actors import _sources
-
-    _sources.register(name, text)
-
-
-def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
-    sys.path[:] = kwargs["search_paths"]
-    _cuda.watch(kwargs.get("own_cuda_streams", True))
-    _output.set_prefixes(kwargs.get("prefix_output", False))
-    if (levels := kwargs.get("log_levels")) is not None:
-        from multipy_actors import logs
-
-        worker = _native.current_worker()
-        assert worker is not None
-        logs.install(worker.pool.messages, levels)
-    for name in kwargs["preload"]:
-        __import__(name)
-    if kwargs["initializer"] is not None:
-        kwargs["initializer"](*kwargs["initargs"])
-
-
-_OPERATIONS: dict[str, Callable[..., Any]] = {
-    "call": _call,
-    "map": _map,
-    "create": _create,
-    "adopt": _adopt,
-    "adopt_lazily": _adopt_lazily,
-    "load": _load,
-    "method": _method,
-    "get": _get,
-    "has": _has,
-    "describe": _describe,
-    "enter": _enter,
-    "drop": _drop,
-    "stream": _stream,
-    "next": _next,
-    "close_stream": _close_stream,
-    "session": _session,
-    "package": _package,
-    "source": _source,
-    "configure": _configure,
-}
-_OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure")
 
 
 def prepare() -> None:
@@ -421,15 +71,15 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
         try:
             if not worker.begin(call):
                 raise interrupted(call)
-            if attachments and not _awaits_by_itself(operation):
+            if attachments and not awaits_by_itself(operation):
                 await_futures(args, kwargs)
             _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
-            gpu = _enter_gpu(operation) if _gpus else None
-            result = _OPERATIONS[operation[0]](args, kwargs, *operation[1:])
+            gpu = enter_gpu(operation)
+            result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         finally:
             worker.end()
         del operation, args, kwargs, attachments
-        if type(result) is _Deferred:
+        if type(result) is Deferred:
             return result.run(call, worker)
         data, attachments = encode_result(result, gpus)
     except BaseException as error:
@@ -442,21 +92,6 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     return True
 
 
-def _enter_gpu(operation: list[Any]) -> _cuda.OnGpu | None:
-    """Make the GPU of the actor that is called, if there is one, the current one; the caller leaves it."""
-    if operation[0] in _OF_NO_ACTOR:
-        return None
-    gpu = _gpus.get(operation[1])
-    if gpu is not None:
-        gpu.__enter__()
-    return gpu
-
-
-def _awaits_by_itself(operation: list[Any]) -> bool:
-    """Say whether futures that are arguments are awaited on the loop."""
-    return operation[0] in ("method", "stream") and operation[1] in _on_loop
-
-
 def _run_threading_exits() -> None:
     import threading
 
@@ -465,22 +100,21 @@ def _run_threading_exits() -> None:
 
 
 def _end_calls() -> None:
-    """Close the streams, and wait for what goes on on the event loop."""
+    """Close the streams, wait for what goes on on the event loop, and drop the actors."""
     try:
-        _close_streams(None)
+        close_streams()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     for name in ("_loop", "_streams"):
         module = sys.modules.get(f"multipy_actors.{name}")
         if module is not None:
             module.finish()
-    _on_loop.clear()
+    forget_actors()
 
 
 def finish() -> bool:
     """Let go of everything before Python is finalised; false if it must not be, as user threads still run."""
     _end_calls()
-    _actors.clear()
     threading = sys.modules.get("threading")
     if threading is None:
         return True
