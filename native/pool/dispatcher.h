@@ -228,6 +228,8 @@ class MULTIPY_API Dispatcher {
   static void disturb(Mailbox& mailbox) noexcept;
 
   static void notify(Seat* seat) noexcept;
+  /// Cancelled or abandoned while it waited.
+  static bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != CallState::pending; }
   /// Tells who asked for `session` that `interpreter` is held, or lets go of it if nobody wants it any more.
   void grant(Call& call, std::uint64_t session, std::size_t interpreter);
 
