@@ -6,7 +6,10 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -48,17 +51,37 @@ inline Deadline deadline_after(std::optional<double> seconds) {
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(wait));
 }
 
+/// Whether signals are handled on this thread: the host's main one. (If Python was started on another, it is not
+/// found.)
+inline bool handles_signals() noexcept { return worker() == nullptr && ::gettid() == ::getpid(); }
+
 /// Waits with the GIL released; a signal's Python handler runs, and may raise, at once. False: timed out.
+///
+/// A signal that arrives while the GIL is being released, before `wait` sleeps, is noted by Python and does not end the
+/// sleep. So the thread that handles signals looks now and then whether there was one, the first time soon.
 template <typename Wait>
 bool wait_interruptibly(std::optional<double> seconds, Wait&& wait) {
+  constexpr Clock::duration kFirstLook = std::chrono::milliseconds(10);
+  constexpr Clock::duration kLaterLooks = std::chrono::seconds(1);
   const Deadline deadline = deadline_after(seconds);
+  const bool looks = handles_signals();
+  Clock::duration nap = kFirstLook;
   for (;;) {
+    Deadline until = deadline;
+    bool is_nap = false;
+    if (looks) {
+      const auto end = Clock::now() + nap;
+      is_nap = !deadline || end < *deadline;
+      if (is_nap) until = end;
+      nap = std::min(2 * nap, kLaterLooks);
+    }
     WaitResult result;
     {
       nb::gil_scoped_release released;
-      result = wait(deadline);
+      result = wait(until);
     }
-    if (result != WaitResult::interrupted) return result == WaitResult::woken;
+    const bool napped = is_nap && result == WaitResult::timed_out;
+    if (result != WaitResult::interrupted && !napped) return result == WaitResult::woken;
     // In an interpreter it was not a signal, which are the host's, but somebody who wants the call to end.
     if (PyErr_CheckSignals() != 0 || (worker() != nullptr && Py_MakePendingCalls() != 0)) throw nb::python_error();
   }

@@ -220,6 +220,44 @@ pool.shutdown()
     assert finished.stdout == "interrupted\n", finished.stderr
 
 
+def test_ctrl_c_is_not_lost_however_early_in_the_wait_it_comes(run_script):
+    run_script(
+        """
+        import os, signal, threading
+        import multipy_actors as multipy
+
+        def keep_the_gil_busy():
+            while not over:
+                pass
+
+        def send():
+            for number in range(200):
+                go.acquire()
+                for _ in range(number % 20 * 50):  # from before the wait to well into its sleep
+                    pass
+                os.kill(os.getpid(), signal.SIGINT)
+
+        over, go = False, threading.Semaphore(0)
+        with multipy.Pool(1) as pool:
+            threads = [threading.Thread(target=target) for target in (keep_the_gil_busy, send)]
+            for thread in threads:
+                thread.start()
+            reader, writer = os.pipe()
+            never = pool.submit(os.read, reader, 1)
+            for _ in range(200):
+                try:
+                    go.release()
+                    never.result(timeout=30)
+                except KeyboardInterrupt:
+                    pass
+            over = True
+            for thread in threads:
+                thread.join()
+            os.write(writer, b"x")
+        """
+    )
+
+
 @pytest.mark.parametrize("call", ["interrupt_and_spin", "interrupt_and_block"])
 def test_ctrl_c_in_a_with_block_ends_the_program_soon(run_script, call):
     finished = run_script(
