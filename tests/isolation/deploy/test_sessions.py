@@ -257,16 +257,18 @@ def test_a_forked_child_has_no_sessions_and_ctrl_c_ends_the_wait_for_one(run_scr
             def run(self):
                 with pool.acquire():
                     held.set()
+                    waiting.wait()
                     os.kill(os.getpid(), signal.SIGINT)
                     over.wait()
 
         if __name__ == "__main__":
-            held, over = threading.Event(), threading.Event()
+            held, waiting, over = threading.Event(), threading.Event(), threading.Event()
             with multipy.Pool(1) as pool:
                 thread = Signalled()
                 thread.start()
+                held.wait()
                 try:
-                    held.wait()
+                    waiting.set()
                     pool.acquire()
                 except KeyboardInterrupt:
                     print("interrupted")
