@@ -1,7 +1,5 @@
 #include "base/device_caches.h"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -9,6 +7,8 @@
 #include <system_error>
 #include <thread>
 #include <vector>
+
+#include "base/blocked_signals.h"
 
 namespace multipy {
 
@@ -89,11 +89,6 @@ bool DeviceCaches::empty_others(const void* owner) {
   }
   const auto countdown = std::make_shared<Countdown>();
   countdown->left = others.size();
-  // Signals are the host's; its threads take them.
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   for (const auto& offer : others) {
     const auto run = [offer, countdown] {
       const bool done = offer->run();
@@ -102,6 +97,7 @@ bool DeviceCaches::empty_others(const void* owner) {
       countdown->done += done;
       countdown->changed.notify_all();
     };
+    const BlockedSignals blocked;
     try {
       std::thread(run).detach();
     } catch (const std::system_error&) {
@@ -109,7 +105,6 @@ bool DeviceCaches::empty_others(const void* owner) {
       --countdown->left;
     }
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   std::unique_lock lock(countdown->mutex);
   countdown->changed.wait_for(lock, kPatience, [&] { return countdown->left == 0; });
   return countdown->done != 0;

@@ -4,7 +4,6 @@
 // settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
 #include <Python.h>
 #include <pthread.h>
-#include <signal.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -12,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/blocked_signals.h"
 #include "bindings/import.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
@@ -211,14 +211,10 @@ void wait_for_threads_asking() {
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_interrupt(void* key) {
   if (const int failure = Py_AddPendingCall(raise_interrupted, key)) return failure;
-  sigset_t all;
-  sigset_t before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const multipy::BlockedSignals blocked;
   pthread_t thread;
   ++threads_asking;
   const int failure = pthread_create(&thread, nullptr, ask_for_the_gil, nullptr);
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (failure == 0) {
     pthread_detach(thread);
   } else {

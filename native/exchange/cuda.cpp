@@ -1,15 +1,16 @@
 #include "exchange/cuda.h"
 
 #include <dlfcn.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <map>
 #include <string>
+#include <system_error>
 #include <thread>
 
+#include "base/blocked_signals.h"
 #include "base/error.h"
 
 namespace multipy::cuda {
@@ -68,19 +69,28 @@ class Releases {
     changed_.notify_one();
   }
 
+  static void finish(Waiting& each) {
+    each.order.reset();
+    if (each.owner) {
+      each.owner->post(each.release, each.argument);
+    } else {
+      each.release(each.argument);
+    }
+  }
+
  private:
   // Long enough for the GPU to have done something, and at first shorter than anybody would notice.
   static constexpr std::chrono::microseconds kShortest{50};
   static constexpr std::chrono::microseconds kLongest{1000};
 
   void start() {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread([this] { run(); }).detach();
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    started_ = true;
+    const BlockedSignals blocked;
+    try {
+      std::thread([this] { run(); }).detach();
+      started_ = true;
+    } catch (const std::system_error&) {
+      // No thread can be had now. Who comes next tries again; until then the memory stays with whom it is.
+    }
   }
 
   void run() {
@@ -106,18 +116,7 @@ class Releases {
     }
   }
 
- public:
-  static void finish(Waiting& each) {
-    each.order.reset();
-    if (each.owner) {
-      each.owner->post(each.release, each.argument);
-    } else {
-      each.release(each.argument);
-    }
-  }
-
- private:
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards arrived_ and started_
   std::condition_variable changed_;
   std::vector<Waiting> arrived_;
   bool started_ = false;

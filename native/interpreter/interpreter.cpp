@@ -1,11 +1,9 @@
 #include "interpreter/interpreter.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #include <climits>
 #include <thread>
 
+#include "base/blocked_signals.h"
 #include "base/error.h"
 
 namespace multipy {
@@ -21,14 +19,8 @@ void Interpreter::become(State state) {
 }
 
 void Interpreter::start(void* worker, std::function<void()> ended) {
-  // Blocked before the thread exists, so that not even its first instruction can take a signal meant for the host.
-  // Faults of the thread itself stay deliverable: a debugger or faulthandler of the host must see them.
-  sigset_t blocked;
-  sigset_t before;
-  sigfillset(&blocked);
-  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS}) sigdelset(&blocked, fault);
-  pthread_sigmask(SIG_SETMASK, &blocked, &before);
-  images_.set_host_signal_mask(before);
+  const BlockedSignals blocked;
+  images_.set_host_signal_mask(blocked.before());
   try {
     std::thread([self = shared_from_this(), worker, ended = std::move(ended)] {
       ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());
@@ -40,7 +32,6 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
     failure_ = options_.name + ": no thread: " + error.what();
     become(State::failed);
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void Interpreter::run(void* worker) {

@@ -1,6 +1,5 @@
 #include "task/timer.h"
 
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/blocked_signals.h"
 #include "task/call.h"
 
 namespace multipy {
@@ -18,12 +18,8 @@ namespace {
 class Timer {
  public:
   Timer() {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    const BlockedSignals blocked;
     std::thread([this] { run(); }).detach();
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   void add(const std::shared_ptr<Call>& call, Clock::time_point when) {
