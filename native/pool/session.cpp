@@ -26,7 +26,8 @@ std::shared_ptr<Session> Session::request(std::shared_ptr<Pool> pool, std::optio
 
 Session::Session(std::shared_ptr<Pool> pool)
     : pool_(std::move(pool)),
-      holding_(std::make_shared<const Holding>(next_id(), current_holdings())),
+      ended_(std::make_shared<std::atomic<bool>>(false)),
+      holding_(std::make_shared<const Holding>(Holding{next_id(), ended_, without_ended(current_holdings())})),
       granted_(std::make_shared<Call>(Payload{})) {}
 
 Session::~Session() { end(); }
@@ -40,7 +41,7 @@ std::shared_ptr<Call> Session::post(Payload request) {
 }
 
 void Session::end() noexcept {
-  if (holding_->ended.exchange(true)) return;
+  if (ended_->exchange(true)) return;
   // In a forked child nobody is there to be let go, and any lock may be held for good.
   if (pool_->is_lost()) return;
   if (!granted_->cancel()) pool_->dispatcher().release(id());

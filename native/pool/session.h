@@ -46,10 +46,11 @@ class MULTIPY_API Session final : public std::enable_shared_from_this<Session> {
   std::shared_ptr<Call> post(Payload request);
   /// Lets go of the interpreter, or of the wish for one. What was posted still runs.
   void end() noexcept;
-  bool ended() const noexcept { return holding_->ended.load(std::memory_order_acquire); }
+  bool ended() const noexcept { return ended_->load(std::memory_order_acquire); }
 
  private:
-  const std::shared_ptr<Pool> pool_;
+  const std::shared_ptr<Pool> pool_;  // kept, so that its interpreters can be let go of at any time
+  const std::shared_ptr<std::atomic<bool>> ended_;
   const Holdings holding_;
   const std::shared_ptr<Call> granted_;
 };

@@ -8,8 +8,15 @@ namespace {
 thread_local Holdings current;
 }
 
+Holdings without_ended(const Holdings& chain) {
+  if (!chain) return nullptr;
+  const Holdings outer = without_ended(chain->outer);
+  if (chain->ended->load(std::memory_order_relaxed)) return outer;
+  return outer == chain->outer ? chain : std::make_shared<const Holding>(Holding{chain->session, chain->ended, outer});
+}
+
 Holdings current_holdings() noexcept {
-  while (current && current->ended.load(std::memory_order_relaxed)) current = current->outer;
+  while (current && current->ended->load(std::memory_order_relaxed)) current = current->outer;
   return current;
 }
 

@@ -6,6 +6,9 @@
 // Model: a chain of sessions goes with the code on a thread, and with each call that it posts to the thread that runs
 // the call. A held interpreter takes the calls whose chain has its session. Chains are immutable and shared.
 //
+// Ownership: a link belongs to its session, to the threads that act in it and to their calls. One that outlives its
+// session is in nobody's way: the numbers of sessions are never used again.
+//
 // Threads: each thread has a chain of its own; `ended` may be set by any.
 #pragma once
 
@@ -13,17 +16,21 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/export.h"
+
 namespace multipy {
 
 struct Holding {
-  Holding(std::uint64_t session_, std::shared_ptr<const Holding> outer_)
-      : session(session_), outer(std::move(outer_)) {}
-  const std::uint64_t session;
-  const std::shared_ptr<const Holding> outer;
-  mutable std::atomic<bool> ended = false;
+  std::uint64_t session = 0;
+  std::shared_ptr<const std::atomic<bool>> ended;  // the session's to set
+  std::shared_ptr<const Holding> outer;
 };
 
 using Holdings = std::shared_ptr<const Holding>;
+
+/// `chain` without the sessions that have ended. Who begins a session in another before that one ends, and so on, would
+/// else make it longer each time.
+MULTIPY_API Holdings without_ended(const Holdings& chain);
 
 /// The chain of the code on this thread, innermost first; null: it acts in no session.
 Holdings current_holdings() noexcept;

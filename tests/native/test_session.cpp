@@ -23,7 +23,8 @@ namespace {
 /// What a session is to a dispatcher: the chain that its calls act in, and the call that asked for it.
 struct Asked {
   Asked(Dispatcher& dispatcher, Dispatcher::MailboxId mailbox, std::uint64_t session, Holdings outer = nullptr)
-      : holdings(std::make_shared<const Holding>(session, outer)), granted(make_call()) {
+      : holdings(std::make_shared<const Holding>(Holding{session, std::make_shared<std::atomic<bool>>(false), outer})),
+        granted(make_call()) {
     granted->set_holdings(std::move(outer));
     dispatcher.request(mailbox, granted, session);
   }
@@ -117,6 +118,21 @@ TEST_CASE("a session within a session gets the interpreter that is held already 
   CHECK(dispatcher.take(0).call == ours);
   dispatcher.release(7);
   CHECK(dispatcher.take(0).call == theirs);
+}
+
+TEST_CASE("a chain of sessions that begin before the last one ends does not grow") {
+  Holdings chain;
+  std::shared_ptr<std::atomic<bool>> last;
+  for (std::uint64_t session = 1; session <= 100; ++session) {
+    auto ended = std::make_shared<std::atomic<bool>>(false);
+    chain = std::make_shared<const Holding>(Holding{session, ended, multipy::without_ended(chain)});
+    if (last) *last = true;
+    last = std::move(ended);
+  }
+  chain = multipy::without_ended(chain);
+  REQUIRE(chain);
+  CHECK(chain->session == 100);
+  CHECK(chain->outer == nullptr);
 }
 
 TEST_CASE("a request that was taken back holds nobody") {
