@@ -34,6 +34,8 @@ P = ParamSpec("P")
 
 __all__ = ["Environment", "ImageInfo", "Interpreter", "PathEnvironment", "find_libpython"]
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
 
 class ImageInfo(NamedTuple):
     """How one interpreter came to a library.
@@ -200,3 +202,22 @@ def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
         ("xoptions", name if value is True else f"{name}={value}") for name, value in sys._xoptions.items()
     ]
     return [(name.encode(), os.fsencode(str(value))) for name, value in settings]
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes, bytes]]:
+    """Return the variables that tell torch, OpenMP and BLAS of an interpreter how many threads to use."""
+    if threads == "auto":
+        if "OMP_NUM_THREADS" in os.environ:
+            return []  # the others follow it
+        threads = max(1, usable_cpus() // interpreters)
+        wanted = [name for name in _THREAD_VARIABLES if name not in os.environ]
+    else:
+        wanted = list(_THREAD_VARIABLES)
+    if not isinstance(threads, int) or threads < 1:
+        raise ValueError(f'intra_op_threads must be a positive int or "auto", not {threads!r}')
+    return [(name.encode(), str(threads).encode()) for name in wanted]

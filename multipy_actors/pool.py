@@ -37,6 +37,8 @@ from multipy_actors.interpreter import (
     Interpreter,
     boot_settings,
     find_libpython,
+    thread_variables,
+    usable_cpus,
     written_bytes,
 )
 
@@ -73,17 +75,11 @@ __all__ = ["Pool", "current_interpreter", "find_actor"]
 
 # How long code that cannot be interrupted may hold up the end of a failed `with` block or of the process.
 _GRACE_SECONDS = 2.0
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 _pool_numbers = itertools.count(1)
 _live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _known_pools: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
 _draining: set[Pool] = set()  # shut down without waiting; the end of the process waits for them
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 class Pool(Executor):
@@ -147,7 +143,7 @@ class Pool(Executor):
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
         search_paths = (env or Environment()).search_paths(sys.path)
-        thread_variables = _thread_variables(intra_op_threads, count)
+        environment = thread_variables(intra_op_threads, count)
         levels = logs.levels(forward_logging) if forward_logging is not False else None
         if inline:
             self._become_inline(count)
@@ -158,7 +154,7 @@ class Pool(Executor):
                 libpython=os.fsencode(find_libpython()),
                 extension=os.fsencode(_native.__file__),
                 settings=boot_settings(search_paths),
-                environment=thread_variables,
+                environment=environment,
                 private_patterns=list(private),
                 shared_patterns=list(shared),
             )
@@ -459,20 +455,6 @@ def _now() -> float:
     import time
 
     return time.monotonic()
-
-
-def _thread_variables(threads: int | str, interpreters: int) -> list[tuple[bytes, bytes]]:
-    """Return the variables that tell torch, OpenMP and BLAS of an interpreter how many threads to use."""
-    if threads == "auto":
-        if "OMP_NUM_THREADS" in os.environ:
-            return []  # the others follow it
-        threads = max(1, usable_cpus() // interpreters)
-        wanted = [name for name in _THREAD_VARIABLES if name not in os.environ]
-    else:
-        wanted = list(_THREAD_VARIABLES)
-    if not isinstance(threads, int) or threads < 1:
-        raise ValueError(f'intra_op_threads must be a positive int or "auto", not {threads!r}')
-    return [(name.encode(), str(threads).encode()) for name in wanted]
 
 
 def current_interpreter() -> Interpreter | None:
