@@ -21,9 +21,9 @@ CALLS = {1_000_000: 30, 100_000_000: 10, 1_000_000_000: 5}
 class Tensors:
     """A fresh float32 tensor each time, as torch.multiprocessing moves what it sends to shared memory, once.
 
-    Making it is not timed, and neither are small calls after it: what was just written has emptied the
-    caches. The receiver does not read the memory, so this is the cost of passing alone. What it costs over a
-    plain call is told beside `echo(1)` on the same worker, called in turn.
+    Making it, by one thread, is not timed, and neither are small calls after it: what was just written has
+    emptied the caches. The receiver does not read the memory, so this is the cost of passing alone. What it
+    costs over a plain call is told beside `echo(1)` on the same worker, called in turn.
     """
 
     param_names = ("worker", "bytes")
@@ -33,6 +33,7 @@ class Tensors:
     def setup(self, worker: str, nbytes: int) -> None:
         import torch
 
+        torch.set_num_threads(1)  # others would still spin on the worker's CPU after a tensor is made
         self.ones = torch.ones
         self.small = torch.ones(1)
         self.worker = None

@@ -37,6 +37,8 @@ def prepare(nbytes: int) -> None:
     """Make a tensor for `produce`. Its memory is written to: untouched pages would be mapped while timed."""
     import torch
 
+    if torch.get_num_threads() > 1:  # others would still spin on the caller's CPU
+        torch.set_num_threads(1)
     _prepared.append(torch.ones(max(1, nbytes // 4)))
 
 

@@ -54,6 +54,7 @@ void bind_worker(nb::module_& module) {
       .def(
           "begin",
           [](Worker& self, Call& call, bool batch) {
+            ReturnQueue::call_owners();
             self.running_group.store(call.group().get());
             self.running_batch.store(batch, std::memory_order_relaxed);
             self.running.store(&call);
@@ -66,6 +67,7 @@ void bind_worker(nb::module_& module) {
           "take_more",
           [](Worker& self, const Call& first, double seconds) {
             nb::gil_scoped_release released;
+            ReturnQueue::call_owners();
             const Deadline deadline = deadline_after(std::min(seconds, 1e9));
             return self.pool.dispatcher().take_more(self.index, first.mailbox(), *deadline, &first);
           },
@@ -74,7 +76,12 @@ void bind_worker(nb::module_& module) {
           "The next call of the mailbox of `first`, waiting `seconds` for it at most.\n\n"
           "None: there is none, or it is one that cannot run together with `first`.")
       .def(
-          "end", [](Worker& self) { self.running.store(nullptr); }, "User code has returned.")
+          "end",
+          [](Worker& self) {
+            self.running.store(nullptr);
+            ReturnQueue::put_off_calls();
+          },
+          "User code has returned.")
       .def(
           "finished", [](Worker& self, bool ok) { self.pool.dispatcher().finished(self.index, ok); }, nb::arg("ok"),
           "Ends the call taken last, for the figures.")
@@ -103,7 +110,9 @@ void bind_worker(nb::module_& module) {
       },
       nb::arg("fd"), nb::arg("writer"), nb::arg("prefix"), nb::arg("text"),
       "Writes to standard output or error, `prefix` before each line that `writer` begins.");
-  module.def("drain_returns", [] { return returns()->drain(); }, "Releases what others have done with; how many.");
+  module.def(
+      "drain_returns", [] { return returns()->drain(); }, nb::call_guard<nb::gil_scoped_release>(),
+      "Releases what others have done with; how many.");
   module.def(
       "watch_returns",
       [](std::shared_ptr<CompletionQueue> queue) {

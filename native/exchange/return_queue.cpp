@@ -4,6 +4,17 @@
 
 namespace multipy {
 
+namespace {
+
+struct PutOff {
+  bool on = false;
+  std::vector<std::shared_ptr<ReturnQueue>> queues;
+};
+
+thread_local PutOff put_off;
+
+}  // namespace
+
 ReturnQueue::ReturnQueue() = default;
 
 ReturnQueue::~ReturnQueue() { drain(); }
@@ -38,7 +49,28 @@ void ReturnQueue::post(Release release, void* argument) {
     }
   }
   if (release != nullptr) release(argument);
-  if (first) call_owner();
+  if (!first) return;
+  auto self = put_off.on ? weak_from_this().lock() : nullptr;
+  if (self != nullptr) {
+    put_off.queues.push_back(std::move(self));
+  } else {
+    call_owner();
+  }
+}
+
+void ReturnQueue::put_off_calls() noexcept { put_off.on = true; }
+
+void ReturnQueue::call_owners() {
+  put_off.on = false;
+  if (put_off.queues.empty()) return;
+  for (const auto& queue : std::exchange(put_off.queues, {})) {
+    bool pending;
+    {
+      const std::lock_guard lock(queue->mutex_);
+      pending = !queue->pending_.empty() && !queue->draining_;
+    }
+    if (pending) queue->call_owner();
+  }
 }
 
 std::size_t ReturnQueue::drain() {

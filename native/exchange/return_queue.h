@@ -16,6 +16,11 @@
 // thread afterwards. The wake callback is called when a release arrives in an empty queue that is not being
 // drained just then; once set_wake() or close() has returned, the previous callback neither runs nor will.
 //
+// Putting off: who lets go of a call's arguments is about to tell its caller the outcome, and the caller drains
+// when it calls again. To wake another thread of the caller's for that in between would cost the call more than all
+// the rest of it. So a worker puts the callbacks off when a call's own code has returned, until it begins another call
+// or has nothing to do; then those are called whose queues have not been drained.
+//
 // Shutdown: the owner drains, finalises its Python, and closes last. What is posted in between is run by
 // close(), on the owner's thread: a deleter that asks Py_IsInitialized, as NumPy's does, then gives up its
 // object instead of entering a Python that is half gone.
@@ -23,6 +28,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -30,7 +36,7 @@
 
 namespace multipy {
 
-class MULTIPY_API ReturnQueue {
+class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue> {
  public:
   using Release = void (*)(void*);
 
@@ -47,6 +53,11 @@ class MULTIPY_API ReturnQueue {
   std::size_t drain();
   /// Runs all pending releases; from now on post() runs them itself. Idempotent.
   void close();
+
+  /// From here on, what this thread posts calls nobody until call_owners().
+  static void put_off_calls() noexcept;
+  /// Puts nothing off any more, and calls the owners who still have something to release.
+  static void call_owners();
 
  private:
   struct Pending {

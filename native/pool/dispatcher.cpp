@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/spin.h"
+#include "exchange/return_queue.h"
 #include "pool/placement.h"
 #include "task/waits.h"
 
@@ -248,6 +249,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
         ended.clear();
         spin_until(seat.caller_cpu.load(std::memory_order_relaxed),
                    [&] { return seat.asleep.load(std::memory_order_acquire) == 0; });
+        ReturnQueue::call_owners();
         std::uint32_t spinning = kSpinning;
         seat.asleep.compare_exchange_strong(spinning, kSleeping, std::memory_order_acq_rel);
         while (seat.asleep.load(std::memory_order_acquire) != 0) futex_wait(seat.asleep, kSleeping, std::nullopt);
@@ -269,6 +271,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
       lock.lock();
       continue;
     }
+    ReturnQueue::call_owners();
     if (delivery.call) {
       set_current_holdings(delivery.call->holdings());
       delivery.call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy
@@ -167,6 +168,26 @@ def test_numpy_memory_is_released_when_the_last_interpreter_lets_go(keepers):
     keepers[1].forget()
     # The receiver's last word reaches the owner by way of the owner's own thread.
     assert released.wait(60)
+
+
+def run_for_long():
+    for _ in range(3000):  # an interrupt arrives between two of these
+        time.sleep(0.01)
+
+
+def test_an_argument_is_released_while_its_sender_waits_for_something_else(pool):
+    first = pool.interpreters[0]
+    for submit_another in (False, True):
+        released = threading.Event()
+        array = numpy.ones(1000)
+        weakref.finalize(array, released.set)
+        assert first.submit(len, array).result() == 1000
+        # Sender and receiver are idle from here on, or the receiver is busy.
+        longer = first.submit(run_for_long) if submit_another else None
+        del array
+        assert released.wait(20)
+        if longer is not None:
+            longer.cancel(interrupt=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

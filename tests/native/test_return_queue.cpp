@@ -72,6 +72,52 @@ TEST_CASE("the owner is called once per batch") {
   CHECK(wakes == 2);
 }
 
+TEST_CASE("while calls are put off, the owner hears only of what it has not drained by their end") {
+  const auto drained = std::make_shared<ReturnQueue>();
+  const auto forgotten = std::make_shared<ReturnQueue>();
+  int needless = 0;
+  int wakes = 0;
+  std::atomic<int> released = 0;
+  drained->set_wake([&needless] { ++needless; });
+  forgotten->set_wake([&wakes] { ++wakes; });
+  ReturnQueue::put_off_calls();
+  drained->post(count, &released);
+  forgotten->post(count, &released);
+  std::thread([&] { drained->drain(); }).join();
+  CHECK(wakes == 0);
+  ReturnQueue::call_owners();
+  CHECK(needless == 0);
+  CHECK(wakes == 1);
+  drained->post(count, &released);
+  CHECK(needless == 1);
+}
+
+TEST_CASE("a thread puts off its own calls, not those of others") {
+  const auto queue = std::make_shared<ReturnQueue>();
+  std::atomic<int> wakes = 0;
+  std::atomic<int> released = 0;
+  queue->set_wake([&wakes] { ++wakes; });
+  ReturnQueue::put_off_calls();
+  std::thread([&] { queue->post(count, &released); }).join();
+  CHECK(wakes == 1);
+  ReturnQueue::call_owners();
+  CHECK(wakes == 1);
+}
+
+TEST_CASE("an owner that closes before calls that were put off runs its releases, and is not called") {
+  auto queue = std::make_shared<ReturnQueue>();
+  std::atomic<int> released = 0;
+  bool called = false;
+  queue->set_wake([&called] { called = true; });
+  ReturnQueue::put_off_calls();
+  queue->post(count, &released);
+  queue->close();
+  CHECK(released == 1);
+  queue.reset();
+  ReturnQueue::call_owners();
+  CHECK(!called);
+}
+
 TEST_CASE("an owner that names its callback late hears of what has come already") {
   ReturnQueue queue;
   int wakes = 0;
