@@ -7,21 +7,18 @@ host's to do so.
 Model: a Future is a view of a `_native.Call` in common memory. Its state is read from the call, its value is
 decoded when first asked for, on the asking thread. `result()` waits on the call itself. Only if somebody
 *watches* (a callback, `concurrent.futures.wait`, `await`) is the call asked to report to the one notifier
-thread of this interpreter, which then runs callbacks and wakes waiters. The fields of the base class that
-`concurrent.futures` itself looks into (`_state`, `_condition`, `_waiters`) are properties, made on demand.
+thread of this interpreter (see _notifier), which then runs callbacks and wakes waiters. The fields of the
+base class that `concurrent.futures` itself looks into (`_state`, `_condition`, `_waiters`) are properties,
+made on demand.
 That module relies on a state that does not change while it holds the condition: it counts what is pending
 and then adds its waiters. A call does not wait for it, so whoever holds the condition sees a frozen state.
 
-The notifier also releases tensors this interpreter exported and others have done with.
-
 Threads and locks: any thread may use a future; its `_condition` guards callbacks, waiters and the decoded
-value. The notifier is a daemon thread and holds no lock while it runs callbacks. At exit it is stopped; what
-completes later tells nobody.
+value. The notifier holds no lock while it runs callbacks.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import sys
 import threading
@@ -32,7 +29,7 @@ from concurrent.futures import wait as wait_for_any
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from multipy_actors import _native, attached, values
+from multipy_actors import _native, _notifier, attached, values
 from multipy_actors.errors import PoolClosedError
 
 if TYPE_CHECKING:
@@ -144,7 +141,7 @@ class Future(BaseFuture[T]):
             first = not self.__dict__.get("watched", False)
             self.__dict__["watched"] = True
         if first:
-            _notifier().watch(self)
+            _notifier.watch(self._call, self._announce)
 
     def _announce(self) -> None:
         """Tell whoever watches that the call is done; on the notifier's thread."""
@@ -392,63 +389,8 @@ def _now() -> float:
     return time.monotonic()
 
 
-class _Notifier:
-    """The thread that runs callbacks and releases, and what it watches."""
-
-    def __init__(self) -> None:
-        self._queue = _native.CompletionQueue()
-        self._watched: dict[int, Future[Any]] = {}
-        self._thread = threading.Thread(target=self._run, name="multipy-notifier", daemon=True)
-        _native.watch_returns(self._queue)
-        self._thread.start()
-        atexit.register(self.stop)
-
-    def watch(self, future: Future[Any]) -> None:
-        self._watched[future._call.key] = future
-        future._call.watch(self._queue)
-
-    def _run(self) -> None:
-        while True:
-            call = self._queue.pop()
-            _native.drain_returns()
-            if call is not None:
-                future = self._watched.pop(call.key)
-                try:
-                    future._announce()
-                except BaseException:  # a callback's SystemExit, say, must not end this thread
-                    LOGGER.exception("calling the callbacks of %r", future)
-                del call, future
-            elif self._queue.closed():
-                return
-
-    def stop(self) -> None:
-        _native.watch_returns(None)
-        self._queue.close()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5.0)
-
-
-_notifier_lock = threading.RLock()  # the collector may drop a handle, and so come here again, at any time
-_the_notifier: _Notifier | None = None
-
-
-def _notifier() -> _Notifier:
-    global _the_notifier
-    if _the_notifier is None:
-        with _notifier_lock:
-            if _the_notifier is None:
-                _the_notifier = _Notifier()
-    return _the_notifier
-
-
-def start_notifier() -> None:
-    """See to it that what this interpreter exports will be released even if no future is ever watched."""
-    _notifier()
-
-
 def forget_after_fork() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
-    global _the_notifier, _notifier_lock, _forks
+    global _forks
     _forks += 1
-    _the_notifier = None
-    _notifier_lock = threading.RLock()
+    _notifier.forget_after_fork()

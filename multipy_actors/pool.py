@@ -28,7 +28,7 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, futures, logs, values
+from multipy_actors import _native, _notifier, futures, logs, values
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future
 from multipy_actors.interpreter import (
@@ -162,7 +162,7 @@ class Pool(Executor):
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._adopt()
         _live_pools.add(self)
-        futures.start_notifier()
+        _notifier.start()
         try:
             self._native.start()
             self._native.wait_started()
