@@ -2,7 +2,8 @@
 The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from typing_extensions import CapsuleType
 
@@ -12,6 +13,21 @@ def take_load_failure(text: bytes) -> tuple[bytes, bytes] | None:
     The file and symbol of the library that last failed to load on this thread, if it failed with `text`.
 
     All are in the file system encoding.
+    """
+
+class Extension:
+    """What MessagePack calls an extension type: a number and bytes."""
+
+    def __init__(self, code: int, data: bytes) -> None: ...
+
+def pack(value: object, convert: Callable[[Any, Any], object], context: object) -> bytes:
+    """
+    Write `value`. What is not plain, `convert(part, context)` makes plain, or an Extension.
+    """
+
+def unpack(data: bytes, read_extension: Callable[[int, bytes], object], read_list: Callable[[list[Any]], object] | None) -> Any:
+    """
+    Read a document. `read_extension(code, data)` makes what stands for an Extension; with `read_list`, lists are what that returns for them.
     """
 
 class Attachment:

@@ -5,8 +5,8 @@ arrive as exactly what was sent; tensors should not be copied; and whatever Pyth
 functions should be accepted: closures, models, classes of `__main__`. When something cannot cross, the
 error should name it.
 
-Model: `encode` returns `(data, tensors)`. `data` is msgpack if the value is pure data (see packing), else a
-pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
+Model: `encode` returns `(data, tensors)`. `data` is MessagePack if the value is pure data (see packing), else
+a pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
 tensors), and so is a handle or a future (see attached); `decode` may be called any number of times, in any
 interpreter, and each call makes new objects around the same memory. The dependence goes values → packing,
 pickling → attached, tensors → `_native`.
@@ -18,7 +18,7 @@ yields one.
 Threads: any; no state here.
 
 Guarantees: `decode(*encode(x))` equals x and has its type, to any depth; failures are SerializationError.
-Not guaranteed: that two msgpack-encoded places keep referring to one list or dict, as two pickled places
+Not guaranteed: that two packed places keep referring to one list or dict, as two pickled places
 do.
 """
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
 
-_PICKLE = 0x80  # how pickles begin; to msgpack this is an empty dict, which is one byte long
+_PICKLE = 0x80  # how pickles begin; in MessagePack this is an empty dict, which is one byte long
 
 
 def encode(value: object, what: str = "value", *, inline: bool = False) -> tuple[bytes, list[Attachment]]:
@@ -58,7 +58,7 @@ def encode_call(
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
 
-    Lists need no tags, so the frame of a call of plain data is plain msgpack.
+    Lists need no tags, so the frame of a call of plain data is plain MessagePack.
     """
     try:
         return _encode([target, list(args), kwargs], inline)
