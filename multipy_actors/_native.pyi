@@ -3,6 +3,7 @@ The native side of multipy_actors: images, interpreters, mailboxes, calls and te
 """
 
 from collections.abc import Callable, Sequence
+import contextvars
 from typing import Any
 
 from typing_extensions import CapsuleType
@@ -439,6 +440,9 @@ class Worker:
 
     @property
     def pool(self) -> Pool: ...
+
+def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
+    """A new contextvars.ContextVar."""
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
