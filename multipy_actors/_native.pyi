@@ -235,6 +235,11 @@ class CompletionQueue:
 
     def closed(self) -> bool: ...
 
+def loaded_libpython() -> bytes | None:
+    """
+    The file of the libpython that this Python runs on; None: it is inside the executable.
+    """
+
 class Session:
     """One interpreter held for the use of the thread that asked for it."""
 
