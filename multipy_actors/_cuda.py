@@ -26,7 +26,6 @@ from __future__ import annotations
 import atexit
 import sys
 from _thread import _local
-from types import coroutine
 
 from multipy_actors import _native
 
@@ -216,23 +215,29 @@ class OnGpu:
             _torch._C._cuda_exchangeDevice(self._before)
 
 
-@coroutine
-def _on_gpu(gpu: OnGpu, task: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
-    resume: Callable[[Any], Any] = task.send
-    value: Any = None
-    while True:
-        with gpu:
+class _Steps:
+    """Awaits `task` with `gpu` as the current one at each of its steps."""
+
+    def __init__(self, gpu: OnGpu, task: Coroutine[Any, Any, Any]) -> None:
+        self._gpu = gpu
+        self._task = task
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        resume: Callable[[Any], Any] = self._task.send
+        value: Any = None
+        while True:
+            with self._gpu:
+                try:
+                    awaited = resume(value)
+                except StopIteration as end:
+                    return end.value
             try:
-                awaited = resume(value)
-            except StopIteration as end:
-                return end.value
-        try:
-            value = yield awaited
-            resume = task.send
-        except BaseException as error:
-            resume, value = task.throw, error
+                value = yield awaited
+                resume = self._task.send
+            except BaseException as error:
+                resume, value = self._task.throw, error
 
 
 async def on_gpu(gpu: OnGpu, task: Coroutine[Any, Any, Any]) -> Any:
     """Run `task` with `gpu` as the current one at each of its steps; others run in between."""
-    return await _on_gpu(gpu, task)
+    return await _Steps(gpu, task)

@@ -37,11 +37,10 @@ def main() -> None:
     from multipy_actors import interpreter
     from multipy_actors.errors import InterpreterStartError
 
-    for name in ("msgpack", "cloudpickle"):
-        try:
-            __import__(name)
-        except ImportError as error:
-            sys.exit(f"{sys.executable} lacks a package that multipy_actors needs: {error}")
+    try:
+        __import__("cloudpickle")
+    except ImportError as error:
+        sys.exit(f"{sys.executable} lacks a package that multipy_actors needs: {error}")
     if not _is_same(sys.modules["multipy_actors"].__path__[0], folder):
         sys.exit(f"{folder} is not what is imported as multipy_actors")
     if not _comes_first(home, paths):

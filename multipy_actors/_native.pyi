@@ -2,7 +2,9 @@
 The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import contextvars
+from typing import Any
 
 from typing_extensions import CapsuleType
 
@@ -12,6 +14,21 @@ def take_load_failure(text: bytes) -> tuple[bytes, bytes] | None:
     The file and symbol of the library that last failed to load on this thread, if it failed with `text`.
 
     All are in the file system encoding.
+    """
+
+class Extension:
+    """What MessagePack calls an extension type: a number and bytes."""
+
+    def __init__(self, code: int, data: bytes) -> None: ...
+
+def pack(value: object, convert: Callable[[Any, Any], object], context: object) -> bytes:
+    """
+    Write `value`. What is not plain, `convert(part, context)` makes plain, or an Extension.
+    """
+
+def unpack(data: bytes, read_extension: Callable[[int, bytes], object], read_list: Callable[[list[Any]], object] | None) -> Any:
+    """
+    Read a document. `read_extension(code, data)` makes what stands for an Extension; with `read_list`, lists are what that returns for them.
     """
 
 class Attachment:
@@ -218,6 +235,11 @@ class CompletionQueue:
 
     def closed(self) -> bool: ...
 
+def loaded_libpython() -> bytes | None:
+    """
+    The file of the libpython that this Python runs on; None: it is inside the executable.
+    """
+
 class Session:
     """One interpreter held for the use of the thread that asked for it."""
 
@@ -423,6 +445,9 @@ class Worker:
 
     @property
     def pool(self) -> Pool: ...
+
+def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
+    """A new contextvars.ContextVar."""
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""

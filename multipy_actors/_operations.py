@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _native, _output, errors
+from multipy_actors import _cuda, _native, _output
 from multipy_actors._requests import interrupted
 
 TYPE_CHECKING = False
@@ -181,11 +181,15 @@ def _actor(number: int) -> Any:
     try:
         actor = _actors[number]
     except KeyError:
-        raise errors.ActorClosedError("the actor has no replica in this interpreter any more") from None
+        from multipy_actors.errors import ActorClosedError
+
+        raise ActorClosedError("the actor has no replica in this interpreter any more") from None
     if type(actor) is _Broken:
         actor.fail()
     _runs_now(number)
     if type(actor) is _Lazy:
+        from multipy_actors import errors
+
         lazy = actor
         _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
         try:
@@ -266,7 +270,9 @@ def _next(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> 
     if number in _on_loop:
         return Deferred(_on_loop[number].next(stream))
     if stream not in _streams:
-        raise errors.ActorClosedError("the stream was closed")
+        from multipy_actors.errors import ActorClosedError
+
+        raise ActorClosedError("the stream was closed")
     return Deferred(lambda call, worker: _fill(stream, None, call, worker))
 
 

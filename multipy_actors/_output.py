@@ -20,7 +20,6 @@ What C code prints by itself goes its own way, without a prefix.
 from __future__ import annotations
 
 import sys
-from _contextvars import ContextVar
 from _thread import get_ident
 from io import BufferedIOBase, FileIO, TextIOWrapper, UnsupportedOperation
 
@@ -28,6 +27,7 @@ from multipy_actors import _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextvars import ContextVar
     from typing import Any
 
 __all__ = ["actor", "forget", "introduce", "name_of", "name_of_interpreter", "prepare", "set_prefixes"]
@@ -38,7 +38,9 @@ _NO_INPUT = (
     "argument; to debug, run the same code in the host with multipy.init(inline=True) or Pool(inline=True)"
 )
 
-actor: ContextVar[int] = ContextVar("actor", default=0)  # the number of the one whose code runs; 0: of none
+# The number of the one whose code runs; 0: of none. Where contextvars is a library of its own, an interpreter
+# would have to load it for this alone.
+actor: ContextVar[int] = _native.context_variable("actor", 0)
 _names: dict[int, str] = {}
 _prefixes: dict[int, bytes] = {}
 _with_prefixes = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _native, errors, values
+from multipy_actors import _cuda, _native, values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def futures_among(args: list[Any], kwargs: dict[str, Any]) -> Iterator[tuple[Any
 
 def interrupted(call: _native.Call) -> BaseException:
     """Return the error of a call that was made to end."""
+    from multipy_actors import errors
+
     if call.killed:
         return errors.ActorClosedError("the actor was killed")
     return errors.Interrupted("the call was interrupted")
@@ -68,6 +70,8 @@ def _as_image_error(error: BaseException) -> BaseException:
     if type(error) is not ImportError:
         return error
     import os
+
+    from multipy_actors import errors
 
     failure = _native.take_load_failure(os.fsencode(str(error)))
     if failure is None:

@@ -13,8 +13,6 @@ Threads: any; the tables only grow.
 
 from __future__ import annotations
 
-import importlib
-
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,5 +57,5 @@ def put_together(attachment: Attachment, *rest: Any) -> Any:
     """Return an object that stands for `attachment` here."""
     kind = type(attachment).__name__
     if kind not in _put_together:
-        importlib.import_module(_homes[kind])
+        __import__(_homes[kind])
     return _put_together[kind](attachment, *rest)

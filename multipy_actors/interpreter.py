@@ -20,6 +20,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeVar
 
+from multipy_actors import _native
 from multipy_actors.errors import InterpreterStartError
 
 if TYPE_CHECKING:
@@ -126,11 +127,15 @@ class Interpreter:
 def find_libpython() -> str:
     """Return the path of the shared libpython of the running Python's version.
 
-    It is the one sysconfig knows of or, for a Python whose libpython is inside the executable, the one
-    beside it or from the distribution. Raises InterpreterStartError, naming the package to install, if there
+    It is the one that Python runs on or, if that is inside the executable, the one sysconfig knows of, beside
+    it or from the distribution. Raises InterpreterStartError, naming the package to install, if there
     is none.
     """
-    import sysconfig
+    loaded = _native.loaded_libpython()
+    if loaded is not None and os.path.isfile(loaded):
+        return os.path.realpath(os.fsdecode(loaded))
+
+    import sysconfig  # which reads how Python was built, and that takes a while
 
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     abiflags = getattr(sys, "abiflags", "")

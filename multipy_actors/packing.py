@@ -1,46 +1,45 @@
-"""Data as msgpack, with every type kept exactly.
+"""Data as MessagePack, with every type kept exactly.
 
-Problem: msgpack is fast and compact but knows nine types, and it silently turns a bytearray into bytes, a
-tuple into a list and a subclass into its base. What arrives must equal what was sent, type included.
+Problem: MessagePack is fast and compact but knows nine types: with it a bytearray becomes bytes, a tuple a
+list and an instance of a subclass one of its base. What arrives must equal what was sent, type included.
 
-Model: `pack` returns a document, or None if the value must be pickled. A document is either plain msgpack,
-if the value is made of `_PLAIN` types only, or tagged msgpack, `[TAGGED, document]`, if it also holds what
-`_WRITERS` knows: tuples, sets, complex, dates, tensors, NumPy scalars, and functions and classes that their
-module's name leads to. In a tagged document a
-container is a list whose first item is a mark, so that it is written in one pass at any depth; the rest are
-extension types. A tensor is a marked list: its number in the table of attachments, and its description; so
-are handles and futures.
+Model: `pack` returns a document, or None if the value must be pickled. A document is plain if the
+value is made of `_PLAIN` types only, or tagged, `[TAGGED, document]`, if it also holds what `_WRITERS` knows:
+tuples, sets, complex, dates, tensors, NumPy scalars, and functions and classes that their module's name leads
+to. In a tagged document a container is a list whose first item is a mark, so that it is written in one pass
+at any depth; the rest are extension types. A tensor is a marked list: its number in the table of attachments,
+and its description; so are handles and futures.
 
+`_native` writes and reads MessagePack, and leaves all but plain types to `_convert` and `_read_extension`.
 Before packing, `_scan` looks at the exact types in the value, level by level with `gc.get_referents`,
 which runs at C speed (a tenth of a recursive function in Python). Left to pickle is whatever is not known by
-exact type, is nested deeper than msgpack allows, contains itself, or has a string that is not valid Unicode.
+exact type, is nested too deeply, contains itself, or has a string that is not valid Unicode.
 A list met twice in a packed value arrives as two equal lists, as from any data format.
 
-msgpack packs bytearrays and memoryviews without asking us, and copies large bytes. Where the scan finds any
-of them, `_boxed` rebuilds the value with a `_Box` around each (see boxes).
+Packing copies bytes, which large ones should not be, and has no type for other buffers. Where the scan finds
+any of them, `_boxed` rebuilds the value with a `Box` around each (see buffers).
 
-Threads: any. A writer is out of the free list while in use, because a finaliser may run and pack something
-in the middle of a call. `_WRITERS` only grows.
+Threads: any; `_WRITERS` only grows.
+
+Start-up: an interpreter's first call needs this module, so it imports next to nothing. What it knows of dates
+it learns when it meets the first.
 
 Guarantee: an empty dict aside, no document begins with the byte that pickles begin with.
 """
 
 from __future__ import annotations
 
-import operator
-import struct
 import sys
-from datetime import date, datetime, time, timedelta, timezone
 from gc import get_referents
 
-from msgpack import ExtType, Packer, unpackb  # type: ignore[import-untyped]
-
-from multipy_actors import attached, buffers, tensors
+from multipy_actors import _native, attached, buffers, tensors
+from multipy_actors._native import Extension
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from datetime import timedelta
     from typing import Any
 
 __all__ = ["boxed", "pack", "unpack"]
@@ -48,8 +47,10 @@ __all__ = ["boxed", "pack", "unpack"]
 _TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER = 1, 2, 3, 4, 5, 6
 _INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR, _REFERENCE = range(16, 25)
 _TAG = 127
-_MARKS = {code: ExtType(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER, _TAG)}
-_TAGGED = b"\x92\xc7\x00\x7f"  # how msgpack writes the beginning of [_MARKS[_TAG], document]
+_MARKS = {
+    code: Extension(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER, _TAG)
+}
+_TAGGED = b"\x92\xc7\x00\x7f"  # the beginning of [_MARKS[_TAG], document]
 
 _ATOMS = frozenset((type(None), bool, int, float, str, bytes))
 _PLAIN = _ATOMS | {list, dict}
@@ -57,9 +58,8 @@ _CONTAINERS = frozenset((list, dict, tuple, set, frozenset))
 _UNPACKED = frozenset((bytearray, memoryview))
 _BUFFERS = _UNPACKED | {bytes}
 _STRUCTURE = _ATOMS | _CONTAINERS
-_MAX_DEPTH = 150  # of containers; msgpack packs 511 levels
+_MAX_DEPTH = 150  # of containers
 _MANY = 64  # containers on one level, from which on it is worth looking for repeated ones
-_LARGE = 1 << 20  # bytes; a packer's buffer of this size is not worth keeping
 
 
 class _Unfit(Exception):
@@ -89,18 +89,9 @@ def pack(value: Any, outgoing: Outgoing) -> bytes | None:
     if tagged is None:
         return None
     try:
-        writer = _idle_writers.pop()
-    except IndexError:
-        writer = _Writer()
-    writer.outgoing = outgoing
-    try:
-        data = writer.pack([_MARKS[_TAG], value] if tagged else value)
+        return _native.pack([_MARKS[_TAG], value] if tagged else value, _convert, outgoing)
     except Exception:
-        return None  # what msgpack cannot do, pickle can, or tells why not; this writer's buffer is a ruin
-    if len(data) < _LARGE:
-        writer.outgoing = _NONE
-        _idle_writers.append(writer)
-    return data
+        return None  # what packing cannot do, pickle can, or tells why not
 
 
 def _scan(value: Any) -> bool | None:
@@ -144,7 +135,7 @@ def boxed(value: Any) -> Any:
 def _boxed(value: Any, depth: int, small: bool, known: dict[int, Any]) -> Any:
     """Return `value`, those containers rebuilt that lead to a buffer, in which there is a box.
 
-    With `small`, buffers that msgpack would pack as bytes are boxed however small. `known` has what became
+    With `small`, buffers other than bytes are boxed however small. `known` has what became
     of containers met before, and None while one is being rebuilt. May raise _Unfit.
     """
     kind = type(value)
@@ -161,11 +152,11 @@ def _boxed(value: Any, depth: int, small: bool, known: dict[int, Any]) -> Any:
         raise _Unfit("nested too deeply")
     known[id(value)] = None
     items = [_boxed(item, depth - 1, small, known) for item in value]
-    same = all(map(operator.is_, items, value))
+    same = _are_same(items, value)
     rebuilt = value
     if kind is dict:
         contents = [_boxed(item, depth - 1, small, known) for item in value.values()]
-        if not (same and all(map(operator.is_, contents, value.values()))):
+        if not (same and _are_same(contents, value.values())):
             rebuilt = dict(zip(items, contents, strict=True))
     elif not same:
         rebuilt = kind(items)
@@ -173,8 +164,15 @@ def _boxed(value: Any, depth: int, small: bool, known: dict[int, Any]) -> Any:
     return rebuilt
 
 
+def _are_same(items: Iterable[Any], others: Iterable[Any]) -> bool:
+    return all(item is other for item, other in zip(items, others, strict=True))
+
+
 def _is_known(kind: type) -> bool:
     if kind in _WRITERS:
+        return True
+    if (write := _writer_of_date(kind)) is not None:
+        _WRITERS[kind] = write
         return True
     if tensors.kind_of(kind) is not None:
         _WRITERS[kind] = _write_tensor
@@ -187,26 +185,11 @@ def _is_known(kind: type) -> bool:
     return True
 
 
-_NONE = Outgoing(False)
-
-
-class _Writer:
-    """A packer, and the table of tensors that it fills at the moment."""
-
-    __slots__ = ("outgoing", "pack")
-
-    def __init__(self) -> None:
-        self.outgoing = _NONE
-        self.pack: Callable[[Any], bytes] = Packer(strict_types=True, default=self._default).pack
-
-    def _default(self, obj: Any) -> Any:
-        write = _WRITERS.get(type(obj))
-        if write is None:
-            raise _Unfit(type(obj))  # another thread has just put it there
-        return write(obj, self.outgoing)
-
-
-_idle_writers: list[_Writer] = []
+def _convert(obj: Any, outgoing: Outgoing) -> Any:
+    write = _WRITERS.get(type(obj))
+    if write is None:
+        raise _Unfit(type(obj))  # another thread has just put it there
+    return write(obj, outgoing)
 
 
 def _container(code: int) -> Callable[[Any, Outgoing], Any]:
@@ -231,20 +214,54 @@ def _write_box(obj: buffers.Box, outgoing: Outgoing) -> Any:
 
 
 def _write_int(obj: int, _: Outgoing) -> Any:
-    # msgpack asks for help with what it has no room for: integers of more than 64 bits.
-    return ExtType(_INT, obj.to_bytes(obj.bit_length() // 8 + 1, "little", signed=True))
+    # One of more than 64 bits, for which MessagePack has no room.
+    return Extension(_INT, obj.to_bytes(obj.bit_length() // 8 + 1, "little", signed=True))
+
+
+def _write_complex(obj: complex, _: Outgoing) -> Any:
+    import struct
+
+    return Extension(_COMPLEX, struct.pack("<dd", obj.real, obj.imag))
+
+
+def _writer_of_date(kind: type) -> Callable[[Any, Outgoing], Any] | None:
+    # A class may shadow __module__ with anything.
+    if type(kind.__module__) is not str or kind.__module__ != "datetime":
+        return None
+    home: Any = sys.modules.get("datetime")
+    writers = {
+        "date": _dated(_DATE),
+        "time": _dated(_TIME),
+        "datetime": _dated(_DATETIME),
+        "timedelta": _write_delta,
+    }
+    return writers.get(kind.__name__) if getattr(home, kind.__name__, None) is kind else None
 
 
 def _dated(code: int) -> Callable[[Any, Outgoing], Any]:
     def write(obj: Any, _: Outgoing) -> Any:
         state = obj.__reduce_ex__(4)[1]
         if len(state) == 1:
-            return ExtType(code, state[0])
-        if code == _DATETIME and state[1] is timezone.utc:
-            return ExtType(_DATETIME_UTC, state[0])
+            return Extension(code, state[0])
+        if code == _DATETIME and state[1] is sys.modules["datetime"].timezone.utc:
+            return Extension(_DATETIME_UTC, state[0])
         raise _Unfit("a time zone may be anything")
 
     return write
+
+
+def _write_delta(obj: timedelta, _: Outgoing) -> Any:
+    import struct
+
+    return Extension(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds))
+
+
+_DATE_WRITERS: dict[str, Callable[[Any, Outgoing], Any]] = {
+    "date": _dated(_DATE),
+    "time": _dated(_TIME),
+    "datetime": _dated(_DATETIME),
+    "timedelta": _write_delta,
+}
 
 
 def _write_reference(obj: Any, _: Outgoing) -> Any:
@@ -255,7 +272,7 @@ def _write_reference(obj: Any, _: Outgoing) -> Any:
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is not None and cloudpickle.list_registry_pickle_by_value():
         raise _Unfit("it may have been registered to travel by value")
-    return ExtType(_REFERENCE, f"{module}\n{obj.__qualname__}".encode())
+    return Extension(_REFERENCE, f"{module}\n{obj.__qualname__}".encode())
 
 
 def _is_found(obj: Any, module: str, qualname: str) -> bool:
@@ -275,7 +292,7 @@ def _read_reference(data: bytes) -> Any:
 
 
 def _write_scalar(obj: Any, _: Outgoing) -> Any:
-    return ExtType(_SCALAR, tensors.flatten_scalar(obj))
+    return Extension(_SCALAR, tensors.flatten_scalar(obj))
 
 
 _WRITERS: dict[type, Callable[[Any, Outgoing], Any]] = dict.fromkeys(_PLAIN, lambda obj, _: obj)
@@ -285,14 +302,10 @@ _WRITERS |= {
     set: _container(_SET),
     frozenset: _container(_FROZENSET),
     buffers.Box: _write_box,
-    complex: lambda obj, _: ExtType(_COMPLEX, struct.pack("<dd", obj.real, obj.imag)),
-    date: _dated(_DATE),
-    time: _dated(_TIME),
-    datetime: _dated(_DATETIME),
+    complex: _write_complex,
     type(_is_known): _write_reference,
     type(len): _write_reference,
     type: _write_reference,
-    timedelta: lambda obj, _: ExtType(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds)),
 }
 
 
@@ -302,7 +315,7 @@ _WRITERS |= {
 def unpack(data: bytes, incoming: Incoming) -> Any:
     """Rebuild the value of a document."""
     if data[:4] != _TAGGED:
-        return unpackb(data, strict_map_key=False, ext_hook=_read_extension)
+        return _native.unpack(data, _read_extension, None)
 
     def read_list(items: list[Any]) -> Any:
         if not items or type(items[0]) is not _Mark:
@@ -317,7 +330,7 @@ def unpack(data: bytes, incoming: Incoming) -> Any:
         del items[0]
         return make(items)
 
-    return unpackb(data, strict_map_key=False, ext_hook=_read_extension, list_hook=read_list)[1]
+    return _native.unpack(data, _read_extension, read_list)[1]
 
 
 class _Mark:
@@ -334,6 +347,32 @@ def _read_extension(code: int, data: bytes) -> Any:
     return mark if mark is not None else _READ[code](data)
 
 
+def _read_complex(data: bytes) -> complex:
+    import struct
+
+    return complex(*struct.unpack("<dd", data))
+
+
+def _read_date(code: int) -> Callable[[bytes], Any]:
+    def read(data: bytes) -> Any:
+        import datetime
+
+        # The types rebuild themselves from their pickled state, which typeshed does not tell.
+        kinds: dict[int, Any] = {_DATE: datetime.date, _TIME: datetime.time, _DATETIME: datetime.datetime}
+        if code == _DATETIME_UTC:
+            return kinds[_DATETIME](data, datetime.timezone.utc)
+        return kinds[code](data)
+
+    return read
+
+
+def _read_delta(data: bytes) -> timedelta:
+    import datetime
+    import struct
+
+    return datetime.timedelta(*struct.unpack("<iii", data))
+
+
 _READ_MARK = {
     _TUPLE: _Mark(tuple),
     _SET: _Mark(set),
@@ -344,13 +383,12 @@ _READ_MARK = {
 }
 _READ: dict[int, Callable[[bytes], Any]] = {
     _INT: lambda data: int.from_bytes(data, "little", signed=True),
-    _COMPLEX: lambda data: complex(*struct.unpack("<dd", data)),
-    # The types rebuild themselves from their pickled state, which typeshed does not tell.
-    _DATE: date,  # type: ignore[dict-item]
-    _TIME: time,  # type: ignore[dict-item]
-    _DATETIME: datetime,  # type: ignore[dict-item]
-    _DATETIME_UTC: lambda data: datetime(data, timezone.utc),  # type: ignore[call-arg, arg-type]
-    _DELTA: lambda data: timedelta(*struct.unpack("<iii", data)),
+    _COMPLEX: _read_complex,
+    _DATE: _read_date(_DATE),
+    _TIME: _read_date(_TIME),
+    _DATETIME: _read_date(_DATETIME),
+    _DATETIME_UTC: _read_date(_DATETIME_UTC),
+    _DELTA: _read_delta,
     _SCALAR: tensors.rebuild_scalar,
     _REFERENCE: _read_reference,
     _TAG: lambda _: None,  # only says that the document is tagged

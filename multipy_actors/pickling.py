@@ -6,7 +6,7 @@ and cycles within one pickle are kept. Wherever pickle meets a tensor or an arra
 in the table of tensors instead, so that it is shared; what DLPack refuses keeps its own way of being
 pickled. Memoryviews go by reference as well (see buffers).
 
-`copied(x)` is a pickle inside the pickle, written with copies of the tensors in it.
+A `Copied` is a pickle inside the pickle, written with copies of the tensors in it.
 
 Threads: any. A pickle names only global functions, so `_take` finds its table of tensors in a thread-local
 variable, which `loads` sets and restores: unpickling may run code that unpickles something else.
@@ -31,30 +31,19 @@ from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any
 
-    T = TypeVar("T")
-
-__all__ = ["copied", "dumps", "loads"]
+__all__ = ["Copied", "dumps", "loads"]
 
 
-class _Copied:
-    """What `copied` returns."""
+class Copied:
+    """What `values.copied` returns."""
 
     __slots__ = ("value",)
 
     def __init__(self, value: object) -> None:
+        """Mark `value`."""
         self.value = value
-
-
-def copied(value: T) -> T:
-    """Mark `value`, an argument or result or a part of one, so that the tensors and arrays in it are sent
-    as copies.
-
-    The receiver gets the value, not the mark, and shares no memory with the sender. Copies are dense: an
-    expanded or sliced tensor arrives without its gaps.
-    """
-    return _Copied(value)  # type: ignore[return-value]
 
 
 def dumps(value: Any, outgoing: Outgoing) -> bytes:
@@ -122,7 +111,7 @@ def _define(cls: type, state: Any) -> type:
 
 def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     kind = type(obj)
-    if kind is _Copied:
+    if kind is Copied:
         inner = Outgoing(True, outgoing.inline)
         inner.shared = outgoing.shared
         return _load_inner, (dumps(obj.value, inner),)
@@ -190,7 +179,7 @@ def _dispatched(function: Any, registry: list[tuple[type, Any]]) -> Any:
     return made
 
 
-_NAMED = (type, type(_Copied.__init__), type(sys))  # classes, functions, modules
+_NAMED = (type, type(Copied.__init__), type(sys))  # classes, functions, modules
 
 
 def _reduce_packaged(obj: Any) -> tuple[Any, ...] | None:

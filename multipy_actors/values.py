@@ -5,8 +5,8 @@ arrive as exactly what was sent; tensors should not be copied; and whatever Pyth
 functions should be accepted: closures, models, classes of `__main__`. When something cannot cross, the
 error should name it.
 
-Model: `encode` returns `(data, tensors)`. `data` is msgpack if the value is pure data (see packing), else a
-pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
+Model: `encode` returns `(data, tensors)`. `data` is MessagePack if the value is pure data (see packing), else
+a pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
 tensors), and so is a handle or a future (see attached); `decode` may be called any number of times, in any
 interpreter, and each call makes new objects around the same memory. The dependence goes values → packing,
 pickling → attached, tensors → `_native`.
@@ -17,28 +17,31 @@ yields one.
 
 Threads: any; no state here.
 
+Start-up: what only pickles or failures need is imported with the first of them.
+
 Guarantees: `decode(*encode(x))` equals x and has its type, to any depth; failures are SerializationError.
-Not guaranteed: that two msgpack-encoded places keep referring to one list or dict, as two pickled places
+Not guaranteed: that two packed places keep referring to one list or dict, as two pickled places
 do.
 """
 
 from __future__ import annotations
 
-from multipy_actors import packing, pickling
-from multipy_actors.errors import RemoteError, RemoteTraceback, SerializationError
-from multipy_actors.pickling import copied
+from multipy_actors import packing
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from multipy_actors._native import Attachment
+    from multipy_actors.errors import SerializationError
+
+    T = TypeVar("T")
 
 __all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
 
-_PICKLE = 0x80  # how pickles begin; to msgpack this is an empty dict, which is one byte long
+_PICKLE = 0x80  # how pickles begin; in MessagePack this is an empty dict, which is one byte long
 
 
 def encode(value: object, what: str = "value", *, inline: bool = False) -> tuple[bytes, list[Attachment]]:
@@ -58,7 +61,7 @@ def encode_call(
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
 
-    Lists need no tags, so the frame of a call of plain data is plain msgpack.
+    Lists need no tags, so the frame of a call of plain data is plain MessagePack.
     """
     try:
         return _encode([target, list(args), kwargs], inline)
@@ -79,10 +82,26 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
     incoming = Incoming(tensors)
     try:
         if data[0] == _PICKLE and len(data) > 1:
+            from multipy_actors import pickling
+
             return pickling.loads(data, incoming)
         return packing.unpack(data, incoming)
     except Exception as error:
+        from multipy_actors.errors import SerializationError
+
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
+
+
+def copied(value: T) -> T:
+    """Mark `value`, an argument or result or a part of one, so that the tensors and arrays in it are sent
+    as copies.
+
+    The receiver gets the value, not the mark, and shares no memory with the sender. Copies are dense: an
+    expanded or sliced tensor arrives without its gaps.
+    """
+    from multipy_actors.pickling import Copied
+
+    return Copied(value)  # type: ignore[return-value]
 
 
 def _encode(
@@ -92,6 +111,8 @@ def _encode(
     outgoing = _outgoing_after(shared, inline)
     data = packing.pack(value, outgoing)
     if data is None:
+        from multipy_actors import pickling
+
         outgoing = _outgoing_after(shared, inline)  # packing may have left some
         data = pickling.dumps(packing.boxed(value), outgoing)
     return data, outgoing.shared
@@ -107,6 +128,7 @@ def _explained(
     error: Exception, roots: Sequence[tuple[str, Any]], inline: bool = False
 ) -> SerializationError:
     from multipy_actors.culprit import find_culprit
+    from multipy_actors.errors import SerializationError
 
     def probe(part: Any) -> None:
         _encode(part, inline)
@@ -160,6 +182,8 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
 
     Its `__cause__` is a RemoteTraceback.
     """
+    from multipy_actors.errors import RemoteError, RemoteTraceback
+
     pickled, type_name, text, traceback = decode(data, tensors)
     error: BaseException | None = None
     if pickled is not None:
@@ -174,6 +198,8 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
 
 def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
     """Return the exception pickled, or None if it would not arrive as what it is."""
+    from multipy_actors import pickling
+
     outgoing = Outgoing(False)
     try:
         notes = getattr(error, "__notes__", None)
@@ -186,6 +212,8 @@ def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
 
 
 def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | None:
+    from multipy_actors import pickling
+
     try:
         error, notes = pickling.loads(pickled, Incoming(tensors))
         if not isinstance(error, BaseException):

@@ -1,5 +1,8 @@
 // Pool: booting interpreters, posting calls to them, closing them.
+#include <dlfcn.h>
 #include <nanobind/stl/pair.h>
+
+#include <string_view>
 
 #include "bindings/bind.h"
 #include "bindings/worker.h"
@@ -61,6 +64,19 @@ nb::list images(Pool& pool, std::size_t index) {
 }  // namespace
 
 void bind_pool(nb::module_& module) {
+  module.def(
+      "loaded_libpython",
+      []() -> std::optional<nb::bytes> {
+        Dl_info info{};
+        if (::dladdr(reinterpret_cast<const void*>(&Py_GetVersion), &info) == 0 || info.dli_fname == nullptr)
+          return std::nullopt;
+        const std::string_view path(info.dli_fname);
+        const auto name = path.substr(path.rfind('/') + 1);
+        if (!name.starts_with("libpython") || name.find(".so") == name.npos) return std::nullopt;
+        return nb::bytes(path.data(), path.size());
+      },
+      nb::sig("def loaded_libpython() -> bytes | None"),
+      "The file of the libpython that this Python runs on; None: it is inside the executable.");
   nb::class_<Session>(module, "Session", "One interpreter held for the use of the thread that asked for it.")
       .def_prop_ro("id", &Session::id)
       .def_prop_ro("granted", &Session::granted, "A call that is done when the interpreter is held.")

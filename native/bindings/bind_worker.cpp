@@ -93,6 +93,16 @@ void bind_worker(nb::module_& module) {
       .def_prop_ro("pool", [](Worker& self) { return self.pool.shared_from_this(); });
 
   module.def(
+      "context_variable",
+      [](const char* name, nb::object value) {
+        PyObject* const variable = PyContextVar_New(name, value.ptr());
+        if (variable == nullptr) throw nb::python_error();
+        return nb::steal(variable);
+      },
+      nb::arg("name"), nb::arg("default"),
+      nb::sig("def context_variable(name: str, default: object) -> contextvars.ContextVar[typing.Any]"),
+      "A new contextvars.ContextVar.");
+  module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
   module.def(

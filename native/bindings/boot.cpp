@@ -235,7 +235,10 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   std::string error;
-  if (!call_worker("prepare", error)) {
+  const int collects = PyGC_Disable();  // modules that are being imported leave no garbage to look for
+  const bool prepared = call_worker("prepare", error);
+  if (collects != 0) PyGC_Enable();
+  if (!prepared) {
     boot->started(boot->context, error.c_str());
     Py_FinalizeEx();
     return 1;

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "elf/arch.h"
+#include "elf/skeleton.h"
 
 namespace multipy::elf {
 
@@ -85,6 +86,12 @@ std::shared_ptr<const File> File::open(const std::string& path) {
   file->parse_all();
   cache.emplace(key, file);
   return file;
+}
+
+const Skeleton& File::skeleton() const {
+  const std::lock_guard lock(mutex_);
+  if (skeleton_ == nullptr) skeleton_ = std::make_shared<const Skeleton>(build_skeleton(*this));
+  return *skeleton_;
 }
 
 UniqueFd File::reopen() const {

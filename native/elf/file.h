@@ -3,7 +3,7 @@
 // A File maps the original read-only and answers from there: segments, the dynamic section, needed libraries and
 // search paths, the symbol table with its hash and versions, and relocations. Every offset that comes out of the file
 // goes through a CheckedSpan; whatever leaves the file or contradicts itself is an ImageError that names the file.
-// A File is immutable once parsed, so that all interpreters share one (File::open caches by device, inode, size and
+// A File does not change once parsed, so that all interpreters share one (File::open caches by device, inode, size and
 // modification time) and any thread may use it. Section headers are never read: stripped ones are no loss.
 #pragma once
 
@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -59,6 +60,8 @@ struct MULTIPY_API SymbolName {
   std::string_view version;
   std::uint32_t gnu_hash;
 };
+
+struct Skeleton;
 
 /// Whether `name` belongs to the CPython API: Py…, _Py….
 MULTIPY_API bool is_python_name(std::string_view name);
@@ -116,6 +119,10 @@ class MULTIPY_API File {
   /// Whether a relocation refers to an undefined Py…/_Py… symbol: then the library is an extension of CPython.
   bool references_python() const noexcept { return references_python_; }
 
+  /// What its images need to know before they are mapped (skeleton.h); found out once. Throws ImageError or
+  /// OutOfBounds.
+  const Skeleton& skeleton() const;
+
   /// Where the virtual address lies in the file; throws OutOfBounds where it does not.
   std::uint64_t file_offset(std::uint64_t address, std::uint64_t length) const;
 
@@ -160,6 +167,9 @@ class MULTIPY_API File {
   std::vector<std::string_view> version_names_;
   std::span<const ElfW(Rela)> rela_, plt_rela_;
   std::span<const ElfW(Relr)> relr_;
+
+  mutable std::mutex mutex_;  // held while the skeleton is made
+  mutable std::shared_ptr<const Skeleton> skeleton_;
 };
 
 }  // namespace multipy::elf

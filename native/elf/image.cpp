@@ -76,10 +76,19 @@ Image::~Image() {
   if (handle_ != nullptr && state_ != State::ready) ::dlclose(handle_);
 }
 
-std::uintptr_t* Image::slot(std::uint64_t address) const {
-  const bool allowed = text_relocations_ ? file_->covers(address, sizeof(std::uintptr_t))
-                                         : file_->writable(address, sizeof(std::uintptr_t));
-  if (!allowed) throw OutOfBounds("relocation of what is not writable memory");
+std::uintptr_t* Image::slot(std::uint64_t address) {
+  // One relocation after the other is in the same segment.
+  if (slots_ == nullptr || address - slots_->address > slots_->memory_size - sizeof(std::uintptr_t)) {
+    const auto holds = [&](const Segment& segment) {
+      return (text_relocations_ || (segment.protection & PROT_WRITE)) && address >= segment.address &&
+             segment.memory_size >= sizeof(std::uintptr_t) &&
+             address - segment.address <= segment.memory_size - sizeof(std::uintptr_t);
+    };
+    const auto& segments = file_->segments();
+    const auto found = std::find_if(segments.begin(), segments.end(), holds);
+    if (found == segments.end()) throw OutOfBounds("relocation of what is not writable memory");
+    slots_ = &*found;
+  }
   return reinterpret_cast<std::uintptr_t*>(base_ + address);
 }
 
@@ -96,17 +105,18 @@ void Image::map_original() {
     std::size_t count;
   };
   std::vector<Saved> saved;
-  for (const auto& relocation : relocations_for_glibc(*file_)) {
+  const Skeleton& skeleton = file_->skeleton();
+  for (const auto& relocation : skeleton.left_to_glibc) {
     const std::size_t count = words_written(relocation);
     tls_static_ = tls_static_ || is_static(relocation);
     std::uintptr_t* at = slot(relocation.r_offset);
     saved.push_back({at, {at[0], count > 1 ? at[1] : 0}, count});
   }
 
-  if (const auto probe = probe_for_static_block(*file_)) tls_offset_ = static_tls_offset(slot(probe->r_offset));
+  if (skeleton.probe) tls_offset_ = static_tls_offset(slot(skeleton.probe->r_offset));
 
   if (tls_static_) {
-    for (const auto& pointer : initial_pointers(*file_).relative)
+    for (const auto& pointer : skeleton.pointers.relative)
       presets_.push_back({pointer.r_offset, base_ + static_cast<std::uint64_t>(pointer.r_addend)});
     std::sort(presets_.begin(), presets_.end(), [](auto& one, auto& other) { return one.address < other.address; });
   }

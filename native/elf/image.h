@@ -93,7 +93,7 @@ class Image {
   void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
   void apply_relr();
   void protect_text(bool writable);
-  std::uintptr_t* slot(std::uint64_t address) const;  // throws OutOfBounds unless a relocation may write there
+  std::uintptr_t* slot(std::uint64_t address);  // throws OutOfBounds unless a relocation may write there
 
   std::shared_ptr<const File> file_;
   Namespace& owner_;
@@ -105,6 +105,7 @@ class Image {
   std::ptrdiff_t tls_offset_ = 0;  // of the block from the thread pointer, if all accesses are made to use it; else 0
   State state_ = State::mapped;
 
+  const Segment* slots_ = nullptr;  // the one in which a relocation wrote last
   struct Lookup {
     bool done = false;
     Target target;

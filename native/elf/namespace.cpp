@@ -291,8 +291,11 @@ Target Namespace::resolve(const Image& image, const Symbol& symbol) {
       return {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(replacement), 0};
     }
   }
-  const SymbolName name(symbol.name, symbol.version);
   Image* self = const_cast<Image*>(&image);
+  // It would be the first to be asked for its own symbol.
+  const bool asked_first = globals_.empty() && !binding_scope_.empty() && binding_scope_.front() == self;
+  if (asked_first && symbol.defined && symbol.binding != STB_GNU_UNIQUE) return image.target_of(symbol);
+  const SymbolName name(symbol.name, symbol.version);
   Target target;
   if (image.file().binds_symbolically()) target = find_in({self}, name);
   if (target.kind == Target::Kind::unresolved) target = find_in(globals_, name);

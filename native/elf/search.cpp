@@ -5,13 +5,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
-#include <map>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/checked_span.h"
 #include "base/unique_fd.h"
@@ -77,11 +77,21 @@ std::optional<std::string> in_folders(std::string_view folders, const std::strin
   return std::nullopt;
 }
 
-/// The libraries of this processor that ldconfig knows, name to path.
-std::map<std::string, std::string, std::less<>> read_cache() {
-  std::map<std::string, std::string, std::less<>> found;
-  std::ifstream stream("/etc/ld.so.cache", std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(stream)), std::istreambuf_iterator<char>());
+/// The contents of a file; as much as can be read of it.
+std::string read_file(const char* path) {
+  const UniqueFd fd(::open(path, O_RDONLY | O_CLOEXEC));
+  struct stat status{};
+  if (!fd || ::fstat(fd.get(), &status) != 0 || status.st_size <= 0) return {};
+  std::string text(static_cast<std::size_t>(status.st_size), '\0');
+  const ssize_t count = ::read(fd.get(), text.data(), text.size());
+  text.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+  return text;
+}
+
+/// The libraries of this processor that ldconfig knows, name and path; of two of a name the first counts.
+std::vector<std::pair<std::string, std::string>> read_cache() {
+  std::vector<std::pair<std::string, std::string>> found;
+  const std::string text = read_file("/etc/ld.so.cache");
   static constexpr std::string_view kMagic = "glibc-ld.so.cache1.1";
   // The current format may follow the one of libc5; both are aligned to 8 bytes.
   const auto start = text.find(kMagic);
@@ -98,7 +108,7 @@ std::map<std::string, std::string, std::less<>> read_cache() {
     for (std::uint32_t i = 0; i < count; ++i) {
       const auto entry = cache.read<Entry>(kHeader + std::uint64_t{i} * sizeof(Entry));
       if (entry.flags != kCacheFlags || entry.hwcap != 0) continue;
-      found.emplace(cache.c_string(entry.key), cache.c_string(entry.value));
+      found.emplace_back(cache.c_string(entry.key), cache.c_string(entry.value));
     }
   } catch (const OutOfBounds&) {
     // A damaged cache is as good as none: the default folders remain.
@@ -136,8 +146,9 @@ std::optional<std::string> find_library(const std::string& name, const Requester
   if (!requesters.empty()) {
     if (auto path = in_folders(requesters.front()->runpath(), origin, name)) return path;
   }
-  static const auto& cache = *new std::map<std::string, std::string, std::less<>>(read_cache());
-  if (const auto found = cache.find(name); found != cache.end() && is_candidate(found->second)) return found->second;
+  static const auto& cache = *new auto(read_cache());
+  const auto found = std::find_if(cache.begin(), cache.end(), [&](const auto& entry) { return entry.first == name; });
+  if (found != cache.end() && is_candidate(found->second)) return found->second;
   for (const auto& folder : linker().default_folders) {
     if (const std::string path = folder + '/' + name; is_candidate(path)) return path;
   }

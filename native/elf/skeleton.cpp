@@ -90,12 +90,13 @@ std::ptrdiff_t static_tls_offset(const std::uintptr_t* words) noexcept {
   return std::min<std::ptrdiff_t>(static_cast<std::ptrdiff_t>(words[1]), 0);
 }
 
-std::vector<Patch> build_skeleton(const File& file) {
-  std::vector<Patch> patches;
+Skeleton build_skeleton(const File& file) {
+  Skeleton skeleton{{}, relocations_for_glibc(file), probe_for_static_block(file), initial_pointers(file)};
+  std::vector<Patch>& patches = skeleton.patches;
   patches.push_back({0, bytes_of(file.header())});
 
-  auto kept = relocations_for_glibc(file);
-  const auto pointers = initial_pointers(file);
+  auto kept = skeleton.left_to_glibc;
+  const InitialPointers& pointers = skeleton.pointers;
   const bool in_static_block = std::any_of(kept.begin(), kept.end(), is_static);
   if (in_static_block) {
     if (!pointers.foreign.empty()) throw ImageError(file.path(), kPointsElsewhere, pointers.foreign);
@@ -105,7 +106,7 @@ std::vector<Patch> build_skeleton(const File& file) {
     }
     kept.insert(kept.end(), pointers.relative.begin(), pointers.relative.end());
   }
-  if (const auto probe = probe_for_static_block(file)) kept.push_back(*probe);
+  if (skeleton.probe) kept.push_back(*skeleton.probe);
 
   std::string headers;
   for (ElfW(Phdr) entry : file.program_headers()) {
@@ -179,7 +180,7 @@ std::vector<Patch> build_skeleton(const File& file) {
     if (patches[i - 1].offset + patches[i - 1].bytes.size() > patches[i].offset)
       throw ImageError(file.path(), "damaged ELF file: its tables overlap");
   }
-  return patches;
+  return skeleton;
 }
 
 void* open_skeleton(const File& file) {
@@ -189,7 +190,7 @@ void* open_skeleton(const File& file) {
   if (::ftruncate(memfd.get(), static_cast<off_t>(page_up(file.bytes().size()))) != 0) {
     throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
   }
-  for (const auto& patch : build_skeleton(file)) {
+  for (const auto& patch : file.skeleton().patches) {
     if (::pwrite(memfd.get(), patch.bytes.data(), patch.bytes.size(), static_cast<off_t>(patch.offset)) !=
         static_cast<ssize_t>(patch.bytes.size())) {
       throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));

@@ -14,6 +14,7 @@
 
 #include "base/export.h"
 #include "elf/file.h"
+#include "elf/initial_pointers.h"
 
 namespace multipy::elf {
 
@@ -23,8 +24,16 @@ struct Patch {
   std::string bytes;
 };
 
-/// What the dynamic linker needs to see of `file`; the rest of the skeleton stays a hole. Throws ImageError.
-MULTIPY_API std::vector<Patch> build_skeleton(const File& file);
+/// All that is worked out about a file before its images are mapped, once for all of them: File::skeleton().
+struct Skeleton {
+  std::vector<Patch> patches;             // what the dynamic linker needs to see; the rest stays a hole
+  std::vector<ElfW(Rela)> left_to_glibc;  // as relocations_for_glibc() restates them
+  std::optional<ElfW(Rela)> probe;        // see probe_for_static_block()
+  InitialPointers pointers;
+};
+
+/// Throws ImageError or OutOfBounds.
+MULTIPY_API Skeleton build_skeleton(const File& file);
 
 /// Has glibc open the skeleton of `file`: dlopen's handle. Throws ImageError.
 void* open_skeleton(const File& file);

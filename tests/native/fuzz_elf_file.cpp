@@ -112,7 +112,7 @@ void check_relocations(const File& file) {
 void check_skeleton(const File& file) {
   try {
     std::uint64_t end = 0;
-    for (const auto& patch : multipy::elf::build_skeleton(file)) {
+    for (const auto& patch : multipy::elf::build_skeleton(file).patches) {
       require(patch.offset >= end && patch.offset <= file.bytes().size(), "patches follow one another");
       end = patch.offset + patch.bytes.size();
     }

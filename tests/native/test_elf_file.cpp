@@ -265,7 +265,7 @@ TEST_CASE("a skeleton holds what the dynamic linker reads and none of what it mu
   std::string skeleton(file->bytes().size(), '\0');
   std::uint64_t end = 0;
   std::size_t written = 0;
-  for (const auto& patch : multipy::elf::build_skeleton(*file)) {
+  for (const auto& patch : multipy::elf::build_skeleton(*file).patches) {
     CHECK(patch.offset >= end);
     end = patch.offset + patch.bytes.size();
     REQUIRE(end <= skeleton.size());

@@ -6,6 +6,7 @@ import os
 import sys
 import sysconfig
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,16 @@ def make(path):
 def test_the_libpython_that_is_found_is_one_of_this_version():
     path = find_libpython()
     assert os.path.isfile(path) and f"libpython{VERSION}" in os.path.basename(path)
+
+
+def test_the_libpython_that_this_python_runs_on_comes_first():
+    mapped = {
+        line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libpython" in line
+    }
+    if not mapped:
+        pytest.skip("this Python has its libpython inside the executable")
+    find_libpython.cache_clear()
+    assert find_libpython() in mapped
 
 
 @pytest.mark.parametrize(
