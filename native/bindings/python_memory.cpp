@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstddef>
 
+#include "base/heap.h"
+
 namespace multipy::bindings {
 
 namespace {
@@ -40,6 +42,8 @@ void* allocate(void*, std::size_t size) {
     }
     kept.leave();
   }
+  // A Python with another arena to fill will fill more of the heap, too.
+  if (size > kLargest) multipy::widen_next_heap();
   return memory != nullptr ? memory : kept.system.alloc(kept.system.ctx, size);
 }
 
