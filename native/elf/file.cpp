@@ -404,15 +404,23 @@ bool File::version_hidden(std::uint32_t index) const {
 }
 
 Symbol File::symbol(std::uint32_t index) const {
+  Symbol symbol = unnamed_symbol(index);
+  symbol.name = string(symbols_[index].st_name);
+  symbol.version = version_of(index);
+  return symbol;
+}
+
+Symbol File::unnamed_symbol(std::uint32_t index) const {
   if (index >= symbols_.size()) throw OutOfBounds("symbol index");
   const ElfW(Sym) & entry = symbols_[index];
-  return {string(entry.st_name),
+  return {{},
           entry.st_value,
           static_cast<unsigned char>(ELF64_ST_TYPE(entry.st_info)),
           static_cast<unsigned char>(ELF64_ST_BIND(entry.st_info)),
           static_cast<unsigned char>(ELF64_ST_VISIBILITY(entry.st_other)),
           entry.st_shndx != SHN_UNDEF,
-          version_of(index)};
+          {},
+          index};
 }
 
 std::optional<Symbol> File::find(const SymbolName& wanted) const {

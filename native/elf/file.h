@@ -50,6 +50,7 @@ struct Symbol {
   unsigned char visibility = STV_DEFAULT;
   bool defined = false;
   std::string_view version;  // empty: none
+  std::uint32_t index = 0;   // in the symbol table
 };
 
 /// The name a lookup asks for, hashed once.
@@ -109,6 +110,8 @@ class MULTIPY_API File {
 
   std::size_t symbol_count() const noexcept { return symbol_count_; }
   Symbol symbol(std::uint32_t index) const;
+  /// The same without name and version, which take time to read.
+  Symbol unnamed_symbol(std::uint32_t index) const;
   std::optional<Symbol> find(const SymbolName& name) const;
   /// The defined symbol that `address` (from the base) lies in or follows most closely, as dladdr means it.
   std::optional<Symbol> nearest(std::uint64_t address) const;
