@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -114,6 +115,7 @@ void File::parse_all() {
     parse_headers();
     parse_dynamic();
     parse_relocations();
+    parse_thread_locals();
     parse_symbols();
     parse_versions();
     const auto scan = [&](std::span<const ElfW(Rela)> relocations) {
@@ -302,6 +304,27 @@ void File::parse_relocations() {
   table(rela_, DT_RELA, DT_RELASZ);
   table(plt_rela_, DT_JMPREL, DT_PLTRELSZ);
   table(relr_, DT_RELR, DT_RELRSZ);
+}
+
+void File::parse_thread_locals() {
+  const auto concerns_them = [&](const ElfW(Rela) & relocation) {
+    switch (classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)))) {
+      case RelocationKind::tls_module:
+      case RelocationKind::tls_offset:
+      case RelocationKind::tls_static:
+      case RelocationKind::tls_descriptor:
+        return true;
+      default:
+        break;
+    }
+    return std::any_of(program_headers_.begin(), program_headers_.end(), [&](const auto& header) {
+      return header.p_type == PT_TLS && relocation.r_offset >= header.p_vaddr &&
+             relocation.r_offset - header.p_vaddr < header.p_filesz;
+    });
+  };
+  for (const auto& table : {rela_, plt_rela_}) {
+    std::copy_if(table.begin(), table.end(), std::back_inserter(tls_rela_), concerns_them);
+  }
 }
 
 void File::parse_symbols() {

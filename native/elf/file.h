@@ -107,6 +107,8 @@ class MULTIPY_API File {
   std::span<const ElfW(Rela)> relocations() const noexcept { return rela_; }
   std::span<const ElfW(Rela)> plt_relocations() const noexcept { return plt_rela_; }
   std::span<const ElfW(Relr)> relative_relocations() const noexcept { return relr_; }
+  /// Those of either table, in order, that concern thread-locals: where they are, or their initial values.
+  std::span<const ElfW(Rela)> thread_local_relocations() const noexcept { return tls_rela_; }
 
   std::size_t symbol_count() const noexcept { return symbol_count_; }
   Symbol symbol(std::uint32_t index) const;
@@ -130,6 +132,7 @@ class MULTIPY_API File {
   void parse_symbols();
   void parse_versions();
   void parse_relocations();
+  void parse_thread_locals();
   CheckedSpan at(std::uint64_t address, std::uint64_t length) const;
   std::string_view string(std::uint64_t offset) const;
   std::string_view version_of(std::uint32_t index) const;
@@ -163,6 +166,7 @@ class MULTIPY_API File {
   std::vector<std::string_view> version_names_;
   std::span<const ElfW(Rela)> rela_, plt_rela_;
   std::span<const ElfW(Relr)> relr_;
+  std::vector<ElfW(Rela)> tls_rela_;
 };
 
 }  // namespace multipy::elf
