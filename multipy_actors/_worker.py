@@ -15,10 +15,9 @@ Guarantees: whatever a call raises, SystemExit and KeyboardInterrupt included, f
 
 from __future__ import annotations
 
-import gc
 import sys
 
-from multipy_actors import _cuda, _native, _output, values
+from multipy_actors import _cuda, _garbage, _native, _output, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -34,9 +33,7 @@ _JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of t
 
 def prepare() -> None:
     """Make the interpreter ready for calls."""
-    # Big packages are imported in every interpreter anew, and a good part of that was looking for garbage
-    # that is not there. Code that wants Python's own thresholds can set them.
-    gc.set_threshold(10_000, *gc.get_threshold()[1:])
+    _garbage.prepare()
     _output.prepare()
 
 

@@ -13,6 +13,7 @@
 
 #include "base/blocked_signals.h"
 #include "bindings/import.h"
+#include "bindings/python_memory.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
 
@@ -229,6 +230,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   set_worker(static_cast<multipy::Worker*>(boot->worker));
+  multipy::bindings::keep_pieces_of_stack();
   const PyStatus status = initialise(*boot);
   if (PyStatus_Exception(status)) {
     boot->started(boot->context, describe(status).c_str());
@@ -257,5 +259,6 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 2;
   }
   Py_FinalizeEx();
+  multipy::bindings::release_pieces_of_stack();
   return 0;
 }

@@ -108,7 +108,7 @@ void* Namespace::dlsym(void* handle, const char* name, const char* version, cons
       scope.insert(scope.end(), own.begin(), own.end());
     }
   }
-  const Target target = find_in(scope, wanted);
+  const Target target = find_in(scope, wanted).target;
   if (target.kind != Target::Kind::unresolved) return address_of(target);
   if (void* replacement = seam_symbol(name, environment_)) return replacement;
   if (found == by_handle_.end()) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -121,6 +122,7 @@ void File::parse_all() {
     parse_headers();
     parse_dynamic();
     parse_relocations();
+    parse_thread_locals();
     parse_symbols();
     parse_versions();
     const auto scan = [&](std::span<const ElfW(Rela)> relocations) {
@@ -311,6 +313,27 @@ void File::parse_relocations() {
   table(relr_, DT_RELR, DT_RELRSZ);
 }
 
+void File::parse_thread_locals() {
+  const auto concerns_them = [&](const ElfW(Rela) & relocation) {
+    switch (classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)))) {
+      case RelocationKind::tls_module:
+      case RelocationKind::tls_offset:
+      case RelocationKind::tls_static:
+      case RelocationKind::tls_descriptor:
+        return true;
+      default:
+        break;
+    }
+    return std::any_of(program_headers_.begin(), program_headers_.end(), [&](const auto& header) {
+      return header.p_type == PT_TLS && relocation.r_offset >= header.p_vaddr &&
+             relocation.r_offset - header.p_vaddr < header.p_filesz;
+    });
+  };
+  for (const auto& table : {rela_, plt_rela_}) {
+    std::copy_if(table.begin(), table.end(), std::back_inserter(tls_rela_), concerns_them);
+  }
+}
+
 void File::parse_symbols() {
   std::uint64_t count = 0;
   for (const auto& list : {rela_, plt_rela_}) {
@@ -411,15 +434,23 @@ bool File::version_hidden(std::uint32_t index) const {
 }
 
 Symbol File::symbol(std::uint32_t index) const {
+  Symbol symbol = unnamed_symbol(index);
+  symbol.name = string(symbols_[index].st_name);
+  symbol.version = version_of(index);
+  return symbol;
+}
+
+Symbol File::unnamed_symbol(std::uint32_t index) const {
   if (index >= symbols_.size()) throw OutOfBounds("symbol index");
   const ElfW(Sym) & entry = symbols_[index];
-  return {string(entry.st_name),
+  return {{},
           entry.st_value,
           static_cast<unsigned char>(ELF64_ST_TYPE(entry.st_info)),
           static_cast<unsigned char>(ELF64_ST_BIND(entry.st_info)),
           static_cast<unsigned char>(ELF64_ST_VISIBILITY(entry.st_other)),
           entry.st_shndx != SHN_UNDEF,
-          version_of(index)};
+          {},
+          index};
 }
 
 std::optional<Symbol> File::find(const SymbolName& wanted) const {

@@ -51,6 +51,7 @@ struct Symbol {
   unsigned char visibility = STV_DEFAULT;
   bool defined = false;
   std::string_view version;  // empty: none
+  std::uint32_t index = 0;   // in the symbol table
 };
 
 /// The name a lookup asks for, hashed once.
@@ -109,9 +110,13 @@ class MULTIPY_API File {
   std::span<const ElfW(Rela)> relocations() const noexcept { return rela_; }
   std::span<const ElfW(Rela)> plt_relocations() const noexcept { return plt_rela_; }
   std::span<const ElfW(Relr)> relative_relocations() const noexcept { return relr_; }
+  /// Those of either table, in order, that concern thread-locals: where they are, or their initial values.
+  std::span<const ElfW(Rela)> thread_local_relocations() const noexcept { return tls_rela_; }
 
   std::size_t symbol_count() const noexcept { return symbol_count_; }
   Symbol symbol(std::uint32_t index) const;
+  /// The same without name and version, which take time to read.
+  Symbol unnamed_symbol(std::uint32_t index) const;
   std::optional<Symbol> find(const SymbolName& name) const;
   /// The defined symbol that `address` (from the base) lies in or follows most closely, as dladdr means it.
   std::optional<Symbol> nearest(std::uint64_t address) const;
@@ -134,6 +139,7 @@ class MULTIPY_API File {
   void parse_symbols();
   void parse_versions();
   void parse_relocations();
+  void parse_thread_locals();
   CheckedSpan at(std::uint64_t address, std::uint64_t length) const;
   std::string_view string(std::uint64_t offset) const;
   std::string_view version_of(std::uint32_t index) const;
@@ -167,6 +173,7 @@ class MULTIPY_API File {
   std::vector<std::string_view> version_names_;
   std::span<const ElfW(Rela)> rela_, plt_rela_;
   std::span<const ElfW(Relr)> relr_;
+  std::vector<ElfW(Rela)> tls_rela_;
 
   mutable std::mutex mutex_;  // held while the skeleton is made
   mutable std::shared_ptr<const Skeleton> skeleton_;

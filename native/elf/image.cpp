@@ -206,21 +206,28 @@ Target Image::target_of(const Symbol& symbol) const noexcept {
 
 Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
   if (index == 0) return {Target::Kind::address, false, base_, 0};
-  Lookup& lookup = lookups_.at(index);
-  if (lookup.done) return lookup.target;
+  if (const auto known = definitions_->find(index)) {
+    const Image& image = *scope_[known->place];
+    return image.target_of(image.file().unnamed_symbol(known->symbol));
+  }
+  if (const auto found = lookups_.find(index); found != lookups_.end()) return found->second;
   const Symbol symbol = file_->symbol(index);
   if (tls_offset_ != 0 && symbol.name == "__tls_get_addr") {
-    lookup = {true, {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(&static_tls_address), 0}};
-    return lookup.target;
+    const auto function = reinterpret_cast<std::uintptr_t>(&static_tls_address);
+    return lookups_[index] = {Target::Kind::address, false, function, 0};
   }
   const bool own = symbol.binding == STB_LOCAL || (symbol.defined && symbol.visibility != STV_DEFAULT);
-  Target target = own ? target_of(symbol) : resolver.resolve(*this, symbol);
+  const auto [target, definition] = own ? Resolution{target_of(symbol), std::nullopt} : resolver.resolve(*this, symbol);
   if (target.kind == Target::Kind::unresolved && symbol.binding != STB_WEAK) {
     std::string name(symbol.name);
     if (!symbol.version.empty()) name.append("@").append(symbol.version);
     throw ImageError(file_->path(), "undefined symbol", name);
   }
-  lookup = {true, target};
+  if (definition) {
+    definitions_->note(index, *definition);
+  } else {
+    lookups_.emplace(index, target);
+  }
   return target;
 }
 
@@ -323,19 +330,25 @@ void Image::protect_text(bool writable) {
   }
 }
 
-void Image::bind(SymbolResolver& resolver) {
+void Image::bind(SymbolResolver& resolver, std::vector<Image*> scope) {
+  scope_ = std::move(scope);
+  std::vector<const File*> files;
+  for (const Image* image : scope_) files.push_back(&image->file());
+  definitions_ = Definitions::of(*file_, files);
   try {
     for (const ElfW(Sxword) tag : {DT_INIT, DT_FINI}) {
       const auto function = file_->dynamic_value(tag);
       if (function && !file_->executable(*function))
         throw OutOfBounds("constructor or destructor outside the executable segments");
     }
-    lookups_.assign(file_->symbol_count(), {});
     protect_text(true);
     apply_relr();
     for (const auto& relocation : file_->relocations()) apply(relocation, resolver);
     for (const auto& relocation : file_->plt_relocations()) apply(relocation, resolver);
-    std::vector<Lookup>().swap(lookups_);  // assigning {} would keep the memory
+    // Assigning {} would keep the memory.
+    std::unordered_map<std::uint32_t, Target>().swap(lookups_);
+    std::vector<Image*>().swap(scope_);
+    definitions_.reset();
   } catch (const OutOfBounds& error) {
     throw ImageError(file_->path(), std::string("damaged ELF file: ") + error.what());
   }

@@ -18,10 +18,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/export.h"
+#include "elf/definitions.h"
 #include "elf/file.h"
 
 namespace multipy::elf {
@@ -37,12 +40,18 @@ struct Target {
   std::size_t tls_module = 0;
 };
 
+/// What was found for a symbol; and where, if that follows from the files of the image's scope alone.
+struct Resolution {
+  Target target;
+  std::optional<Definition> definition;
+};
+
 /// How an image asks its namespace for what it does not define itself.
 class SymbolResolver {
  public:
   virtual ~SymbolResolver() = default;
   /// Finds `symbol`, referenced by `image`; unresolved if nobody has it.
-  virtual Target resolve(const class Image& image, const Symbol& symbol) = 0;
+  virtual Resolution resolve(const class Image& image, const Symbol& symbol) = 0;
 };
 
 class Image {
@@ -68,8 +77,10 @@ class Image {
   /// Where `symbol`, defined by this image, lies.
   Target target_of(const Symbol& symbol) const noexcept;
 
-  /// Writes all relocations but those that call code. Throws ImageError naming the first symbol nobody defines.
-  void bind(SymbolResolver& resolver);
+  /// Writes all relocations but those that call code. Symbols are looked up in `scope`, in order, by the resolver.
+  /// Throws ImageError naming the first symbol nobody defines.
+  void bind(SymbolResolver& resolver, std::vector<Image*> scope);
+  const std::vector<Image*>& scope() const noexcept { return scope_; }  // while it is being bound
   /// Calls IFUNC resolvers and protects what is read-only from now on; every image of the closure must be bound.
   void finish_binding();
   void run_constructors();
@@ -106,11 +117,10 @@ class Image {
   State state_ = State::mapped;
 
   const Segment* slots_ = nullptr;  // the one in which a relocation wrote last
-  struct Lookup {
-    bool done = false;
-    Target target;
-  };
-  std::vector<Lookup> lookups_;  // by symbol index; only while binding
+  // Only while binding.
+  std::vector<Image*> scope_;
+  std::shared_ptr<Definitions> definitions_;
+  std::unordered_map<std::uint32_t, Target> lookups_;  // by symbol index: what is not among the definitions
   struct Preset {
     std::uint64_t address;
     std::uint64_t value;

@@ -34,20 +34,18 @@ InitialPointers initial_pointers(const File& file) {
   InitialPointers found;
   const Values values = values_of(file);
   if (values.size == 0) return found;
-  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
-    for (const auto& relocation : table) {
-      if (!values.hold(relocation.r_offset)) continue;
-      const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
-      const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
-      const Symbol symbol = index == 0 ? Symbol{} : file.symbol(index);
-      const bool own = index == 0 || (symbol.defined && symbol.type != STT_TLS && symbol.type != STT_GNU_IFUNC);
-      found.any = true;
-      if (kind == RelocationKind::relative || (kind == RelocationKind::absolute && own)) {
-        found.relative.push_back(
-            relative_to_base(relocation.r_offset, static_cast<std::uint64_t>(relocation.r_addend) + symbol.value));
-      } else if (found.foreign.empty()) {
-        found.foreign = symbol.name.empty() ? "an indirect function" : symbol.name;
-      }
+  for (const auto& relocation : file.thread_local_relocations()) {
+    if (!values.hold(relocation.r_offset)) continue;
+    const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
+    const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+    const Symbol symbol = index == 0 ? Symbol{} : file.symbol(index);
+    const bool own = index == 0 || (symbol.defined && symbol.type != STT_TLS && symbol.type != STT_GNU_IFUNC);
+    found.any = true;
+    if (kind == RelocationKind::relative || (kind == RelocationKind::absolute && own)) {
+      found.relative.push_back(
+          relative_to_base(relocation.r_offset, static_cast<std::uint64_t>(relocation.r_addend) + symbol.value));
+    } else if (found.foreign.empty()) {
+      found.foreign = symbol.name.empty() ? "an indirect function" : symbol.name;
     }
   }
   for_each_relative(file.relative_relocations(), [&](std::uint64_t address) {

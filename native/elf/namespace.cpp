@@ -201,7 +201,7 @@ Image& Namespace::load(const std::string& path, bool global, const Image* loaded
     if (std::any_of(batch.begin(), batch.end(), [](const auto& image) { return image->size() > kLarge; })) widen_heap();
     const auto outer = std::exchange(binding_scope_, closure_of(*root));
     try {
-      for (const auto& image : batch) image->bind(*this);
+      for (const auto& image : batch) image->bind(*this, scope_of(*image));
     } catch (...) {
       binding_scope_ = outer;
       for (auto entry = unique_symbols_.begin(); entry != unique_symbols_.end();) {
@@ -271,38 +271,42 @@ Image& Namespace::open(const std::string& path, bool global) {
 
 void* Namespace::find(const Image& image, std::string_view name) {
   const std::lock_guard lock(mutex_);
-  return address_of(find_in(closure_of(const_cast<Image&>(image)), SymbolName(name)));
+  return address_of(find_in(closure_of(const_cast<Image&>(image)), SymbolName(name)).target);
 }
 
-Target Namespace::find_in(const std::vector<Image*>& scope, const SymbolName& name) {
-  for (Image* image : scope) {
-    const auto symbol = image->file().find(name);
+Resolution Namespace::find_in(const std::vector<Image*>& scope, const SymbolName& name) {
+  for (std::size_t i = 0; i < scope.size(); ++i) {
+    const auto symbol = scope[i]->file().find(name);
     if (!symbol) continue;
-    const Target target = image->target_of(*symbol);
-    if (symbol->binding != STB_GNU_UNIQUE) return target;
-    return unique_symbols_.try_emplace(std::string(name.name), target).first->second;
+    const Target target = scope[i]->target_of(*symbol);
+    if (symbol->binding != STB_GNU_UNIQUE) return {target, Definition{static_cast<std::uint32_t>(i), symbol->index}};
+    return {unique_symbols_.try_emplace(std::string(name.name), target).first->second, std::nullopt};
   }
   return {};
 }
 
-Target Namespace::resolve(const Image& image, const Symbol& symbol) {
+std::vector<Image*> Namespace::scope_of(Image& image) const {
+  std::vector<Image*> scope;
+  if (image.file().binds_symbolically()) scope.push_back(&image);
+  scope.insert(scope.end(), globals_.begin(), globals_.end());
+  scope.insert(scope.end(), binding_scope_.begin(), binding_scope_.end());
+  return scope;
+}
+
+Resolution Namespace::resolve(const Image& image, const Symbol& symbol) {
   if (!symbol.defined) {
     if (void* replacement = seam_symbol(symbol.name, environment_)) {
-      return {Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(replacement), 0};
+      return {{Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(replacement), 0}, std::nullopt};
     }
   }
-  Image* self = const_cast<Image*>(&image);
+  const auto& scope = image.scope();
   // It would be the first to be asked for its own symbol.
-  const bool asked_first = globals_.empty() && !binding_scope_.empty() && binding_scope_.front() == self;
-  if (asked_first && symbol.defined && symbol.binding != STB_GNU_UNIQUE) return image.target_of(symbol);
-  const SymbolName name(symbol.name, symbol.version);
-  Target target;
-  if (image.file().binds_symbolically()) target = find_in({self}, name);
-  if (target.kind == Target::Kind::unresolved) target = find_in(globals_, name);
-  if (target.kind == Target::Kind::unresolved) target = find_in(binding_scope_, name);
-  if (target.kind == Target::Kind::unresolved && symbol.defined) target = image.target_of(symbol);
-  if (target.kind == Target::Kind::unresolved) target = find_shared_symbol(image, symbol);
-  return target;
+  if (symbol.defined && symbol.binding != STB_GNU_UNIQUE && !scope.empty() && scope.front() == &image)
+    return {image.target_of(symbol), Definition{0, symbol.index}};
+  const Resolution found = find_in(scope, SymbolName(symbol.name, symbol.version));
+  if (found.target.kind != Target::Kind::unresolved) return found;
+  const Target own = symbol.defined ? image.target_of(symbol) : Target{};
+  return {own.kind != Target::Kind::unresolved ? own : find_shared_symbol(image, symbol), std::nullopt};
 }
 
 Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {

@@ -88,7 +88,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   /// are loaded are left in the belief that they did.
   int sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller);
 
-  Target resolve(const Image& image, const Symbol& symbol) override;
+  Resolution resolve(const Image& image, const Symbol& symbol) override;
 
  private:
   Namespace(std::string label, Policy policy);
@@ -104,7 +104,9 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   std::string why_private(const std::string& path, const Requesters& requesters);
   void note_shared(const std::string& path);
   std::string why_private_by_content(const File& file, const Requesters& requesters);
-  Target find_in(const std::vector<Image*>& scope, const SymbolName& name);
+  /// Where `image`'s symbols are looked up.
+  std::vector<Image*> scope_of(Image& image) const;
+  Resolution find_in(const std::vector<Image*>& scope, const SymbolName& name);
   Target find_shared_symbol(const Image& image, const Symbol& symbol);
 
   const std::string label_;

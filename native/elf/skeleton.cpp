@@ -46,21 +46,19 @@ bool is_static(const ElfW(Rela) & relocation) { return ELF64_R_TYPE(relocation.r
 
 std::vector<ElfW(Rela)> relocations_for_glibc(const File& file) {
   std::vector<ElfW(Rela)> kept;
-  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
-    for (const auto& relocation : table) {
-      if (!left_to_glibc(file, relocation)) continue;
-      if (!file.writable(relocation.r_offset, words_written(relocation) * sizeof(std::uintptr_t))) {
-        throw OutOfBounds("thread-local relocation outside the writable segments");
-      }
-      if (!file.has_tls()) throw OutOfBounds("thread-local relocation without thread-locals");
-      ElfW(Rela) restated = relocation;
-      const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
-      // A damaged file's sum may overflow; as unsigned numbers it only is wrong.
-      const std::uint64_t value = index == 0 ? 0 : file.symbol(index).value;
-      restated.r_addend = static_cast<ElfW(Sxword)>(static_cast<std::uint64_t>(restated.r_addend) + value);
-      restated.r_info = ELF64_R_INFO(0, ELF64_R_TYPE(relocation.r_info));
-      kept.push_back(restated);
+  for (const auto& relocation : file.thread_local_relocations()) {
+    if (!left_to_glibc(file, relocation)) continue;
+    if (!file.writable(relocation.r_offset, words_written(relocation) * sizeof(std::uintptr_t))) {
+      throw OutOfBounds("thread-local relocation outside the writable segments");
     }
+    if (!file.has_tls()) throw OutOfBounds("thread-local relocation without thread-locals");
+    ElfW(Rela) restated = relocation;
+    const auto index = static_cast<std::uint32_t>(ELF64_R_SYM(relocation.r_info));
+    // A damaged file's sum may overflow; as unsigned numbers it only is wrong.
+    const std::uint64_t value = index == 0 ? 0 : file.symbol(index).value;
+    restated.r_addend = static_cast<ElfW(Sxword)>(static_cast<std::uint64_t>(restated.r_addend) + value);
+    restated.r_info = ELF64_R_INFO(0, ELF64_R_TYPE(relocation.r_info));
+    kept.push_back(restated);
   }
   return kept;
 }
@@ -72,15 +70,13 @@ std::optional<ElfW(Rela)> probe_for_static_block(const File& file) {
       std::find_if(headers.begin(), headers.end(), [](const auto& each) { return each.p_type == PT_TLS; });
   if (block == headers.end() || block->p_filesz != 0 || block->p_memsz > kSmallBlock) return std::nullopt;
   std::optional<ElfW(Rela)> probe;
-  for (const auto& table : {file.relocations(), file.plt_relocations()}) {
-    for (const auto& relocation : table) {
-      const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
-      if (kind == RelocationKind::tls_offset || left_to_glibc(file, relocation)) return std::nullopt;
-      if (kind != RelocationKind::tls_module) continue;
-      if (ELF64_R_SYM(relocation.r_info) != 0) return std::nullopt;
-      if (!file.writable(relocation.r_offset, 2 * sizeof(std::uintptr_t))) return std::nullopt;
-      if (!probe) probe = {relocation.r_offset, ELF64_R_INFO(0, kTlsDescriptorType), 0};
-    }
+  for (const auto& relocation : file.thread_local_relocations()) {
+    const auto kind = classify(static_cast<std::uint32_t>(ELF64_R_TYPE(relocation.r_info)));
+    if (kind == RelocationKind::tls_offset || left_to_glibc(file, relocation)) return std::nullopt;
+    if (kind != RelocationKind::tls_module) continue;
+    if (ELF64_R_SYM(relocation.r_info) != 0) return std::nullopt;
+    if (!file.writable(relocation.r_offset, 2 * sizeof(std::uintptr_t))) return std::nullopt;
+    if (!probe) probe = {relocation.r_offset, ELF64_R_INFO(0, kTlsDescriptorType), 0};
   }
   return probe;
 }

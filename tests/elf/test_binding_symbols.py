@@ -311,3 +311,40 @@ def test_an_indirect_function_of_a_shared_library_is_resolved(workshop):
         needs=(provider,),
     )
     assert answers(user) == [84]
+
+
+def test_what_one_interpreter_found_is_not_taken_for_what_another_has_loaded(workshop):
+    override = workshop.library("private_override", "int which(void) { return 2; }")
+    base = workshop.library("private_base", "int which(void) { return 1; } int spare(void) { return 5; }")
+    top = workshop.library(
+        "private_top",
+        "int which(void), spare(void); int answer(void) { return 10 * which() + spare(); }",
+        needs=(base,),
+    )
+
+    def scenario(pool):
+        def answer(overridden):
+            if overridden:
+                ctypes.CDLL(override, mode=ctypes.RTLD_GLOBAL)
+            return ctypes.CDLL(top).answer()
+
+        with_or_without = zip(pool.interpreters, [False, True, False, True], strict=True)
+        return [
+            interpreter.submit(answer, overridden).result() for interpreter, overridden in with_or_without
+        ]
+
+    assert in_pool(scenario, interpreters=4) == [15, 25, 15, 25]
+
+
+def test_each_interpreter_is_bound_to_its_own_copy_of_what_another_found(workshop):
+    base = workshop.library("private_base", "int count; int *counter(void) { return &count; }")
+    top = workshop.library(
+        "private_top",
+        """
+        extern int count;
+        int *counter(void);
+        int answer(void) { return counter() == &count ? ++count : -1; }
+        """,
+        needs=(base,),
+    )
+    assert answers(top, interpreters=3, times=2) == [1, 1, 1, 2, 2, 2]

@@ -149,3 +149,50 @@ def test_an_interpreter_may_redirect_its_output_for_itself(pool):
         return stream.getvalue()
 
     assert multipy.get(pool.broadcast(capture)) == ["captured\n"] * 2
+
+
+_FILL = """
+import gc
+
+before = gc.get_stats()[1]["collections"]
+kept = [[] for _ in range(250_000)]
+looked = gc.get_stats()[1]["collections"] - before
+"""
+
+
+def looks(folder=None, thresholds=None):
+    """Of the collector at older objects while many are made, by a module of `folder` that is imported."""
+    import gc
+    import sys
+
+    if thresholds is not None:
+        gc.set_threshold(*thresholds)
+    if folder is None:
+        made = {}
+        exec(_FILL, made)
+        return made["looked"], gc.get_threshold()
+    sys.path.append(folder)
+    try:
+        import filling_module
+
+        return filling_module.looked, gc.get_threshold()
+    finally:
+        sys.path.remove(folder)
+
+
+def test_an_import_is_not_held_up_by_looking_for_garbage(tmp_path):
+    (tmp_path / "filling_module.py").write_text(_FILL)
+    with multipy.Pool(1) as pool:
+        _, usual = pool.submit(looks).result()
+        assert pool.submit(looks, str(tmp_path)).result()[0] == 0
+        looked, afterwards = pool.submit(looks).result()
+    assert looked > 0
+    assert afterwards == usual
+
+
+def test_thresholds_that_code_has_set_stay_as_they_are(tmp_path):
+    (tmp_path / "filling_module.py").write_text(_FILL)
+    with multipy.Pool(1) as pool:
+        looked, thresholds = pool.submit(looks, str(tmp_path), (500, 5, 5)).result()
+    assert looked > 0
+    assert thresholds == (500, 5, 5)
