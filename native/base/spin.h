@@ -1,7 +1,7 @@
 // Looking a little longer before going to sleep.
 //
 // Waking a thread on another CPU costs tens of microseconds, often more than the call it waits for. So a waiter first
-// spins for a moment, but only if whoever ends the wait runs on another CPU: on its own it would keep it from running.
+// spins for a moment, but not if whoever ends the wait is known to be on its own CPU: it would keep it from running.
 // Each thread remembers whether spinning paid lately and gives up where it does not; an idle thread sleeps.
 #pragma once
 
