@@ -2,11 +2,12 @@
 
     python benches/cuda.py [--counts 1 4 8 16] [--kinds interpreter thread process mps] [--seconds 1.5]
 
-Model: each kind of worker, with each count, has a process of its own that does nothing else, so that nobody
-inherits a context. In it the workers run a model in a loop, each with one request under way, begin together
-and note how long each pass took within the same window. Shown are passes per second of all workers, and the
-middle and 99th percentile of the times. Memory is what the GPU has in use beyond what it had before,
-contexts and code included, as nvidia-smi tells it, after all models have run.
+Model: each kind of worker has a process of its own that does nothing else, so that nobody inherits a context.
+In it the first workers are measured, then more of them; those that are not yet wanted are idle. They run a
+model in a loop, each with one request under way, begin together and note how long each pass took within the
+same window. Shown are passes per second of all workers, and the middle and 99th percentile of the times.
+Memory is what the GPU has in use beyond what it had before, contexts and code included, as nvidia-smi tells
+it, after all models have run in that many workers.
 
 Interpreters and threads have the weights of the models on the GPU once, processes each their own: sharing
 them between processes takes CUDA's IPC and code that handles it. Threads have a stream each.
@@ -55,42 +56,43 @@ def used_mib() -> int:
     return int(subprocess.run(query, check=True, capture_output=True, text=True).stdout)
 
 
-def interpreters(count: int) -> Iterator[Each]:
+def interpreters(counts: list[int]) -> Iterator[Each]:
     import multipy_actors as multipy
     from benches.cuda_workloads import Runner
 
-    with multipy.Pool(count, intra_op_threads=1, preload=["benches.cuda_workloads"]) as pool:
+    with multipy.Pool(counts[-1], intra_op_threads=1, preload=["benches.cuda_workloads"]) as pool:
         runner = multipy.replicate(Runner(), pool)
-        yield lambda name, *args: multipy.get(getattr(runner.broadcast, name).submit(*args, *not_own(name)))
+        for count in counts:
+            replicas = [runner.on(index) for index in range(count)]
+            yield lambda name, *args, replicas=replicas: multipy.get(
+                [getattr(replica, name).submit(*args) for replica in replicas]
+            )
 
 
-def not_own(name: str) -> tuple[Any, ...]:
-    """Interpreters and processes are on a stream of their own, or have a context of their own, already."""
-    return (False,) if name == "run" else ()
-
-
-def threads(count: int) -> Iterator[Each]:
+def threads(counts: list[int]) -> Iterator[Each]:
     from benches.cuda_workloads import Runner
 
-    runner = Runner()
-    with ThreadPoolExecutor(count) as executor:
+    runner = Runner(own_streams=True)
+    with ThreadPoolExecutor(counts[-1]) as executor:
+        for count in counts:
+            # No more threads are started than are wanted at once.
+            yield lambda name, *args, count=count: results(
+                [executor.submit(getattr(runner, name), *args) for _ in range(count)]
+            )
 
-        def each(name: str, *args: Any) -> list[Any]:
-            own = (True,) if name == "run" else ()
-            return results([executor.submit(getattr(runner, name), *args, *own) for _ in range(count)])
 
-        yield each
-
-
-def processes(count: int) -> Iterator[Each]:
+def processes(counts: list[int]) -> Iterator[Each]:
     from benches import cuda_workloads
 
-    executors = [ProcessPoolExecutor(1, mp_context=get_context("spawn")) for _ in range(count)]
+    executors: list[ProcessPoolExecutor] = []
     try:
-        results([executor.submit(cuda_workloads.prepare) for executor in executors])
-        yield lambda name, *args: results(
-            [executor.submit(getattr(cuda_workloads, name), *args, *not_own(name)) for executor in executors]
-        )
+        for count in counts:
+            while len(executors) < count:
+                executors.append(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
+            results([executor.submit(cuda_workloads.prepare) for executor in executors])
+            yield lambda name, *args: results(
+                [executor.submit(getattr(cuda_workloads, name), *args) for executor in executors]
+            )
     finally:
         for executor in executors:
             executor.shutdown()
@@ -100,26 +102,23 @@ def results(futures: list[Future[Any]]) -> list[Any]:
     return [future.result() for future in futures]
 
 
-def measure(kind: str, count: int, seconds: float) -> dict[str, Any]:
-    """Measure one kind of worker in this process."""
+def measure(kind: str, counts: list[int], seconds: float) -> Iterator[dict[str, Any]]:
+    """Measure one kind of worker in this process, with one count after the other."""
     before = used_mib()
-    found: dict[str, Any] = {}
     make = {"interpreter": interpreters, "thread": threads, "process": processes, "mps": processes}[kind]
-    workers = make(count)
-    each: Any = next(workers)
-    for case in CASES:
-        each("run", *case, time.monotonic(), 0.1)  # libraries and kernels are loaded
-        took = sorted(itertools.chain(*each("run", *case, time.monotonic() + 0.3, seconds)))
-        found[" ".join(map(str, case))] = {
-            "rate": len(took) / seconds,
-            "p50": statistics.median(took) * 1e3,
-            "p99": took[int(len(took) * 0.99)] * 1e3,
-        }
-    found["launches"] = sum(each("launch", time.monotonic() + 0.2, seconds / 2)) / (seconds / 2)
-    found["mib"] = used_mib() - before
-    for _ in workers:
-        pass
-    return found
+    for each in make(counts):
+        found: dict[str, Any] = {}
+        for case in CASES:
+            each("run", *case, time.monotonic(), 0.1)  # libraries and kernels are loaded
+            took = sorted(itertools.chain(*each("run", *case, time.monotonic() + 0.3, seconds)))
+            found[" ".join(map(str, case))] = {
+                "rate": len(took) / seconds,
+                "p50": statistics.median(took) * 1e3,
+                "p99": took[int(len(took) * 0.99)] * 1e3,
+            }
+        found["launches"] = sum(each("launch", time.monotonic() + 0.2, seconds / 2)) / (seconds / 2)
+        found["mib"] = used_mib() - before
+        yield found
 
 
 class Mps:
@@ -146,12 +145,19 @@ class Mps:
             subprocess.run([self.command], env=self.env, input="quit\n", text=True, capture_output=True)
 
 
-def measured_apart(kind: str, count: int, seconds: float, env: dict[str, str] | None) -> dict[str, Any] | str:
-    arguments = [sys.executable, __file__, "--one", kind, "--counts", str(count), "--seconds", str(seconds)]
-    finished = subprocess.run(arguments, env=env, capture_output=True, text=True, timeout=300)
-    if finished.returncode != 0:
-        return (finished.stderr.strip().splitlines() or ["failed"])[-1]
-    return json.loads(finished.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+def measured_apart(
+    kind: str, counts: list[int], seconds: float, env: dict[str, str] | None
+) -> dict[tuple[str, int], Any]:
+    arguments = [sys.executable, __file__, "--one", kind, "--seconds", str(seconds), "--counts"]
+    finished = subprocess.run(
+        [*arguments, *map(str, counts)], env=env, capture_output=True, text=True, timeout=600
+    )
+    lines = finished.stdout.splitlines()
+    failed = (finished.stderr.strip().splitlines() or ["failed"])[-1]
+    return {
+        (kind, count): json.loads(lines[index]) if index < len(lines) else failed
+        for index, count in enumerate(counts)
+    }
 
 
 def report(figures: dict[tuple[str, int], Any]) -> Iterator[str]:
@@ -177,20 +183,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--one", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    counts = sorted(options.counts)
     if options.one:
-        print(json.dumps(measure(options.one, options.counts[0], options.seconds)))
+        for found in measure(options.one, counts, options.seconds):
+            print(json.dumps(found), flush=True)
         return
     figures: dict[tuple[str, int], Any] = {}
     for kind in options.kinds:
-        for count in options.counts:
-            if kind != "mps":
-                figures[kind, count] = measured_apart(kind, count, options.seconds, None)
-            else:
-                with Mps() as env:
-                    figures[kind, count] = (
-                        measured_apart(kind, count, options.seconds, env) if env else "cannot be started here"
-                    )
-            print(kind, count, figures[kind, count], file=sys.stderr, flush=True)
+        if kind != "mps":
+            found = measured_apart(kind, counts, options.seconds, None)
+        else:
+            wanted = [count for count in counts if count >= 8] or counts
+            with Mps() as env:
+                if env is not None:
+                    found = measured_apart(kind, wanted, options.seconds, env)
+                else:
+                    found = {(kind, count): "cannot be started here" for count in wanted}
+        figures.update(found)
+        for (_, count), each in found.items():
+            print(kind, count, each, file=sys.stderr, flush=True)
     print("\n".join(report(figures)))
 
 

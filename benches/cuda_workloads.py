@@ -5,6 +5,7 @@ The models have random weights; what they compute does not matter, how many kern
 
 from __future__ import annotations
 
+import threading
 import time
 
 import torch
@@ -42,19 +43,31 @@ def make_model(name: str) -> nn.Module:
     return nn.Sequential(*(Block(width, heads) for _ in range(layers))).half().cuda().eval()
 
 
+_thread = threading.local()
+
+
+def stream_of_thread() -> torch.cuda.Stream:
+    """Return the one stream of this thread; torch keeps memory for each that was ever used."""
+    if not hasattr(_thread, "stream"):
+        _thread.stream = torch.cuda.Stream()
+    return _thread.stream  # type: ignore[no-any-return]
+
+
 class Runner:
     """Holds the models and runs one of them over and over."""
 
-    def __init__(self, models: dict[str, nn.Module] | None = None) -> None:
-        self.models = models or {name: make_model(name) for name in SHAPES}
+    def __init__(self, own_streams: bool = False) -> None:
+        """With `own_streams`, each thread has one; interpreters and processes have theirs anyway."""
+        self.own_streams = own_streams
+        self.models = {name: make_model(name) for name in SHAPES}
 
-    def run(self, name: str, batch: int, start: float, seconds: float, own_stream: bool) -> list[float]:
-        """Return how long each pass took that ended from `start` (time.monotonic) on for `seconds`."""
+    def run(self, name: str, batch: int, start: float, seconds: float) -> list[float]:
+        """Return how long each pass took that began from `start` (time.monotonic) on for `seconds`."""
         torch.set_num_threads(1)
         model = self.models[name]
         _, width, _, tokens = SHAPES[name]
         given = torch.randn(batch, tokens, width, device="cuda", dtype=torch.half)
-        stream = torch.cuda.Stream() if own_stream else torch.cuda.current_stream()
+        stream = self.stream()
         took: list[float] = []
         end = start + seconds
         with torch.inference_mode(), torch.cuda.stream(stream):
@@ -71,16 +84,21 @@ class Runner:
 
     def launch(self, start: float, seconds: float) -> int:
         """Return how many of the smallest kernels were launched, and nothing else done."""
-        x = torch.zeros(1, device="cuda")
         count = 0
         end = start + seconds
-        while (now := time.monotonic()) < end:
-            for _ in range(100):
-                x.add_(1)
-            torch.cuda.current_stream().synchronize()
-            if now >= start:
-                count += 100
+        stream = self.stream()
+        with torch.cuda.stream(stream):
+            x = torch.zeros(1, device="cuda")
+            while (now := time.monotonic()) < end:
+                for _ in range(100):
+                    x.add_(1)
+                stream.synchronize()
+                if now >= start:
+                    count += 100
         return count
+
+    def stream(self) -> torch.cuda.Stream:
+        return stream_of_thread() if self.own_streams else torch.cuda.current_stream()
 
 
 _runner: Runner | None = None

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 __all__ = [
     "OnGpu",
     "choose_gpu",
-    "current_stream",
     "empty_cache",
     "enter",
     "follow",
     "gpus_of",
     "marks",
     "on_gpu",
+    "stream_on",
     "watch",
 ]
 
@@ -147,11 +147,13 @@ def _take_stream(gpu: int) -> None:
     _thread.streams.add(gpu)
 
 
-def current_stream(tensor: Any) -> int:
-    """Return the address of the stream that `tensor`, on a GPU, is computed on."""
+def stream_on(gpu: int) -> int:
+    """Return the address of the stream that this thread computes on there."""
     if _torch is None:
-        _meet(sys.modules["torch"])
-    return _torch._C._cuda_getCurrentRawStream(tensor.device.index)  # type: ignore[no-any-return]
+        torch = sys.modules["torch"]
+        torch.cuda.init()
+        _meet(torch)
+    return _torch._C._cuda_getCurrentRawStream(gpu)  # type: ignore[no-any-return]
 
 
 def gpus_of(attachments: Sequence[_native.Attachment]) -> set[int]:

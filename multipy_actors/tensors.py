@@ -242,7 +242,7 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
             raise Refused(str(error)) from error
     # Some torch versions set the strides of dimensions of length 0 and 1 to 1.
     strides = tuple(alias.stride()) if 1 in alias.shape or 0 in alias.shape else None
-    stream = _cuda.current_stream(alias) if alias.is_cuda else None
+    stream = _cuda.stream_on(alias.device.index) if alias.is_cuda else None
     return SharedTensor(capsule, stream), (kind, tensor.requires_grad, dtype, strides)
 
 
@@ -260,8 +260,10 @@ def _receive_tensor(
     import torch
 
     dlpack: Any = torch.utils.dlpack
-    # It tells which stream it will use the tensor on, if that is on a GPU.
-    tensor: torch.Tensor = dlpack.from_dlpack(shared)
+    # Given `shared` itself, it would first ask much that is known here.
+    gpu = shared.gpu
+    capsule = shared.__dlpack__() if gpu is None else shared.__dlpack__(stream=_cuda.stream_on(gpu))
+    tensor: torch.Tensor = dlpack.from_dlpack(capsule)
     if strides is not None and tensor.stride() != tuple(strides):
         tensor = tensor.as_strided(tensor.shape, strides)
     if dtype is not None:

@@ -1,7 +1,7 @@
 // Looking a little longer before going to sleep.
 //
 // Waking a thread on another CPU costs tens of microseconds, often more than the call it waits for. So a waiter first
-// spins for a moment, but only if whoever ends the wait runs on another CPU: on its own it would keep it from running.
+// spins for a moment, but not if whoever ends the wait is known to be on its own CPU: it would keep it from running.
 // Each thread remembers whether spinning paid lately and gives up where it does not; an idle thread sleeps.
 #pragma once
 
@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <utility>
 
 #include "base/futex.h"
 
@@ -24,30 +25,44 @@ inline void pause_cpu() noexcept {
 #endif
 }
 
+/// Whether looking on paid lately, for one kind of wait of one thread.
+class SpinCredit {
+ public:
+  /// Calls `done` for 30 µs at most, until it says true; not at all where that did not pay. False: it has not said it.
+  template <typename Done>
+  bool spin(Done&& done) {
+    if (credit_ <= 0) {
+      if (--credit_ > -kRetry) return false;
+      credit_ = 1;
+    }
+    const auto end = Clock::now() + kLongest;
+    do {
+      for (int i = 0; i < 16; ++i) {
+        if (done()) {
+          credit_ = credit_ < kMost ? credit_ + 1 : kMost;
+          return true;
+        }
+        pause_cpu();
+      }
+    } while (Clock::now() < end);
+    --credit_;
+    return false;
+  }
+
+ private:
+  static constexpr auto kLongest = std::chrono::microseconds(30);
+  static constexpr int kMost = 8;
+  static constexpr int kRetry = 32;  // waits without spinning before it is tried again
+  int credit_ = kMost;
+};
+
 /// Spins until `done()`, for 30 µs at most; not at all if `other_cpu`, of who will end the wait, is this one or
 /// unknown.
 template <typename Done>
 void spin_until(int other_cpu, Done&& done) {
-  constexpr auto kLongest = std::chrono::microseconds(30);
-  constexpr int kMostCredit = 8;
-  constexpr int kRetry = 32;  // waits without spinning before it is tried again
-  thread_local int credit = kMostCredit;
+  thread_local SpinCredit credit;
   if (other_cpu == kNoCpu || other_cpu == ::sched_getcpu()) return;
-  if (credit <= 0) {
-    if (--credit > -kRetry) return;
-    credit = 1;
-  }
-  const auto end = Clock::now() + kLongest;
-  do {
-    for (int i = 0; i < 16; ++i) {
-      if (done()) {
-        credit = credit < kMostCredit ? credit + 1 : kMostCredit;
-        return;
-      }
-      pause_cpu();
-    }
-  } while (Clock::now() < end);
-  --credit;
+  credit.spin(std::forward<Done>(done));
 }
 
 }  // namespace multipy

@@ -3,12 +3,14 @@
 #include <dlfcn.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <mutex>
 #include <utility>
 
 #include "base/device_memory.h"
 #include "elf/namespace.h"
+#include "elf/patient_locks.h"
 
 namespace multipy::elf {
 
@@ -43,6 +45,52 @@ int seam_malloc(void** pointer, std::size_t size) {
 }
 
 int seam_free(void* pointer) { return memory_of(__builtin_return_address(0)).release(pointer); }
+
+using GetDevice = int(int* device);
+std::atomic<GetDevice*> ask_runtime = nullptr;  // cudaGetDevice
+std::atomic<GetDevice*> ask_driver = nullptr;   // cuCtxGetDevice, once the driver is known
+
+/// Whether the driver counts GPUs as the runtime does: then what one says of them the other says, too.
+bool counts_alike(void* driver) {
+  const auto count = reinterpret_cast<int (*)(int*)>(::dlsym(driver, "cuDeviceGetCount"));
+  const auto get = reinterpret_cast<int (*)(int*, int)>(::dlsym(driver, "cuDeviceGet"));
+  int gpus = 0;
+  if (count == nullptr || get == nullptr || count(&gpus) != 0) return false;
+  for (int gpu = 0; gpu < gpus; ++gpu) {
+    int device = -1;
+    if (get(&device, gpu) != 0 || device != gpu) return false;
+  }
+  return gpus > 0;
+}
+
+void meet_driver() {
+  static std::mutex& mutex = *new std::mutex;
+  static bool met = false;
+  const std::lock_guard lock(mutex);
+  if (met) return;
+  void* const driver = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  if (driver == nullptr) return;  // the runtime loads it when it has to
+  met = true;
+  make_locks_patient(driver);
+  const auto get_device = reinterpret_cast<GetDevice*>(::dlsym(driver, "cuCtxGetDevice"));
+  if (get_device != nullptr && counts_alike(driver)) ask_driver.store(get_device, std::memory_order_release);
+}
+
+int seam_get_device(int* device) {
+  // The driver knows of the thread's context alone. Without one, it is the runtime that knows what will be used.
+  GetDevice* const driver = ask_driver.load(std::memory_order_acquire);
+  if (driver != nullptr && device != nullptr && driver(device) == 0) return 0;
+  const int status = ask_runtime.load(std::memory_order_acquire)(device);
+  if (driver == nullptr && status == 0) meet_driver();
+  return status;
+}
+
+/// False: it is that of another copy of the runtime.
+bool use_get_device(void* address) {
+  GetDevice* known = nullptr;
+  auto* const found = reinterpret_cast<GetDevice*>(address);
+  return ask_runtime.compare_exchange_strong(known, found) || known == found;
+}
 
 template <std::size_t Library>
 int seam_create(void** handle) {
@@ -107,6 +155,7 @@ void* cuda_seam(std::string_view name, void* address) {
     if (!use_runtime_of(address)) return address;
     return name == "cudaMalloc" ? reinterpret_cast<void*>(seam_malloc) : reinterpret_cast<void*>(seam_free);
   }
+  if (name == "cudaGetDevice") return use_get_device(address) ? reinterpret_cast<void*>(seam_get_device) : address;
   return seam_of_handles(name, address, std::make_index_sequence<kLibraries.size()>{});
 }
 

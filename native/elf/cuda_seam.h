@@ -1,8 +1,13 @@
-// The seam of CUDA: what private images take of a GPU is noted for their interpreter.
+// The seam of CUDA: what private images take of a GPU is noted for their interpreter, and they do not wait for each
+// other where they need not.
 //
 // libcudart, cuBLAS and the like are shared libraries and stay as they are. References of private images to the few
 // functions of them that take and give back (cudaMalloc and cudaFree; cublasCreate, cudnnCreate … and what destroys
 // such handles) are bound to ours, which call them by way of the caller's DeviceMemory (base/device_memory.h).
+//
+// What a thread is told by cudaGetDevice it is told by the driver instead: torch asks some fifteen times for each
+// kernel it launches, and libcudart takes a lock of the whole process each time. When it first asks with the driver
+// loaded, the driver's own locks are made patient (patient_locks.h).
 #pragma once
 
 #include <string_view>

@@ -35,7 +35,8 @@ char* Environment::keep(std::string text) {
 std::size_t Environment::index_of(const char* name, std::size_t length) const {
   std::size_t index = 0;
   for (; array_ != nullptr && array_[index] != nullptr; ++index) {
-    if (std::strncmp(array_[index], name, length) == 0 && array_[index][length] == '=') return index;
+    const char* entry = array_[index];
+    if (entry[0] == name[0] && std::strncmp(entry, name, length) == 0 && entry[length] == '=') return index;
   }
   return index;
 }

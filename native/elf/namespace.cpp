@@ -65,13 +65,17 @@ void* address_of(const Target& target) {
 }
 
 Image* image_at(const void* address) {
+  // Who asks asks again: torch calls getenv with each matrix product. Images stay for ever once they are known.
+  thread_local Image* last = nullptr;
   const auto at = reinterpret_cast<std::uintptr_t>(address);
+  if (last != nullptr && at >= last->base() && at < last->end()) return last;
   Registry& known = registry();
   const std::shared_lock lock(known.mutex);
   auto next = known.by_base.upper_bound(at);
   if (next == known.by_base.begin()) return nullptr;
   Image* image = std::prev(next)->second;
-  return at < image->end() ? image : nullptr;
+  if (at >= image->end()) return nullptr;
+  return last = image;
 }
 
 const Image* Namespace::image(std::size_t index) const {

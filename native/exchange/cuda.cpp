@@ -40,6 +40,7 @@ Driver load() {
   Driver driver{};
   find(driver.get_device, "cuDeviceGet");
   find(driver.retain_context, "cuDevicePrimaryCtxRetain");
+  find(driver.current_context, "cuCtxGetCurrent");
   find(driver.push_context, "cuCtxPushCurrent_v2");
   find(driver.pop_context, "cuCtxPopCurrent_v2");
   find(driver.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
@@ -82,6 +83,7 @@ class Releases {
   // Long enough for the GPU to have done something, and at first shorter than anybody would notice.
   static constexpr std::chrono::microseconds kShortest{50};
   static constexpr std::chrono::microseconds kLongest{1000};
+  static constexpr int kMostIdle = 16;  // times it looked and there was nothing, before it sleeps
 
   void start() {
     const BlockedSignals blocked;
@@ -97,22 +99,25 @@ class Releases {
     ::pthread_setname_np(::pthread_self(), "multipy-gpu");
     std::vector<Waiting> waiting;
     auto pause = kShortest;
+    int idle = 0;
     for (;;) {
       {
         std::unique_lock lock(mutex_);
-        if (waiting.empty()) {
+        // Waking a thread takes those who let go longer than all else, so while releases come this one just looks.
+        if (idle == kMostIdle) {
           changed_.wait(lock, [&] { return !arrived_.empty(); });
           pause = kShortest;
         }
         std::move(arrived_.begin(), arrived_.end(), std::back_inserter(waiting));
         arrived_.clear();
       }
+      idle = waiting.empty() ? idle + 1 : 0;
       const auto over = std::stable_partition(waiting.begin(), waiting.end(),
                                               [](const Waiting& each) { return !each.order->is_over(); });
       pause = over != waiting.end() ? kShortest : std::min(pause * 2, kLongest);
       for (auto each = over; each != waiting.end(); ++each) finish(*each);
       waiting.erase(over, waiting.end());
-      if (!waiting.empty()) std::this_thread::sleep_for(pause);
+      std::this_thread::sleep_for(pause);
     }
   }
 
@@ -134,15 +139,15 @@ const Driver& Driver::get() {
   return driver;
 }
 
-/// Makes the context current while it lives, and lets the calls be made although some thread captures a graph.
+/// Makes the context current while it lives.
 class Device::Current {
  public:
   explicit Current(const Device& device) noexcept : driver_(device.driver_) {
+    void* context = nullptr;
+    if (driver_.current_context(&context) == 0 && context == device.context_) return;
     pushed_ = driver_.push_context(device.context_) == 0;
-    driver_.exchange_capture_mode(&mode_);
   }
   ~Current() {
-    driver_.exchange_capture_mode(&mode_);
     void* context = nullptr;
     if (pushed_) driver_.pop_context(&context);
   }
@@ -152,6 +157,21 @@ class Device::Current {
  private:
   const Driver& driver_;
   bool pushed_ = false;
+};
+
+/// Lets calls be made while it lives that might spoil a graph, if they were about one that some thread captures. To
+/// record an event and to wait for one is not among them.
+class Device::OutsideCapture {
+ public:
+  explicit OutsideCapture(const Device& device) noexcept : driver_(device.driver_) {
+    driver_.exchange_capture_mode(&mode_);
+  }
+  ~OutsideCapture() { driver_.exchange_capture_mode(&mode_); }
+  OutsideCapture(const OutsideCapture&) = delete;
+  OutsideCapture& operator=(const OutsideCapture&) = delete;
+
+ private:
+  const Driver& driver_;
   int mode_ = kRelaxed;
 };
 
@@ -178,7 +198,10 @@ EventHandle Device::record(Stream stream) {
     }
   }
   const Current current(*this);
-  if (event == nullptr) check(driver_, driver_.create_event(&event, kWithoutTiming), "cuEventCreate");
+  if (event == nullptr) {
+    const OutsideCapture outside(*this);
+    check(driver_, driver_.create_event(&event, kWithoutTiming), "cuEventCreate");
+  }
   const int status = driver_.record_event(event, stream);
   if (status != 0) give_back(event);
   check(driver_, status, "cuEventRecord");
@@ -197,6 +220,7 @@ void Device::wait(Stream stream, EventHandle event) {
 
 bool Device::is_over(EventHandle event) noexcept {
   const Current current(*this);
+  const OutsideCapture outside(*this);
   return driver_.query_event(event) != Driver::kNotReady;
 }
 
@@ -216,6 +240,7 @@ Stream Device::take_stream() {
   }
   Stream stream = 0;
   const Current current(*this);
+  const OutsideCapture outside(*this);
   check(driver_, driver_.create_stream(&stream, kNonBlocking), "cuStreamCreate");
   return stream;
 }

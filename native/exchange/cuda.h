@@ -18,8 +18,10 @@
 // The driver is found in the process when the first tensor of a GPU arrives; nothing here is linked to it, and a
 // process without CUDA never gets here.
 //
-// Threads: any, with or without a CUDA context: each call makes the device's primary context current for its own time.
-// Whatever capture of a CUDA graph goes on elsewhere is left alone.
+// Threads: any, with or without a CUDA context: each call makes the device's primary context current for its own time,
+// unless it is already, as on all threads that use the GPU themselves. Whatever capture of a CUDA graph goes on
+// elsewhere is left alone. No lock is held while the driver is called, but that of an Order whose tensor several
+// threads let go of.
 //
 // Not guaranteed: anything about streams that a receiver uses the tensor on beside the one it received it on. As
 // everywhere with CUDA, that stream must wait for those.
@@ -47,6 +49,7 @@ struct MULTIPY_API Driver {
 
   int (*get_device)(int* device, int ordinal);
   int (*retain_context)(void** context, int device);
+  int (*current_context)(void** context);
   int (*push_context)(void* context);
   int (*pop_context)(void** context);
   int (*exchange_capture_mode)(int* mode);
@@ -83,6 +86,7 @@ class MULTIPY_API Device {
 
  private:
   class Current;
+  class OutsideCapture;
 
   const Driver& driver_;
   void* context_ = nullptr;

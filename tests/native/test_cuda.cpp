@@ -37,6 +37,7 @@ struct Simulated {
 
   static int get_device(int* device, int ordinal) { return *device = ordinal, 0; }
   static int retain_context(void** context, int) { return *context = &lines, 0; }
+  static int current_context(void** context) { return *context = nullptr, 0; }
   static int push_context(void*) { return ++contexts, 0; }
   static int pop_context(void**) { return --contexts, 0; }
   static int exchange_capture_mode(int* mode) {
@@ -65,9 +66,9 @@ struct Simulated {
   }
   static int error_name(int, const char** name) { return *name = "CUDA_ERROR_ILLEGAL_ADDRESS", 0; }
 
-  static constexpr Driver kDriver{get_device,    retain_context, push_context, pop_context, exchange_capture_mode,
-                                  create_stream, create_event,   record_event, query_event, wait_event,
-                                  error_name};
+  static constexpr Driver kDriver{get_device,   retain_context,        current_context, push_context,
+                                  pop_context,  exchange_capture_mode, create_stream,   create_event,
+                                  record_event, query_event,           wait_event,      error_name};
 
   Device device;
   Simulated() : device((lines.clear(), events.clear(), is_broken = false, kDriver), 0) {
