@@ -155,7 +155,7 @@ _FILL = """
 import gc
 
 before = gc.get_stats()[1]["collections"]
-kept = [[] for _ in range(250_000)]
+kept = [[] for _ in range(600_000)]
 looked = gc.get_stats()[1]["collections"] - before
 """
 
@@ -184,9 +184,10 @@ def test_an_import_is_not_held_up_by_looking_for_garbage(tmp_path):
     (tmp_path / "filling_module.py").write_text(_FILL)
     with multipy.Pool(1) as pool:
         _, usual = pool.submit(looks).result()
-        assert pool.submit(looks, str(tmp_path)).result()[0] == 0
+        # The first look shows that an import goes on, and may be one at older objects.
+        assert pool.submit(looks, str(tmp_path)).result()[0] <= 1
         looked, afterwards = pool.submit(looks).result()
-    assert looked > 0
+    assert looked >= 4
     assert afterwards == usual
 
 
