@@ -21,12 +21,16 @@ class Side(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A bound that each of `sides` has to keep; the worst of them is shown."""
+    """A bound that each of `sides` has to keep; the worst of them is shown.
+
+    `hindrance` says what was found to be in the way, for machines on which it is not kept.
+    """
 
     title: str
     bound: float
     sides: tuple[Side, ...]
     at_least: bool = False
+    hindrance: str = ""
 
     def worst(self, figures: Figures) -> tuple[Side, float] | None:
         """The side that is furthest from the bound, and its figure or ratio; None if nothing was measured."""
@@ -48,12 +52,12 @@ class Goal(NamedTuple):
         return 3 if 0 < self.bound < 0.2 else 2
 
 
-def below(title: str, bound: float, ours: Key, rival: Key | None = None) -> Goal:
-    return Goal(title, bound, (Side(ours, rival),))
+def below(title: str, bound: float, ours: Key, rival: Key | None = None, hindrance: str = "") -> Goal:
+    return Goal(title, bound, (Side(ours, rival),), hindrance=hindrance)
 
 
-def above(title: str, bound: float, ours: Key, rival: Key | None = None) -> Goal:
-    return Goal(title, bound, (Side(ours, rival),), at_least=True)
+def above(title: str, bound: float, ours: Key, rival: Key | None = None, hindrance: str = "") -> Goal:
+    return Goal(title, bound, (Side(ours, rival),), at_least=True, hindrance=hindrance)
 
 
 def for_each(parameters: Iterable[object], ours: Key, rival: Key | None = None) -> tuple[Side, ...]:
@@ -126,6 +130,8 @@ GOALS = (
         3.0,
         for_each(SEVERAL, ("track_forwards", "interpreter"), ("track_forwards", "thread")),
         at_least=True,
+        hindrance="As many processes do no more: two workers on two CPUs do at most twice what one does, and "
+        "two threads lose a fifth of that one to their GIL. From four workers on, threads lose more.",
     ),
     above(
         "a worker for every core, small MLP, interpreters beside processes of the same libpython",

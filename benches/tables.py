@@ -96,6 +96,7 @@ def report(figures: Figures) -> str:
         "## Goals",
         "",
         *goals_table(figures),
+        *hindrances(figures),
     ]
     noisy = max((run.foreign for name, run in figures.runs.items() if name != "BesideRay"), default=0.0)
     if noisy > QUIET:
@@ -135,6 +136,14 @@ def goals_table(figures: Figures) -> Iterator[str]:
         reached = "yes" if goal.reached(figure) else "**no**"
         ours = shown(figures.median(side.ours), unit)
         yield f"| {goal.title} | {ours} | {rival} | {ratio} | {bound} | {reached} |"
+
+
+def hindrances(figures: Figures) -> Iterator[str]:
+    """What is in the way of the goals that are not reached, if it is known."""
+    for goal in GOALS:
+        worst = goal.worst(figures)
+        if worst is not None and goal.hindrance and not goal.reached(worst[1]):
+            yield from ("", f"**{goal.title[0].upper()}{goal.title[1:]}.** {goal.hindrance}")
 
 
 def scenario_table(figures: Figures, scenario: Any) -> Iterator[str]:
