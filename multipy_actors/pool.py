@@ -162,9 +162,9 @@ class Pool(Executor):
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._adopt()
         _live_pools.add(self)
-        _notifier.start()
         try:
             self._native.start()
+            _notifier.start()  # its thread begins while the interpreters do
             self._native.wait_started()
             if levels is not None and not inline:
                 self._listener = logs.Listener(self._native.messages, self._name)
