@@ -12,6 +12,7 @@ from benches import (
     bench_growth,
     bench_images,
     bench_memory,
+    bench_startup,
     bench_tensors,
     bench_throughput,
 )
@@ -24,6 +25,7 @@ ROUNDS = {
     bench_calls.ActorToActor: 3,
     bench_tensors.Tensors: 2,
     bench_throughput.SmallModel: 2,
+    bench_startup.StartUp: 3,
 }
 ONCE = (
     bench_memory.PrivateMemory,

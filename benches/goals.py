@@ -161,6 +161,8 @@ GOALS = (
         0.25,
         ("track_first_result", "interpreter"),
         ("track_first_result", "process"),
+        hindrance="More than half of an interpreter's start is Python's own, the same in any program that "
+        "initialises it with `site`.",
     ),
     below(
         "bare interpreter, the second beside the first",

@@ -256,14 +256,6 @@ def _write_delta(obj: timedelta, _: Outgoing) -> Any:
     return Extension(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds))
 
 
-_DATE_WRITERS: dict[str, Callable[[Any, Outgoing], Any]] = {
-    "date": _dated(_DATE),
-    "time": _dated(_TIME),
-    "datetime": _dated(_DATETIME),
-    "timedelta": _write_delta,
-}
-
-
 def _write_reference(obj: Any, _: Outgoing) -> Any:
     # As cloudpickle decides what travels by name, but without it: importing it takes longer than most calls.
     module = obj.__module__
