@@ -167,6 +167,7 @@ def test_a_call_that_is_interrupted_while_it_loads_leaves_the_object_to_the_next
             assert select.select([both], [], [], 60)[0]
             told += os.read(both, 100)
         os.close(both)
+        multipy.wait(calls, num_returns=1, timeout=60)  # where it is loaded
         assert [call.cancel(interrupt=True) for call in calls].count(True) == 2
         outcomes = {type(call.exception()) for call in calls}
         pipe.unlink()
