@@ -206,15 +206,20 @@ Target Image::target_of(const Symbol& symbol) const noexcept {
 
 Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
   if (index == 0) return {Target::Kind::address, false, base_, 0};
+  if (const std::uint32_t place = other_places_.at(index)) return others_[place - 1];
   if (const auto known = definitions_->find(index)) {
     const Image& image = *scope_[known->place];
     return image.target_of(image.file().unnamed_symbol(known->symbol));
   }
-  if (const auto found = lookups_.find(index); found != lookups_.end()) return found->second;
+  const auto keep = [&](const Target& target) {
+    others_.push_back(target);
+    other_places_[index] = static_cast<std::uint32_t>(others_.size());
+    return target;
+  };
   const Symbol symbol = file_->symbol(index);
   if (tls_offset_ != 0 && symbol.name == "__tls_get_addr") {
     const auto function = reinterpret_cast<std::uintptr_t>(&static_tls_address);
-    return lookups_[index] = {Target::Kind::address, false, function, 0};
+    return keep({Target::Kind::address, false, function, 0});
   }
   const bool own = symbol.binding == STB_LOCAL || (symbol.defined && symbol.visibility != STV_DEFAULT);
   const auto [target, definition] = own ? Resolution{target_of(symbol), std::nullopt} : resolver.resolve(*this, symbol);
@@ -223,11 +228,8 @@ Target Image::resolve_symbol(std::uint32_t index, SymbolResolver& resolver) {
     if (!symbol.version.empty()) name.append("@").append(symbol.version);
     throw ImageError(file_->path(), "undefined symbol", name);
   }
-  if (definition) {
-    definitions_->note(index, *definition);
-  } else {
-    lookups_.emplace(index, target);
-  }
+  if (!definition) return keep(target);
+  definitions_->note(index, *definition);
   return target;
 }
 
@@ -335,6 +337,7 @@ void Image::bind(SymbolResolver& resolver, std::vector<Image*> scope) {
   std::vector<const File*> files;
   for (const Image* image : scope_) files.push_back(&image->file());
   definitions_ = Definitions::of(*file_, files);
+  other_places_.assign(file_->symbol_count(), 0);
   try {
     for (const ElfW(Sxword) tag : {DT_INIT, DT_FINI}) {
       const auto function = file_->dynamic_value(tag);
@@ -346,7 +349,8 @@ void Image::bind(SymbolResolver& resolver, std::vector<Image*> scope) {
     for (const auto& relocation : file_->relocations()) apply(relocation, resolver);
     for (const auto& relocation : file_->plt_relocations()) apply(relocation, resolver);
     // Assigning {} would keep the memory.
-    std::unordered_map<std::uint32_t, Target>().swap(lookups_);
+    std::vector<Target>().swap(others_);
+    std::vector<std::uint32_t>().swap(other_places_);
     std::vector<Image*>().swap(scope_);
     definitions_.reset();
   } catch (const OutOfBounds& error) {

@@ -20,7 +20,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "base/export.h"
@@ -120,7 +119,8 @@ class Image {
   // Only while binding.
   std::vector<Image*> scope_;
   std::shared_ptr<Definitions> definitions_;
-  std::unordered_map<std::uint32_t, Target> lookups_;  // by symbol index: what is not among the definitions
+  std::vector<Target> others_;               // what is not among the definitions
+  std::vector<std::uint32_t> other_places_;  // by symbol index: its place in there and one more; 0: not looked up
   struct Preset {
     std::uint64_t address;
     std::uint64_t value;
