@@ -181,7 +181,8 @@ GOALS = (
         0.9,
         ("track_imports", "interpreter", AT_ONCE),
         ("track_imports", "interpreter", 1),
-        hindrance="Two busy CPUs of one machine slow each other down: processes, which share nothing, lose more.",
+        hindrance="Two busy CPUs of one machine slow each other down: processes, which share nothing, "
+        "lose more.",
     ),
     above(
         f"`import torch` in {AT_ONCE} interpreters at once beside {AT_ONCE} processes",
@@ -195,8 +196,8 @@ GOALS = (
         ("track_per_worker", "interpreter", "torch"),
         ("track_per_worker", "python", "torch"),
         hindrance="What is private is alive: of 151 MB, 88 are objects of torch (22 of them its table of "
-        "operators), 52 are Python's, 5.6 pages of libraries that hold addresses, and 4 stacks and the like. A "
-        "process has the same.",
+        "operators), 52 are Python's, 5.6 pages of libraries that hold addresses, and 4 stacks and the like. "
+        "A process has the same.",
     ),
     below(
         f"private memory of {MOST} interpreters with torch beside {MOST} processes",
