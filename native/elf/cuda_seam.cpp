@@ -47,8 +47,25 @@ int seam_malloc(void** pointer, std::size_t size) {
 int seam_free(void* pointer) { return memory_of(__builtin_return_address(0)).release(pointer); }
 
 using GetDevice = int(int* device);
+using GetContext = int(void** context);
 std::atomic<GetDevice*> ask_runtime = nullptr;  // cudaGetDevice
 std::atomic<GetDevice*> ask_driver = nullptr;   // cuCtxGetDevice, once the driver is known
+GetContext* get_context = nullptr;              // cuCtxGetCurrent, written before ask_driver
+
+/// Whether the thread's context is always one of the device it has chosen. Before CUDA 12, cudaSetDevice left the old
+/// one in place until there was need of another.
+bool sets_context_at_once(GetDevice* get_device) {
+  constexpr int kCuda12 = 12'000;
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<void*>(get_device), &info) == 0) return false;
+  void* const library = ::dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+  if (library == nullptr) return false;
+  const auto get_version = reinterpret_cast<int (*)(int*)>(::dlsym(library, "cudaRuntimeGetVersion"));
+  int version = 0;
+  const bool known = get_version != nullptr && get_version(&version) == 0;
+  ::dlclose(library);
+  return known && version >= kCuda12;
+}
 
 /// Whether the driver counts GPUs as the runtime does: then what one says of them the other says, too.
 bool counts_alike(void* driver) {
@@ -63,23 +80,40 @@ bool counts_alike(void* driver) {
   return gpus > 0;
 }
 
+/// From here on the driver is asked, if that gives the same answers.
+void learn_from(void* driver) {
+  const auto get_device = reinterpret_cast<GetDevice*>(::dlsym(driver, "cuCtxGetDevice"));
+  get_context = reinterpret_cast<GetContext*>(::dlsym(driver, "cuCtxGetCurrent"));
+  if (get_device == nullptr || get_context == nullptr || !counts_alike(driver)) return;
+  if (sets_context_at_once(ask_runtime.load(std::memory_order_acquire)))
+    ask_driver.store(get_device, std::memory_order_release);
+}
+
 void meet_driver() {
   static std::mutex& mutex = *new std::mutex;
-  static bool met = false;
+  static std::atomic<bool> met = false;
+  if (met.load(std::memory_order_acquire)) return;
   const std::lock_guard lock(mutex);
-  if (met) return;
+  if (met.load(std::memory_order_relaxed)) return;
   void* const driver = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
   if (driver == nullptr) return;  // the runtime loads it when it has to
-  met = true;
   make_locks_patient(driver);
-  const auto get_device = reinterpret_cast<GetDevice*>(::dlsym(driver, "cuCtxGetDevice"));
-  if (get_device != nullptr && counts_alike(driver)) ask_driver.store(get_device, std::memory_order_release);
+  learn_from(driver);
+  met.store(true, std::memory_order_release);
+}
+
+/// Whether the thread has had a context. To ask without one for its device would be an error that debuggers report.
+bool has_had_context() {
+  thread_local bool had = false;
+  void* context = nullptr;
+  if (!had) had = get_context(&context) == 0 && context != nullptr;
+  return had;
 }
 
 int seam_get_device(int* device) {
   // The driver knows of the thread's context alone. Without one, it is the runtime that knows what will be used.
   GetDevice* const driver = ask_driver.load(std::memory_order_acquire);
-  if (driver != nullptr && device != nullptr && driver(device) == 0) return 0;
+  if (driver != nullptr && device != nullptr && has_had_context() && driver(device) == 0) return 0;
   const int status = ask_runtime.load(std::memory_order_acquire)(device);
   if (driver == nullptr && status == 0) meet_driver();
   return status;

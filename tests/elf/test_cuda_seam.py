@@ -10,10 +10,13 @@ from isolated import in_pool
 RUNTIME = """
 int asked;
 int cudaGetDevice(int *device) { ++asked; *device = 5; return 0; }
+int cudaRuntimeGetVersion(int *version) { *version = VERSION; return 0; }
 """
 DRIVER = """
 int has_context;
-int cuCtxGetDevice(int *device) { if (!has_context) return 201; *device = 1; return 0; }
+int asked_without;
+int cuCtxGetCurrent(void **context) { *context = has_context ? &has_context : 0; return 0; }
+int cuCtxGetDevice(int *device) { if (!has_context) { ++asked_without; return 201; } *device = 1; return 0; }
 int cuDeviceGetCount(int *count) { *count = 2; return 0; }
 int cuDeviceGet(int *device, int ordinal) { *device = ordinal + FIRST; return 0; }
 """
@@ -24,12 +27,18 @@ int current(void) { int device = -1; return cudaGetDevice(&device) == 0 ? device
 
 
 @pytest.mark.parametrize(
-    ("first", "expected"),
-    [(0, [5, 1, 5, 2, 5, 3, 1, 3]), (8, [5, 1, 5, 2, 5, 3, 5, 4])],
-    ids=["numbered alike", "numbered otherwise"],
+    ("first", "version", "expected"),
+    [
+        (0, 13000, [5, 1, 5, 2, 5, 3, 1, 3, 0]),
+        (8, 13000, [5, 1, 5, 2, 5, 3, 5, 4, 0]),
+        (0, 11080, [5, 1, 5, 2, 5, 3, 5, 4, 0]),  # its context may be that of the device before
+    ],
+    ids=["numbered alike", "numbered otherwise", "an old runtime"],
 )
-def test_the_current_device_is_the_drivers_once_there_is_one_with_a_context(workshop, first, expected):
-    runtime = workshop.library("cudart", RUNTIME)
+def test_the_current_device_is_the_drivers_once_there_is_one_with_a_context(
+    workshop, first, version, expected
+):
+    runtime = workshop.library("cudart", RUNTIME, f"-DVERSION={version}")
     driver = workshop.library("cuda", DRIVER, f"-DFIRST={first}", soname="libcuda.so.1")
     user = workshop.library("private_user", USER, needs=(runtime,))
 
@@ -47,7 +56,7 @@ def test_the_current_device_is_the_drivers_once_there_is_one_with_a_context(work
             note()
             ctypes.c_int.in_dll(loaded, "has_context").value = 1
             note()
-            return answers
+            return [*answers, ctypes.c_int.in_dll(loaded, "asked_without").value]
 
         return pool.submit(ask).result()
 
