@@ -256,13 +256,17 @@ def _write_delta(obj: timedelta, _: Outgoing) -> Any:
     return Extension(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds))
 
 
+# The script, which others cannot import: its name, and that in a process that multiprocessing has spawned.
+_SCRIPTS = frozenset(("__main__", "__mp_main__"))
+
+
 def _write_reference(obj: Any, _: Outgoing) -> Any:
     # As cloudpickle decides what travels by name, but without it: importing it takes longer than most calls.
     module = obj.__module__
-    if type(module) is not str or module == "__main__" or not _is_found(obj, module, obj.__qualname__):
+    if type(module) is not str or module in _SCRIPTS or not _is_found(obj, module, obj.__qualname__):
         raise _Unfit("not what an import of its module would give")
     cloudpickle = sys.modules.get("cloudpickle")
-    if cloudpickle is not None and cloudpickle.list_registry_pickle_by_value():
+    if cloudpickle is not None and cloudpickle.list_registry_pickle_by_value() - _SCRIPTS:
         raise _Unfit("it may have been registered to travel by value")
     return Extension(_REFERENCE, f"{module}\n{obj.__qualname__}".encode())
 

@@ -77,6 +77,11 @@ _pickler_class: Any = None
 def _make_pickler_class() -> Any:
     import cloudpickle  # type: ignore[import-untyped]
 
+    # The script, as it is called in a process that multiprocessing has spawned; others cannot import it.
+    script = sys.modules.get("__mp_main__")
+    if script is not None:
+        cloudpickle.register_pickle_by_value(script)
+
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         outgoing: Outgoing
 

@@ -319,3 +319,43 @@ def test_a_class_of_the_script_stays_the_scripts_own_when_its_objects_come_back(
         """
     )
     assert finished.stdout == "2\n"
+
+
+SPAWNED = """
+import multiprocessing
+
+import multipy_actors as multipy
+
+
+class Point:
+    def __init__(self, x):
+        self.x = x
+
+    def moved(self):
+        return Point(self.x + 1)
+
+
+def x_of(point):
+    return point.x
+
+
+def use_interpreters():
+    with multipy.Pool(2) as pool:
+        assert pool.submit(x_of, Point(3)).result() == 3
+        assert pool.submit(lambda: x_of(Point(4))).result() == 4
+        point = multipy.remote(Point).options(pool=pool).remote(5).moved()
+        assert type(point) is Point and point.x == 6
+        assert pool.submit(abs, -7).result() == 7
+    print("done")
+
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("spawn").Process(target=use_interpreters)
+    child.start()
+    child.join()
+    raise SystemExit(child.exitcode)
+"""
+
+
+def test_a_process_that_multiprocessing_spawns_may_use_what_the_script_defines(run_script):
+    assert run_script(SPAWNED).stdout == "done\n"
