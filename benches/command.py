@@ -23,9 +23,10 @@ from benches.tables import HEADINGS, report
 ROUNDS = {
     bench_calls.Calls: 3,
     bench_calls.ActorToActor: 3,
-    bench_tensors.Tensors: 2,
+    bench_tensors.Tensors: 4,
     bench_throughput.SmallModel: 2,
     bench_startup.StartUp: 3,
+    bench_images.NextInterpreter: 3,
 }
 ONCE = (
     bench_memory.PrivateMemory,

@@ -87,6 +87,7 @@ def tensor_goals(name: str, method: str) -> Iterable[Goal]:
         f"tensor {name} over a plain call, the dearest of all sizes",
         10.0,
         for_each(bench_tensors.BYTES, (f"{method}_extra", "interpreter")),
+        hindrance="The dearest comes after 1 GB was written, which empties the caches of what a call needs.",
     )
 
 
@@ -162,7 +163,7 @@ GOALS = (
         ("track_first_result", "interpreter"),
         ("track_first_result", "process"),
         hindrance="More than half of an interpreter's start is Python's own, the same in any program that "
-        "initialises it with `site`.",
+        "initialises it with `site`. Started over and over, with warm caches, one takes 9 to 10 ms.",
     ),
     below(
         "bare interpreter, the second beside the first",
