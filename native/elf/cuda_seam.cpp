@@ -97,6 +97,7 @@ void meet_driver() {
   if (met.load(std::memory_order_relaxed)) return;
   void* const driver = ::dlopen("libcuda.so.1", RTLD_LAZY | RTLD_NOLOAD);
   if (driver == nullptr) return;  // the runtime loads it when it has to
+  // The handle is kept for good: functions of the driver are called from here on, and it calls ours.
   make_locks_patient(driver);
   learn_from(driver);
   met.store(true, std::memory_order_release);

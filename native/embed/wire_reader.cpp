@@ -1,9 +1,10 @@
 // Bytes to values; see wire.h.
-#include <bit>
 #include <cstring>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "base/message_pack.h"
 #include "big_integer.h"
 #include "parts.h"
 #include "wire.h"
@@ -19,93 +20,48 @@ using detail::TensorParts;
 
 class Reader {
  public:
-  explicit Reader(const multipy::Payload& payload) : attachments_(payload.attachments), rest_(payload.data) {
-    tagged_ = rest_.substr(0, kTagged.size()) == kTagged;
-    if (tagged_) rest_.remove_prefix(kTagged.size());
+  explicit Reader(const multipy::Payload& payload) : attachments_(payload.attachments), input_(payload.data) {
+    tagged_ = input_.rest().starts_with(kTagged);
+    if (tagged_) input_.bytes(kTagged.size());
   }
 
   Value read_all() {
     Value value = read(0);
-    if (!rest_.empty()) malformed();
+    if (!input_.empty()) malformed();
     return value;
   }
 
  private:
   Value read(int depth) {
     if (depth > 2 * kMaxDepth) malformed();
-    const int head = static_cast<std::uint8_t>(bytes(1)[0]);
-    if (head < 0x80) return head;
-    if (head >= 0xe0) return head - 0x100;
-    if (head < 0x90) return dict(head & 0x0f, depth);
-    if (head < 0xa0) return list(head & 0x0f, depth);
-    if (head < 0xc0) return std::string(bytes(head & 0x1f));
-    switch (head) {
-      case 0xc0:
+    using multipy::message_pack::Kind;
+    const multipy::message_pack::Head head = input_.head();
+    switch (head.kind) {
+      case Kind::none:
         return nullptr;
-      case 0xc2:
-      case 0xc3:
-        return head == 0xc3;
-      case 0xc4:
-      case 0xc5:
-      case 0xc6:
-        return Value::bytes(std::string(bytes(number(1 << (head - 0xc4)))));
-      case 0xc7:
-      case 0xc8:
-      case 0xc9:
-        return extension(number(1 << (head - 0xc7)));
-      case 0xca:
-        return static_cast<double>(std::bit_cast<float>(static_cast<std::uint32_t>(number(4))));
-      case 0xcb:
-        return std::bit_cast<double>(number(8));
-      case 0xcc:
-      case 0xcd:
-      case 0xce:
-      case 0xcf:
-        return number(1 << (head - 0xcc));
-      case 0xd0:
-        return static_cast<std::int8_t>(number(1));
-      case 0xd1:
-        return static_cast<std::int16_t>(number(2));
-      case 0xd2:
-        return static_cast<std::int32_t>(number(4));
-      case 0xd3:
-        return static_cast<std::int64_t>(number(8));
-      case 0xd4:
-      case 0xd5:
-      case 0xd6:
-      case 0xd7:
-      case 0xd8:
-        return extension(1U << (head - 0xd4));
-      case 0xd9:
-      case 0xda:
-      case 0xdb:
-        return std::string(bytes(number(1 << (head - 0xd9))));
-      case 0xdc:
-      case 0xdd:
-        return list(number(2 << (head - 0xdc)), depth);
-      case 0xde:
-      case 0xdf:
-        return dict(number(2 << (head - 0xde)), depth);
-      default:
-        malformed();
+      case Kind::boolean:
+        return head.number != 0;
+      case Kind::integer:
+        return head.integer();
+      case Kind::unsigned_integer:
+        return head.number;
+      case Kind::real:
+        return head.real();
+      case Kind::text:
+        return std::string(input_.bytes(head.number));
+      case Kind::bytes:
+        return Value::bytes(std::string(input_.bytes(head.number)));
+      case Kind::list:
+        return list(head.number, depth);
+      case Kind::dict:
+        return dict(head.number, depth);
+      case Kind::extension:
+        return extension(head.number);
     }
-  }
-
-  std::string_view bytes(std::uint64_t count) {
-    if (count > rest_.size()) malformed();
-    const auto taken = rest_.substr(0, count);
-    rest_.remove_prefix(count);
-    return taken;
-  }
-  std::uint64_t number(int count) {
-    std::uint64_t value = 0;
-    for (const char byte : bytes(static_cast<std::uint64_t>(count)))
-      value = value << 8 | static_cast<std::uint8_t>(byte);
-    return value;
+    malformed();
   }
 
   Value list(std::uint64_t count, int depth) {
-    if (count > rest_.size()) malformed();  // each item is a byte at least
     const int mark = count > 0 && tagged_ ? next_mark() : 0;
     Value::List items;
     items.reserve(count);
@@ -130,12 +86,11 @@ class Reader {
   }
   /// The mark that comes next, and is taken; 0 if something else does.
   int next_mark() {
-    if (rest_.substr(0, 2) != std::string_view("\xc7\x00", 2)) return 0;
-    return static_cast<std::uint8_t>(bytes(3)[2]);
+    if (!input_.rest().starts_with(std::string_view("\xc7\x00", 2))) return 0;
+    return static_cast<std::uint8_t>(input_.bytes(3)[2]);
   }
 
   Value dict(std::uint64_t count, int depth) {
-    if (count > rest_.size() / 2) malformed();
     Value::Dict items;
     items.reserve(count);
     for (std::uint64_t i = 0; i < count; ++i) {
@@ -146,8 +101,8 @@ class Reader {
   }
 
   Value extension(std::uint64_t size) {
-    const auto type = static_cast<std::uint8_t>(bytes(1)[0]);
-    const auto contents = bytes(size);
+    const auto type = static_cast<std::uint8_t>(input_.bytes(1)[0]);
+    const auto contents = input_.bytes(size);
     switch (type) {
       case kInteger:
         return Value::integer(integer_of_bytes(contents));
@@ -245,7 +200,7 @@ class Reader {
   }
 
   const std::vector<std::shared_ptr<multipy::Attachment>>& attachments_;
-  std::string_view rest_;
+  multipy::message_pack::Input input_;
   bool tagged_;
 };
 
@@ -256,6 +211,8 @@ Value decode(const multipy::Payload& payload) {
   try {
     return Reader(payload).read_all();
   } catch (const ConversionError&) {
+    malformed();
+  } catch (const std::invalid_argument&) {
     malformed();
   }
 }

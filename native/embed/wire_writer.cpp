@@ -1,8 +1,9 @@
 // Values to bytes; see wire.h.
-#include <bit>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "base/message_pack.h"
 #include "big_integer.h"
 #include "parts.h"
 #include "wire.h"
@@ -17,24 +18,23 @@ using detail::TensorParts;
 
 class Writer {
  public:
-  explicit Writer(bool deep) : deep_(deep) { payload_.data = kTagged; }
+  explicit Writer(bool deep) : deep_(deep) {}
 
   void write(const Value& value, int depth) {
     if (depth > kMaxDepth) throw ConversionError("a value is nested too deeply to be sent");
     switch (value.kind()) {
       case Value::Kind::none:
-        return byte(0xc0);
+        return output_.none();
       case Value::Kind::boolean:
-        return byte(value.toBool() ? 0xc3 : 0xc2);
+        return output_.boolean(value.toBool());
       case Value::Kind::integer:
         return integer(value);
       case Value::Kind::real:
-        byte(0xcb);
-        return number(std::bit_cast<std::uint64_t>(value.toDouble()), 8);
+        return output_.real(value.toDouble());
       case Value::Kind::text:
-        return sized(0xdb, value.toText());
+        return output_.text(value.toText());
       case Value::Kind::bytes:
-        return sized(0xc6, value.toBytes());
+        return output_.bytes(value.toBytes());
       case Value::Kind::list:
         return list(value.toList(), depth);
       case Value::Kind::tuple:
@@ -51,80 +51,56 @@ class Writer {
     }
   }
 
-  void begin_list(std::size_t count) { begin(0xdd, count); }
+  void begin_list(std::size_t count) { output_.list(count); }
   void list(const Value::List& items, int depth) {
     begin_list(items.size());
     for (const Value& item : items) write(item, depth + 1);
   }
   void dict(const Value::Dict& items, int depth) {
-    begin(0xdf, items.size());
+    output_.dict(items.size());
     for (const auto& [key, value] : items) {
       write(key, depth + 1);
       write(value, depth + 1);
     }
   }
-  multipy::Payload take() { return std::move(payload_); }
+  multipy::Payload take() {
+    payload_.data = output_.take();
+    return std::move(payload_);
+  }
 
  private:
-  void byte(int value) { payload_.data.push_back(static_cast<char>(value)); }
-  void number(std::uint64_t value, int bytes) {
-    for (int i = bytes - 1; i >= 0; --i) byte(static_cast<int>(value >> (8 * i) & 0xff));
-  }
-  void begin(int type, std::size_t count) {
-    if (count > UINT32_MAX) throw ConversionError("a value has more than 2**32 - 1 parts or bytes");
-    byte(type);
-    number(count, 4);
-  }
-  void sized(int type, std::string_view contents) {
-    begin(type, contents.size());
-    payload_.data += contents;
-  }
-  void extension(Extension type, std::string_view contents) {
-    begin(0xc9, contents.size());
-    byte(type);
-    payload_.data += contents;
-  }
-  void mark(Mark type) {
-    byte(0xc7);
-    byte(0);
-    byte(type);
-  }
-  void signed_number(std::int64_t value) {
-    if (value >= -32 && value < 128) return byte(static_cast<int>(value) & 0xff);
-    byte(0xd3);
-    number(static_cast<std::uint64_t>(value), 8);
-  }
+  void mark(Mark type) { output_.extension(type, {}); }
   void integer(const Value& value) {
-    if (const auto* small = Object::small(value)) return signed_number(*small);
+    if (const auto* small = Object::small(value)) return output_.integer(*small);
     const std::string bytes = bytes_of_integer(value.integerText());
     // MessagePack itself has unsigned numbers of 64 bits, and Python expects them so.
     if (bytes.size() == 9 && bytes.back() == 0) {
-      byte(0xcf);
-      for (int i = 7; i >= 0; --i) payload_.data.push_back(bytes[static_cast<std::size_t>(i)]);
-      return;
+      std::uint64_t number = 0;
+      for (int i = 7; i >= 0; --i) number = number << 8 | static_cast<std::uint8_t>(bytes[static_cast<std::size_t>(i)]);
+      return output_.unsigned_integer(number);
     }
-    extension(kInteger, bytes);
+    output_.extension(kInteger, bytes);
   }
   void attach(std::shared_ptr<multipy::Attachment> attachment) {
-    signed_number(static_cast<std::int64_t>(payload_.attachments.size()));
+    output_.integer(static_cast<std::int64_t>(payload_.attachments.size()));
     payload_.attachments.push_back(std::move(attachment));
   }
   void strides(const std::optional<std::vector<std::int64_t>>& strides) {
-    if (!strides) return byte(0xc0);
+    if (!strides) return output_.none();
     begin_list(strides->size());
-    for (const std::int64_t stride : *strides) signed_number(stride);
+    for (const std::int64_t stride : *strides) output_.integer(stride);
   }
   void tensor(const TensorParts& parts) {
     const bool array = parts.kind == Tensor::Kind::array;
     begin_list(array ? 5 : 6);
     mark(kTensor);
     attach(parts.shared);
-    signed_number(array ? kArray : parts.kind == Tensor::Kind::parameter ? 1 : 0);
-    if (!array) byte(parts.requires_grad ? 0xc3 : 0xc2);
+    output_.integer(array ? kArray : parts.kind == Tensor::Kind::parameter ? 1 : 0);
+    if (!array) output_.boolean(parts.requires_grad);
     if (parts.told.empty()) {
-      byte(0xc0);
+      output_.none();
     } else {
-      sized(parts.told_as_bytes ? 0xc6 : 0xdb, parts.told);
+      parts.told_as_bytes ? output_.bytes(parts.told) : output_.text(parts.told);
     }
     strides(parts.strides);
   }
@@ -133,13 +109,13 @@ class Writer {
     begin_list(5);
     mark(kBuffer);
     attach(object.attachment);
-    byte(0xc2);
-    sized(0xdb, "B");
+    output_.boolean(false);
+    output_.text("B");
     begin_list(1);
-    signed_number(static_cast<std::int64_t>(static_cast<const multipy::SharedTensor&>(*object.attachment).nbytes()));
+    output_.integer(static_cast<std::int64_t>(static_cast<const multipy::SharedTensor&>(*object.attachment).nbytes()));
   }
   void object(const Object& object, int depth) {
-    if (!object.reference.empty()) return extension(kReference, object.reference);
+    if (!object.reference.empty()) return output_.extension(kReference, object.reference);
     if (object.is_result && depth > 1 && !deep_)
       throw ConversionError("an object of Python can be an argument, but not a part of one");
     if (object.is_memory) return memory(object);
@@ -149,25 +125,36 @@ class Writer {
   }
 
   const bool deep_;
-  multipy::Payload payload_;
+  multipy::message_pack::Output output_{kTagged};
+  multipy::Payload payload_;  // of it, the attachments so far
 };
+
+/// What `write` has written with a writer.
+template <typename Write>
+multipy::Payload written(bool deep, Write&& write) {
+  Writer writer(deep);
+  try {
+    write(writer);
+  } catch (const std::length_error&) {
+    throw ConversionError("a value has more than 2**32 - 1 parts or bytes");
+  }
+  return writer.take();
+}
 
 }  // namespace
 
 multipy::Payload encode(const Value& value) {
-  Writer writer(false);
-  writer.write(value, 0);
-  return writer.take();
+  return written(false, [&](Writer& writer) { writer.write(value, 0); });
 }
 
 multipy::Payload encode_request(const Value::List& operation, const Value::List& args, const Value::Dict& kwargs,
                                 bool deep) {
-  Writer writer(deep);
-  writer.begin_list(3);
-  writer.list(operation, 0);
-  writer.list(args, 0);
-  writer.dict(kwargs, 0);
-  return writer.take();
+  return written(deep, [&](Writer& writer) {
+    writer.begin_list(3);
+    writer.list(operation, 0);
+    writer.list(args, 0);
+    writer.dict(kwargs, 0);
+  });
 }
 
 }  // namespace multipy_actors::wire

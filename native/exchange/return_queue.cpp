@@ -6,6 +6,9 @@ namespace multipy {
 
 namespace {
 
+/// Of a worker's thread: which queues have something to release that nobody has been told of. Held from the end of one
+/// call to the look for the next. A queue that its owner has closed meanwhile is empty, and one that is held here alone
+/// runs what is left in it when it is let go of.
 struct PutOff {
   bool on = false;
   std::vector<std::shared_ptr<ReturnQueue>> queues;
