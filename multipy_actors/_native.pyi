@@ -21,14 +21,18 @@ class Extension:
 
     def __init__(self, code: int, data: bytes) -> None: ...
 
-def pack(value: object, convert: Callable[[Any, Any], object], context: object) -> bytes:
+def pack(value: object, writers: dict[type, Callable[[Any, Any], object]], context: object, tag: int, large: int) -> bytes | None:
     """
-    Write `value`. What is not plain, `convert(part, context)` makes plain, or an Extension.
+    Write `value`, or return None if a type in it is missing in `writers`, or it is nested too deeply or too often.
+
+    Of what is not plain, nor bytes shorter than `large`, `writers[type(part)](part, context)` makes something plain
+    or an Extension, and the document is `[Extension(tag, b""), value]`.
     """
 
-def unpack(data: bytes, read_extension: Callable[[int, bytes], object], read_list: Callable[[list[Any]], object] | None) -> Any:
+def unpack(data: bytes, readers: dict[int, Callable[[bytes], object]], makers: dict[int, Callable[[list[Any], Any], object]], context: object) -> Any:
     """
-    Read a document. `read_extension(code, data)` makes what stands for an Extension; with `read_list`, lists are what that returns for them.
+    Read a document. An Extension is what `readers[code](data)` returns; a list that begins with one that is in
+    `makers` is what `makers[code](rest, context)` returns.
     """
 
 class Attachment:

@@ -5,7 +5,7 @@ the memory (address, shape, strides, dtype, device, and how to give it back) wit
 C++ types, so each side may run a torch or NumPy of its own.
 
 Model: `share(obj, copy)` exports the memory as a `SharedTensor` (owned by the C++ core; the last holder, in
-whichever interpreter, gives the memory back) and a *description*: a tuple of plain data with all that
+whichever interpreter, gives the memory back) and a *description*: a sequence of plain data with all that
 DLPack does not say. `receive(shared, description)` builds an object of the same type around the same
 memory, any number of times. `Outgoing` and `Incoming` number the tensors of one value, so that what was one
 object arrives as one. `Refused` says that this very object cannot be shared so; the caller then pickles it,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
-    Description = tuple[Any, ...]
+    Description = Sequence[Any]
 
 __all__ = [
     "Incoming",
@@ -229,29 +229,24 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
         alias = alias.resolve_neg()
     if copy and alias.data_ptr() == tensor.data_ptr():
         alias = alias.clone()
+    # Unlike the protocol's method it exports from any GPU, and leaves the order of streams to us.
+    dlpack: Any = torch.utils.dlpack
     dtype = None
     try:
-        capsule = _export_tensor(alias)
+        capsule = dlpack.to_dlpack(alias)
     except Exception:
         # A dtype that DLPack does not know, or no memory to speak of (meta, fake, functional tensors).
         dtype = str(tensor.dtype).rpartition(".")[2]
         try:
             alias = alias.view(torch.uint8)
-            capsule = _export_tensor(alias)
+            capsule = dlpack.to_dlpack(alias)
         except Exception as error:
             raise Refused(str(error)) from error
     # Some torch versions set the strides of dimensions of length 0 and 1 to 1.
-    strides = tuple(alias.stride()) if 1 in alias.shape or 0 in alias.shape else None
+    shape = alias.shape
+    strides = tuple(alias.stride()) if 1 in shape or 0 in shape else None
     stream = _cuda.stream_on(alias.device.index) if alias.is_cuda else None
     return SharedTensor(capsule, stream), (kind, tensor.requires_grad, dtype, strides)
-
-
-def _export_tensor(alias: torch.Tensor) -> Any:
-    import torch
-
-    # Unlike the protocol's method it exports from any GPU, and leaves the order of streams to us.
-    dlpack: Any = torch.utils.dlpack
-    return dlpack.to_dlpack(alias)
 
 
 def _receive_tensor(

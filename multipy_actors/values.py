@@ -26,7 +26,7 @@ do.
 
 from __future__ import annotations
 
-from multipy_actors import packing
+from multipy_actors import buffers, packing
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -114,7 +114,7 @@ def _encode(
         from multipy_actors import pickling
 
         outgoing = _outgoing_after(shared, inline)  # packing may have left some
-        data = pickling.dumps(packing.boxed(value), outgoing)
+        data = pickling.dumps(buffers.boxed(value), outgoing)
     return data, outgoing.shared
 
 

@@ -5,10 +5,15 @@
 // start of a whole Python.
 //
 // Only None, bool, int, float, str, bytes, list and dict are written as they are, and these exactly: everything else,
-// their subclasses and integers of more than 64 bits included, goes through a function of packing.py. That may run
-// any code, so containers are held while they are written, and found to have changed if they do.
+// their subclasses and integers of more than 64 bits included, goes through the function that packing.py has for its
+// type. That may run any code, so containers are held while they are written, and found to have changed if they do.
+// A value is looked through before any of it is written, so that nothing has been exported of one that cannot be.
+//
+// What is read calls Python where an extension stands for something: for each by itself, and for a list that begins
+// with a mark, which is an extension too, once for all of it.
 #include <cstdint>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 
 #include "base/message_pack.h"
@@ -30,6 +35,27 @@ PyTypeObject* extension_type = nullptr;  // set once, when the module is made
   throw nb::python_error();
 }
 
+nb::object made(PyObject* object) {
+  if (object == nullptr) throw nb::python_error();
+  return nb::steal(object);
+}
+
+/// What `dict` has for `key`, borrowed, or nullptr.
+PyObject* found(const nb::dict& dict, PyObject* key) {
+  PyObject* const value = PyDict_GetItemWithError(dict.ptr(), key);
+  if (value == nullptr && PyErr_Occurred() != nullptr) throw nb::python_error();
+  return value;
+}
+
+/// The function that writes values of the type of `value`: what `writers`, which may learn new types, has for it.
+nb::object writer_for(const nb::dict& writers, PyObject* value) {
+  PyObject* const writer = PyObject_GetItem(writers.ptr(), reinterpret_cast<PyObject*>(Py_TYPE(value)));
+  if (writer != nullptr) return nb::steal(writer);
+  if (PyErr_ExceptionMatches(PyExc_KeyError) == 0) throw nb::python_error();
+  PyErr_Clear();
+  return {};
+}
+
 /// Ends a recursion that would overflow the stack with a RecursionError.
 class Deeper {
  public:
@@ -41,9 +67,90 @@ class Deeper {
   Deeper& operator=(const Deeper&) = delete;
 };
 
+/// Looks through a value that is to be written.
+class Scan {
+ public:
+  Scan(const nb::dict& writers, std::size_t large) : writers_(writers), large_(large) {}
+
+  /// False if something in it is of a type that nothing writes, or it is nested too deeply or too often.
+  bool fits(PyObject* value) { return fits(value, kMostDepth); }
+  /// Whether it holds anything but plain types.
+  bool is_tagged() const { return is_tagged_; }
+
+ private:
+  static constexpr int kMostDepth = 150;          // of containers
+  static constexpr std::size_t kManyShared = 64;  // containers that others may refer to as well
+
+  bool fits(PyObject* value, int depth) {
+    const PyTypeObject* const type = Py_TYPE(value);
+    if (value == Py_None || type == &PyBool_Type || type == &PyLong_Type || type == &PyFloat_Type ||
+        type == &PyUnicode_Type)
+      return true;
+    if (type == &PyBytes_Type) {
+      is_tagged_ |= static_cast<std::size_t>(PyBytes_GET_SIZE(value)) >= large_;
+      return true;
+    }
+    if (type == &PyList_Type) return is_met_once(value) && depth > 0 && items_fit(value, depth - 1);
+    if (type == &PyDict_Type) return is_met_once(value) && depth > 0 && entries_fit(value, depth - 1);
+    is_tagged_ = true;
+    if (type == &PyTuple_Type)
+      return PyTuple_GET_SIZE(value) == 0 || (is_met_once(value) && depth > 0 && fields_fit(value, depth - 1));
+    if (PyAnySet_CheckExact(value)) return is_met_once(value) && depth > 0 && members_fit(value, depth - 1);
+    return writer_for(writers_, value).is_valid();
+  }
+
+  /// A value that refers to its parts more than once could have exponentially many.
+  bool is_met_once(PyObject* container) {
+    if (Py_REFCNT(container) <= kHeldHere) return true;
+    return ++shared_count_ <= kManyShared || shared_.insert(container).second;
+  }
+
+  bool items_fit(PyObject* list, int depth) {
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); ++i)
+      if (!fits(nb::borrow(PyList_GET_ITEM(list, i)).ptr(), depth)) return false;
+    return true;
+  }
+
+  bool fields_fit(PyObject* tuple, int depth) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i)
+      if (!fits(nb::borrow(PyTuple_GET_ITEM(tuple, i)).ptr(), depth)) return false;
+    return true;
+  }
+
+  bool entries_fit(PyObject* dict, int depth) {
+    PyObject *key = nullptr, *value = nullptr;
+    for (Py_ssize_t place = 0; PyDict_Next(dict, &place, &key, &value);) {
+      const auto held_key = nb::borrow(key), held_value = nb::borrow(value);
+      if (!fits(key, depth) || !fits(value, depth)) return false;
+    }
+    return true;
+  }
+
+  bool members_fit(PyObject* set, int depth) {
+    for (const nb::handle member : nb::borrow<nb::set>(set))
+      if (!fits(member.ptr(), depth)) return false;
+    return true;
+  }
+
+  static constexpr Py_ssize_t kHeldHere = 2;  // by what it is in and by this
+
+  const nb::dict& writers_;
+  const std::size_t large_;
+  bool is_tagged_ = false;
+  std::size_t shared_count_ = 0;
+  std::unordered_set<const PyObject*> shared_;
+};
+
 class Writer {
  public:
-  Writer(nb::handle convert, nb::handle context) : convert_(convert), context_(context) {}
+  Writer(const nb::dict& writers, nb::handle context, std::size_t large)
+      : writers_(writers), context_(context), large_(large) {}
+
+  /// Before a value, that it is tagged.
+  void tag(int code) {
+    output_.list(2);
+    output_.extension(code, {});
+  }
 
   void write(PyObject* value) {
     if (!write_plain(value)) write_converted(value);
@@ -65,7 +172,7 @@ class Writer {
     } else if (type == &PyUnicode_Type) {
       write_text(value);
     } else if (type == &PyBytes_Type) {
-      output_.bytes({PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value))});
+      return write_bytes({PyBytes_AS_STRING(value), static_cast<std::size_t>(PyBytes_GET_SIZE(value))});
     } else if (type == &PyList_Type) {
       write_list(value);
     } else if (type == &PyDict_Type) {
@@ -80,9 +187,10 @@ class Writer {
   }
 
   void write_converted(PyObject* value) {
+    const nb::object writer = writer_for(writers_, value);
+    if (!writer.is_valid()) raise(PyExc_TypeError, "a value has changed while it was packed");
     PyObject* const arguments[] = {value, context_.ptr()};
-    const auto converted = nb::steal(PyObject_Vectorcall(convert_.ptr(), arguments, 2, nullptr));
-    if (!converted.is_valid()) throw nb::python_error();
+    const auto converted = made(PyObject_Vectorcall(writer.ptr(), arguments, 2, nullptr));
     if (!write_plain(converted.ptr())) raise(PyExc_TypeError, "what a value was converted to is not plain");
   }
 
@@ -100,6 +208,12 @@ class Writer {
       return false;
     }
     output_.unsigned_integer(large);
+    return true;
+  }
+
+  bool write_bytes(std::string_view contents) {
+    if (contents.size() >= large_) return false;
+    output_.bytes(contents);
     return true;
   }
 
@@ -138,14 +252,16 @@ class Writer {
       raise(PyExc_RuntimeError, "a dict changed while it was packed");
   }
 
-  const nb::handle convert_, context_;
+  const nb::dict& writers_;
+  const nb::handle context_;
+  const std::size_t large_;
   message_pack::Output output_;
 };
 
 class Reader {
  public:
-  Reader(std::string_view text, nb::handle read_extension, nb::handle read_list)
-      : input_(text), read_extension_(read_extension), read_list_(read_list) {}
+  Reader(std::string_view text, nb::dict readers, nb::dict makers, nb::handle context)
+      : input_(text), readers_(std::move(readers)), makers_(std::move(makers)), context_(context) {}
 
   nb::object read_all() {
     nb::object value = read();
@@ -154,14 +270,10 @@ class Reader {
   }
 
  private:
-  static nb::object made(PyObject* object) {
-    if (object == nullptr) throw nb::python_error();
-    return nb::steal(object);
-  }
+  nb::object read() { return read(input_.head()); }
 
-  nb::object read() {
+  nb::object read(const message_pack::Head& head) {
     using message_pack::Kind;
-    const message_pack::Head head = input_.head();
     switch (head.kind) {
       case Kind::none:
         return nb::none();
@@ -194,21 +306,38 @@ class Reader {
     return made(PyBytes_FromStringAndSize(contents.data(), static_cast<Py_ssize_t>(contents.size())));
   }
 
-  nb::object read_extension(std::uint64_t count) {
-    const auto code = made(PyLong_FromLong(static_cast<std::int8_t>(input_.bytes(1)[0])));
+  nb::object read_code() { return made(PyLong_FromLong(static_cast<std::int8_t>(input_.bytes(1)[0]))); }
+
+  nb::object read_extension(std::uint64_t count) { return read_extension(count, read_code()); }
+
+  nb::object read_extension(std::uint64_t count, const nb::object& code) {
+    const auto reader = nb::borrow(found(readers_, code.ptr()));
+    if (!reader.is_valid()) input_.malformed();
     const auto contents = read_bytes(count);
-    PyObject* const arguments[] = {code.ptr(), contents.ptr()};
-    return made(PyObject_Vectorcall(read_extension_.ptr(), arguments, 2, nullptr));
+    return made(PyObject_CallOneArg(reader.ptr(), contents.ptr()));
   }
 
   nb::object read_list(std::uint64_t count) {
     const Deeper deeper(" while unpacking a list");
+    if (count == 0) return made(PyList_New(0));
+    const message_pack::Head first = input_.head();
+    if (first.kind != message_pack::Kind::extension) return read_items(count, read(first));
+    const nb::object code = read_code();
+    const auto maker = nb::borrow(found(makers_, code.ptr()));
+    if (!maker.is_valid()) return read_items(count, read_extension(first.number, code));
+    input_.bytes(first.number);  // nothing: a mark is its number alone
+    const auto items = read_items(count - 1);
+    PyObject* const arguments[] = {items.ptr(), context_.ptr()};
+    return made(PyObject_Vectorcall(maker.ptr(), arguments, 2, nullptr));
+  }
+
+  /// A list of `count` items; the first may have been read already.
+  nb::object read_items(std::uint64_t count, nb::object first = {}) {
     auto list = made(PyList_New(static_cast<Py_ssize_t>(count)));
-    for (std::uint64_t i = 0; i < count; ++i)
-      PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(i), read().release().ptr());
-    if (read_list_.is_none()) return list;
-    PyObject* const arguments[] = {list.ptr()};
-    return made(PyObject_Vectorcall(read_list_.ptr(), arguments, 1, nullptr));
+    std::uint64_t next = 0;
+    if (first.is_valid()) PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(next++), first.release().ptr());
+    for (; next < count; ++next) PyList_SET_ITEM(list.ptr(), static_cast<Py_ssize_t>(next), read().release().ptr());
+    return list;
   }
 
   nb::object read_dict(std::uint64_t count) {
@@ -226,7 +355,8 @@ class Reader {
   }
 
   message_pack::Input input_;
-  const nb::handle read_extension_, read_list_;
+  const nb::dict readers_, makers_;
+  const nb::handle context_;
 };
 
 }  // namespace
@@ -239,26 +369,34 @@ void bind_packing(nb::module_& module) {
   extension_type = reinterpret_cast<PyTypeObject*>(nb::type<Extension>().ptr());
   module.def(
       "pack",
-      [](nb::handle value, nb::handle convert, nb::handle context) {
-        Writer writer(convert, context);
+      [](nb::handle value, const nb::dict& writers, nb::handle context, int tag, std::size_t large) -> nb::object {
+        Scan scan(writers, large);
+        if (!scan.fits(value.ptr())) return nb::none();
+        Writer writer(writers, context, large);
+        if (scan.is_tagged()) writer.tag(tag);
         writer.write(value.ptr());
         return writer.take();
       },
-      nb::arg("value").none(), nb::arg("convert"), nb::arg("context").none(),
-      nb::sig("def pack(value: object, convert: collections.abc.Callable[[typing.Any, typing.Any], object], context: "
-              "object) "
-              "-> bytes"),
-      "Write `value`. What is not plain, `convert(part, context)` makes plain, or an Extension.");
+      nb::arg("value").none(), nb::arg("writers"), nb::arg("context").none(), nb::arg("tag"), nb::arg("large"),
+      nb::sig(
+          "def pack(value: object, writers: dict[type, collections.abc.Callable[[typing.Any, typing.Any], object]], "
+          "context: object, tag: int, large: int) -> bytes | None"),
+      "Write `value`, or return None if a type in it is missing in `writers`, or it is nested too deeply or too "
+      "often.\n\n"
+      "Of what is not plain, nor bytes shorter than `large`, `writers[type(part)](part, context)` makes something "
+      "plain\n"
+      "or an Extension, and the document is `[Extension(tag, b\"\"), value]`.");
   module.def(
       "unpack",
-      [](nb::bytes data, nb::handle read_extension, nb::handle read_list) {
-        return Reader({data.c_str(), data.size()}, read_extension, read_list).read_all();
+      [](nb::bytes data, nb::dict readers, nb::dict makers, nb::handle context) {
+        return Reader({data.c_str(), data.size()}, std::move(readers), std::move(makers), context).read_all();
       },
-      nb::arg("data"), nb::arg("read_extension"), nb::arg("read_list").none(),
-      nb::sig("def unpack(data: bytes, read_extension: collections.abc.Callable[[int, bytes], object], read_list: "
-              "collections.abc.Callable[[list[typing.Any]], object] | None) -> typing.Any"),
-      "Read a document. `read_extension(code, data)` makes what stands for an Extension; with `read_list`, lists are "
-      "what that returns for them.");
+      nb::arg("data"), nb::arg("readers"), nb::arg("makers"), nb::arg("context").none(),
+      nb::sig("def unpack(data: bytes, readers: dict[int, collections.abc.Callable[[bytes], object]], makers: "
+              "dict[int, collections.abc.Callable[[list[typing.Any], typing.Any], object]], context: object) -> "
+              "typing.Any"),
+      "Read a document. An Extension is what `readers[code](data)` returns; a list that begins with one that is in\n"
+      "`makers` is what `makers[code](rest, context)` returns.");
 }
 
 }  // namespace multipy::bindings

@@ -1,6 +1,7 @@
 """Documents are MessagePack: what `_native` writes, another implementation reads, and the other way round."""
 
 import contextlib
+import functools
 
 import msgpack
 import pytest
@@ -24,21 +25,24 @@ PLAIN = st.recursive(
 )
 
 
-def refuse(value, context):
-    raise TypeError(type(value).__name__)
+READERS = {code: functools.partial(msgpack.ExtType, code) for code in range(128)}
 
 
-def extension(code, data):
-    return msgpack.ExtType(code, data)
+TAG = 9
+LARGE = 1 << 20
+
+
+def pack(value, writers=(), context=None, large=LARGE):
+    return _native.pack(value, dict(writers), context, TAG, large)
 
 
 def unpack(data):
-    return _native.unpack(data, extension, None)
+    return _native.unpack(data, READERS, {}, None)
 
 
 @given(PLAIN)
 def test_plain_values_are_written_and_read_as_another_implementation_does(value):
-    data = _native.pack(value, refuse, None)
+    data = pack(value)
     assert data == msgpack.packb(value)
     assert unpack(data) == value
 
@@ -49,16 +53,17 @@ def test_plain_values_are_written_and_read_as_another_implementation_does(value)
 )
 def test_every_length_has_its_head(of_length, length):
     value = of_length(length)
-    data = _native.pack(value, refuse, None)
+    data = pack(value)
     assert data == msgpack.packb(value)
     assert unpack(data) == value
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 8, 15, 16, 17, 255, 256, 65536])
 def test_extensions_of_every_length_arrive(length):
-    data = _native.pack(_native.Extension(5, bytes(length)), refuse, None)
-    assert data == msgpack.packb(msgpack.ExtType(5, bytes(length)))
-    assert unpack(data) == msgpack.ExtType(5, bytes(length))
+    data = pack(1j, {complex: lambda value, context: _native.Extension(5, bytes(length))})
+    expected = [msgpack.ExtType(TAG, b""), msgpack.ExtType(5, bytes(length))]
+    assert data == msgpack.packb(expected)
+    assert unpack(data) == expected
 
 
 def test_numbers_of_half_the_precision_are_read():
@@ -75,46 +80,114 @@ def test_what_is_not_plain_is_converted_with_its_context():
         asked.append((value, context))
         return [_native.Extension(1, b""), str(value)]
 
-    data = _native.pack([Number(3), 2**64, (4,)], convert, "context")
+    data = pack([Number(3), 2**64, (4,)], dict.fromkeys((Number, int, tuple), convert), "context")
     assert asked == [(3, "context"), (2**64, "context"), ((4,), "context")]
-    assert unpack(data)[2] == [msgpack.ExtType(1, b""), "(4,)"]
+    tag, value = unpack(data)
+    assert tag == msgpack.ExtType(TAG, b"")
+    assert value[2] == [msgpack.ExtType(1, b""), "(4,)"]
+
+
+def test_long_bytes_are_converted():
+    data = pack([b"four", b"fives"], {bytes: lambda value, context: len(value)}, large=5)
+    assert unpack(data) == [msgpack.ExtType(TAG, b""), [b"four", 5]]
 
 
 def test_what_a_value_is_converted_to_must_be_plain():
     with pytest.raises(TypeError, match="not plain"):
-        _native.pack((), lambda value, context: value, None)
+        pack((), {tuple: lambda value, context: value})
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda v: [v], lambda v: (v,), lambda v: {"key": v}, lambda v: {v: 1}, lambda v: frozenset({v})]
+)
+def test_what_there_is_no_writer_for_is_not_packed_nor_is_any_of_the_rest(wrap):
+    writers = dict.fromkeys((tuple, frozenset, complex), lambda value, context: pytest.fail("written"))
+    assert pack([1j, wrap(type)], writers) is None
+
+
+def test_a_writer_is_looked_for_when_its_type_is_met():
+    class Learning(dict):
+        def __missing__(self, kind):
+            if kind is not complex:
+                raise KeyError(kind)
+            return lambda value, context: value.imag
+
+    def pack(value):
+        return _native.pack(value, Learning(), None, TAG, LARGE)
+
+    assert unpack(pack([2j])) == [msgpack.ExtType(TAG, b""), [2.0]]
+    assert pack([...]) is None
+
+
+def test_what_nothing_finds_a_writer_for_without_an_error_is_one():
+    class Broken(dict):
+        def __missing__(self, kind):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        _native.pack(1j, Broken(), None, TAG, LARGE)
+
+
+def test_a_value_of_many_containers_is_packed_and_one_that_repeats_them_over_and_over_is_not():
+    many = [[number] for number in range(10_000)]
+    assert unpack(pack(many)) == many
+    repeated = [[1]] * 50
+    assert unpack(pack(repeated)) == repeated
+    power = []
+    for _ in range(60):
+        power = [power, power]
+    assert pack(power) is None
+
+
+def test_what_is_nested_too_deeply_is_not_packed():
+    def nested(depth):
+        value = 1
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    assert unpack(pack(nested(150))) == nested(150)
+    assert pack(nested(151)) is None
 
 
 @pytest.mark.parametrize("grow", [list.clear, lambda items: items.append(1)])
 def test_a_list_that_changes_while_it_is_written_is_an_error(grow):
     items = [(), 1, 2]
     with pytest.raises(RuntimeError, match="changed"):
-        _native.pack(items, lambda value, context: grow(items), None)
+        pack(items, {tuple: lambda value, context: grow(items)})
 
 
 @pytest.mark.parametrize("change", [dict.clear, lambda items: items.update({9: 9})])
 def test_a_dict_that_changes_while_it_is_written_is_an_error(change):
     items = {1: (), 2: 2}
     with pytest.raises(RuntimeError, match="changed"):
-        _native.pack(items, lambda value, context: change(items), None)
+        pack(items, {tuple: lambda value, context: change(items)})
 
 
 def test_a_text_that_is_no_unicode_is_an_error():
     with pytest.raises(UnicodeEncodeError):
-        _native.pack(["\ud800"], refuse, None)
+        pack(["\ud800"])
 
 
-def test_a_value_that_contains_itself_ends_in_an_error():
+def test_a_value_without_end_is_not_packed_and_one_nested_too_deeply_not_read():
     items = []
     items.append(items)
-    with pytest.raises(RecursionError):
-        _native.pack(items, refuse, None)
+    assert pack(items) is None
     with pytest.raises(RecursionError):
         unpack(b"\x91" * 1_000_000 + b"\xc0")
 
 
-def test_lists_are_what_is_returned_for_them():
-    assert _native.unpack(msgpack.packb([1, [2, [3]]]), extension, tuple) == (1, (2, (3,)))
+def test_a_list_that_begins_with_a_mark_is_what_is_made_of_the_rest():
+    mark, other = msgpack.ExtType(1, b""), msgpack.ExtType(2, b"two")
+    data = msgpack.packb([1, [mark, 2, [mark]], [other, mark]])
+    makers = {1: lambda items, context: (context, *items)}
+    assert _native.unpack(data, READERS, makers, "of") == [1, ("of", 2, ("of",)), [other, mark]]
+
+
+def test_an_extension_that_nothing_is_known_of_is_refused():
+    for data in (msgpack.packb(msgpack.ExtType(1, b"")), msgpack.packb([msgpack.ExtType(1, b"")])):
+        with pytest.raises(ValueError, match="not a document"):
+            _native.unpack(data, {}, {}, None)
 
 
 @given(PLAIN, st.data())
