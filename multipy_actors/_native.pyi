@@ -456,6 +456,11 @@ def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
 
+def want_long_slices(wanted: bool) -> None:
+    """
+    While it is wanted, this thread runs for longer at a stretch; on the worker thread, until its call ends.
+    """
+
 def write_output(fd: int, writer: int, prefix: bytes, text: bytes) -> None:
     """
     Writes to standard output or error, `prefix` before each line that `writer` begins.

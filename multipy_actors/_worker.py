@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _garbage, _native, _output, values
+from multipy_actors import _cuda, _importing, _native, _output, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -33,7 +33,7 @@ _JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of t
 
 def prepare() -> None:
     """Make the interpreter ready for calls."""
-    _garbage.prepare()
+    _importing.prepare()
     _output.prepare()
 
 

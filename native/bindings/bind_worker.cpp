@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/output.h"
+#include "base/time_slice.h"
 #include "bindings/bind.h"
 #include "bindings/worker.h"
 #include "task/call.h"
@@ -38,6 +39,7 @@ void bind_worker(nb::module_& module) {
       .def(
           "take",
           [](Worker& self) -> std::shared_ptr<Call> {
+            want_long_slices(false);
             for (;;) {
               self.returns->drain();
               Dispatcher::Delivery delivery;
@@ -105,6 +107,9 @@ void bind_worker(nb::module_& module) {
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def(
+      "want_long_slices", [](bool wanted) { want_long_slices(wanted); }, nb::arg("wanted"),
+      "While it is wanted, this thread runs for longer at a stretch; on the worker thread, until its call ends.");
   module.def(
       "write_output",
       [](int fd, std::uint64_t writer, const nb::bytes& prefix, const nb::bytes& text) {

@@ -197,3 +197,44 @@ def test_thresholds_that_code_has_set_stay_as_they_are(tmp_path):
         looked, thresholds = pool.submit(looks, str(tmp_path), (500, 5, 5)).result()
     assert looked > 0
     assert thresholds == (500, 5, 5)
+
+
+_TIME_SLICE = """
+import array
+import ctypes
+import platform
+
+SCHED_GETATTR = {"x86_64": 315, "aarch64": 275}[platform.machine()]
+
+
+def time_slice():
+    "How long this thread runs at a stretch, in ns; 0 where the kernel does not tell."
+    attributes = array.array("Q", bytes(48))
+    address, size = attributes.buffer_info()
+    failed = ctypes.CDLL(None).syscall(SCHED_GETATTR, 0, ctypes.c_void_p(address), size * 8, 0)
+    return 0 if failed else attributes[3]
+"""
+
+
+def test_what_imports_has_long_time_slices_and_other_calls_have_not(tmp_path):
+    (tmp_path / "time_slices.py").write_text(_TIME_SLICE)
+    (tmp_path / "making_module.py").write_text(
+        "import time_slices\nkept = [[] for _ in range(30_000)]\nfound = time_slices.time_slice()\n"
+    )
+
+    def usual():
+        import time_slices
+
+        return time_slices.time_slice()
+
+    def importing():
+        import making_module
+
+        return making_module.found
+
+    with multipy.Pool(1, env=multipy.PathEnvironment(tmp_path)) as pool:
+        before = pool.submit(usual).result()
+        if before == 0:
+            pytest.skip("this kernel has one length of time slices for all")
+        assert pool.submit(importing).result() > 5 * before
+        assert pool.submit(usual).result() == before

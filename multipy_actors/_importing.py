@@ -1,23 +1,29 @@
-"""How often an interpreter looks for garbage: less often than Python does, and least while it imports.
+"""While an interpreter imports, it looks for garbage less often and runs longer at a stretch.
 
 Problem: big packages are imported in every interpreter anew. What they make stays, yet Python looks through
-it over and over: a tenth of the time that `import torch` takes, to find a few kilobytes.
+it over and over: a tenth of the time that `import torch` takes, to find a few kilobytes. And where more
+interpreters import than there are CPUs, each pushes what the others use out of the caches every few
+milliseconds, which takes a fifth of that time.
 
-Model: the youngest objects are looked at as often as always here, fourteen times less often than Python does.
-The older ones are left alone ten times as long while an import goes on, which the collector itself notices:
-it calls `_collected` after each look, and that sees whether importlib is at work among the callers.
+Model: the collector calls `_collected` after each look, and that sees whether importlib is at work among the
+callers. The youngest objects are looked at as often as always here, fourteen times less often than Python
+does. While an import goes on, the older ones are left alone ten times as long, and the thread has long time
+slices; `Worker.take` ends these at the latest.
 
 Guarantees: nothing is switched off, so an import that never ends, as of a server that runs in it, loses no
 memory. Code that sets thresholds of its own keeps them.
 
 Rejected: `gc.freeze()` after an import, which makes later looks cheaper; but what is in a cycle and unused by
-then would never be freed.
+then would never be freed. As many imports at a time as there are CPUs, the others waiting: one could wait for
+another that waits for its result.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
+
+from multipy_actors import _native
 
 _young, _middle, _old = gc.get_threshold()
 _USUAL = (10_000, _middle, _old)
@@ -31,7 +37,9 @@ def prepare() -> None:
 
 def _collected(phase: str, info: dict[str, int]) -> None:
     if phase == "stop" and (now := gc.get_threshold()) in (_USUAL, _IMPORTING):
-        wanted = _IMPORTING if _imports() else _USUAL
+        imports = _imports()
+        _native.want_long_slices(imports)
+        wanted = _IMPORTING if imports else _USUAL
         if wanted != now:
             gc.set_threshold(*wanted)
 
