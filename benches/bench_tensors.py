@@ -7,9 +7,12 @@ import time
 from typing import TYPE_CHECKING
 
 from benches.workers import OneWorker
+from benches.workloads import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    Prepared = tuple[Callable[[], object], Callable[[], object]]  # has a look at a tensor; passes it
 
 BYTES = [4, 1000, 1_000_000, 100_000_000, 1_000_000_000]
 # Beyond this, processes are not measured: they would write seconds long to memory that has to be there twice.
@@ -21,9 +24,10 @@ CALLS = {1_000_000: 30, 100_000_000: 10, 1_000_000_000: 5}
 class Tensors:
     """A fresh float32 tensor each time, as torch.multiprocessing moves what it sends to shared memory, once.
 
-    Making it, by one thread, is not timed, and neither are small calls after it: what was just written has
-    emptied the caches. The receiver does not read the memory, so this is the cost of passing alone. What it
-    costs over a plain call is told beside `echo(1)` on the same worker, called in turn.
+    Making it, by one thread, is not timed, and neither are small calls after it and a look at where its
+    memory is: what was just written has emptied the caches. The receiver does not read the memory, so this is
+    the cost of passing alone. What it costs over a plain call is told beside `echo(1)` on the same worker,
+    called in turn.
     """
 
     param_names = ("worker", "bytes")
@@ -43,6 +47,7 @@ class Tensors:
         self.worker = OneWorker(worker)
         self.receive = self.worker.method("receive")
         self.prepare = self.worker.method("prepare")
+        self.look_at_prepared = self.worker.method("look_at_prepared")
         self.produce = self.worker.method("produce")
         self.echo = self.worker.method("echo")
         self.calls = next(calls for most, calls in CALLS.items() if nbytes <= most)
@@ -53,21 +58,21 @@ class Tensors:
             self.worker.close()
 
     def track_argument(self, worker: str, nbytes: int) -> float | None:
-        def call() -> Callable[[], object]:
+        def prepare() -> Prepared:
             tensor = self.ones(max(1, nbytes // 4))
-            return lambda: self.receive(tensor).result()
+            return lambda: look_at(tensor), lambda: self.receive(tensor).result()
 
-        return self._measure("argument", call)
+        return self._measure("argument", prepare)
 
     def track_argument_extra(self, worker: str, nbytes: int) -> float | None:
         return self._extra("argument", self.track_argument, worker, nbytes)
 
     def track_result(self, worker: str, nbytes: int) -> float | None:
-        def call() -> Callable[[], object]:
+        def prepare() -> Prepared:
             self.prepare(nbytes).result()
-            return lambda: self.produce().result()
+            return lambda: self.look_at_prepared().result(), lambda: self.produce().result()
 
-        return self._measure("result", call)
+        return self._measure("result", prepare)
 
     def track_result_extra(self, worker: str, nbytes: int) -> float | None:
         return self._extra("result", self.track_result, worker, nbytes)
@@ -77,14 +82,15 @@ class Tensors:
         if self.worker is not None:
             self.receive(self.ones(max(1, nbytes // 4))).result()
 
-    def _measure(self, name: str, prepared: Callable[[], Callable[[], object]]) -> float | None:
-        """The median of calls that `prepared` makes; how much it is over a plain one is kept."""
+    def _measure(self, name: str, prepare: Callable[[], Prepared]) -> float | None:
+        """The median of calls with what `prepare` makes; how much it is over a plain one is kept."""
         if self.worker is None:
             return None
         with_tensor, plain = [], []
         for _ in range(self.calls):
-            call = prepared()
+            look, call = prepare()
             self._warm_up()
+            look()
             # In this order: the call after a tensor may have to give its memory back.
             plain.append(self._timed(lambda: self.echo(1).result()))
             with_tensor.append(self._timed(call))

@@ -42,6 +42,16 @@ def prepare(nbytes: int) -> None:
     _prepared.append(torch.ones(max(1, nbytes // 4)))
 
 
+def look_at(tensor: torch.Tensor) -> None:
+    """Have what says where the memory of `tensor` is in the caches, which writing to that has emptied."""
+    tensor.detach().data_ptr()
+
+
+def look_at_prepared() -> None:
+    """Look at the tensor prepared last."""
+    look_at(_prepared[-1])
+
+
 def produce() -> torch.Tensor:
     """Return the tensor prepared last."""
     return _prepared.pop()
@@ -67,6 +77,7 @@ class Actor:
     pid = staticmethod(pid)
     receive = staticmethod(receive)
     prepare = staticmethod(prepare)
+    look_at_prepared = staticmethod(look_at_prepared)
     produce = staticmethod(produce)
 
     def latencies_of(self, other: Any, calls: int) -> list[float]:
