@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benches.workers import OneWorker
-from benches.workloads import look_at
+from benches.workloads import look_at, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BYTES = [4, 1000, 1_000_000, 100_000_000, 1_000_000_000]
 # Beyond this, processes are not measured: they would write seconds long to memory that has to be there twice.
 MOST_COPIED = 100_000_000
+# At least so much is written before each call.
+WRITTEN = 100_000_000
 # Calls with a tensor of up to so many bytes; what is larger takes longer to make than to pass.
 CALLS = {1_000_000: 30, 100_000_000: 10, 1_000_000_000: 5}
 
@@ -24,10 +26,10 @@ CALLS = {1_000_000: 30, 100_000_000: 10, 1_000_000_000: 5}
 class Tensors:
     """A fresh float32 tensor each time, as torch.multiprocessing moves what it sends to shared memory, once.
 
-    Making it, by one thread, is not timed, and neither are small calls after it and a look at where its
-    memory is: what was just written has emptied the caches. The receiver does not read the memory, so this is
-    the cost of passing alone. What it costs over a plain call is told beside `echo(1)` on the same worker,
-    called in turn.
+    Making it, by one thread, is not timed. What was just written has emptied the caches, and leaves the CPU slower
+    for a while, so before each call as much is written as a large tensor has, whatever the size; then come small
+    calls and a look at where the tensor's memory is. The receiver does not read that, so this is the cost of
+    passing alone. What it costs over a plain call is told beside `echo(1)` on the same worker, called in turn.
     """
 
     param_names = ("worker", "bytes")
@@ -47,6 +49,7 @@ class Tensors:
         self.worker = OneWorker(worker)
         self.receive = self.worker.method("receive")
         self.prepare = self.worker.method("prepare")
+        self.write = self.worker.method("write")
         self.look_at_prepared = self.worker.method("look_at_prepared")
         self.produce = self.worker.method("produce")
         self.echo = self.worker.method("echo")
@@ -60,6 +63,8 @@ class Tensors:
     def track_argument(self, worker: str, nbytes: int) -> float | None:
         def prepare() -> Prepared:
             tensor = self.ones(max(1, nbytes // 4))
+            if nbytes < WRITTEN:
+                write(WRITTEN)
             return lambda: look_at(tensor), lambda: self.receive(tensor).result()
 
         return self._measure("argument", prepare)
@@ -70,6 +75,8 @@ class Tensors:
     def track_result(self, worker: str, nbytes: int) -> float | None:
         def prepare() -> Prepared:
             self.prepare(nbytes).result()
+            if nbytes < WRITTEN:
+                self.write(WRITTEN).result()
             return lambda: self.look_at_prepared().result(), lambda: self.produce().result()
 
         return self._measure("result", prepare)

@@ -31,6 +31,7 @@ def pid() -> int:
 
 
 _prepared: list[torch.Tensor] = []
+_written: list[torch.Tensor] = []
 
 
 def prepare(nbytes: int) -> None:
@@ -40,6 +41,15 @@ def prepare(nbytes: int) -> None:
     if torch.get_num_threads() > 1:  # others would still spin on the caller's CPU
         torch.set_num_threads(1)
     _prepared.append(torch.ones(max(1, nbytes // 4)))
+
+
+def write(nbytes: int) -> None:
+    """Write to memory that nobody needs."""
+    import torch
+
+    if not _written or _written[0].nbytes != nbytes:
+        _written[:] = [torch.empty(nbytes // 4)]
+    _written[0].fill_(1.0)
 
 
 def look_at(tensor: torch.Tensor) -> None:
@@ -77,6 +87,7 @@ class Actor:
     pid = staticmethod(pid)
     receive = staticmethod(receive)
     prepare = staticmethod(prepare)
+    write = staticmethod(write)
     look_at_prepared = staticmethod(look_at_prepared)
     produce = staticmethod(produce)
 
