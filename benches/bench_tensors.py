@@ -28,9 +28,9 @@ class Tensors:
 
     Making it, by one thread, is not timed. What was just written has emptied the caches, and leaves the CPU
     slower for a while: so before each call as much is written as a large tensor has, whatever the size; then
-    come small calls and a look at where the tensor's memory is. The receiver does not read that, so this is the
-    cost of passing alone. What it costs over a plain call is told beside `echo(1)` on the same worker, called in
-    turn.
+    come small calls and a look at where the tensor's memory is. The receiver does not read that, so this is
+    the cost of passing alone. What it costs over a plain call is told beside `echo(1)` on the same worker,
+    called in turn.
     """
 
     param_names = ("worker", "bytes")
