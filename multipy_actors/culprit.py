@@ -20,7 +20,7 @@ from typing import Any
 
 from multipy_actors import attached
 
-__all__ = ["find_culprit"]
+__all__ = ["find_culprit", "without_frames"]
 
 _MAX_DEPTH = 50
 
@@ -51,8 +51,21 @@ def _failure(part: Any, probe: Callable[[Any], object]) -> Exception | None:
     try:
         probe(part)
     except Exception as error:
-        return error
+        return without_frames(error)
     return None
+
+
+def without_frames(error: Exception) -> Exception:
+    """Return `error` without its tracebacks.
+
+    Their frames hold what has been exported, and in the end `error` itself: until the collector found that
+    cycle, memory would not be given back, and a bytearray could not be resized.
+    """
+    link: BaseException | None = error
+    while link is not None and link.__traceback__ is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

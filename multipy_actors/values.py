@@ -127,7 +127,7 @@ def _outgoing_after(shared: Sequence[Attachment], inline: bool) -> Outgoing:
 def _explained(
     error: Exception, roots: Sequence[tuple[str, Any]], inline: bool = False
 ) -> SerializationError:
-    from multipy_actors.culprit import find_culprit
+    from multipy_actors.culprit import find_culprit, without_frames
     from multipy_actors.errors import SerializationError
 
     def probe(part: Any) -> None:
@@ -139,10 +139,11 @@ def _explained(
             probe(value)
         except Exception as failure:
             # Down in what is nested too deeply there is nothing that would be at fault.
-            if _is_too_deep(failure):
-                path, culprit, error = name, value, failure
+            error = without_frames(failure)
+            if _is_too_deep(error):
+                path, culprit = name, value
             else:
-                path, culprit, error = find_culprit(value, name, failure, probe)
+                path, culprit, error = find_culprit(value, name, error, probe)
             break
     reason = "it is nested too deeply" if _is_too_deep(error) else str(error) or type(error).__name__
     return SerializationError(f"{path}: cannot serialize {_name_of(type(culprit))}: {reason}")

@@ -138,6 +138,22 @@ def test_a_bytearray_can_be_resized_once_it_was_received(keeper):
     assert len(memory) == LARGE + 4
 
 
+@pytest.mark.parametrize(
+    "unfit", [(number for number in [1]), [{"deep": (number for number in [1])}]], ids=["beside", "inside"]
+)
+def test_a_bytearray_can_be_resized_if_what_it_was_with_could_not_be_sent(keeper, unfit):
+    memory = bytearray(LARGE)
+    gc.disable()
+    try:
+        with pytest.raises(multipy.SerializationError, match="generator") as raised:
+            keeper.hold([memory, unfit])
+        del raised
+        keeper.show()  # a call drains what has come back
+        memory.extend(b"more")
+    finally:
+        gc.enable()
+
+
 def test_a_view_from_an_interpreter_outlives_its_pool():
     with multipy.Pool(1) as pool:
         view = pool.submit(eval, "memoryview(bytearray(b'still here' * 10000))").result()
