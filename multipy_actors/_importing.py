@@ -7,8 +7,8 @@ milliseconds, which takes a fifth of that time.
 
 Model: the collector calls `_collected` after each look, and that sees whether importlib is at work among the
 callers. The youngest objects are looked at as often as always here, fourteen times less often than Python
-does. While an import goes on, the older ones are left alone ten times as long, and the thread has long time
-slices; `Worker.take` ends these at the latest.
+does. While an import goes on, the older ones are left alone ten times as long, and the worker thread has long
+time slices; `Worker.take` ends these at the latest. Other threads, an event loop's among them, have none.
 
 Guarantees: nothing is switched off, so an import that never ends, as of a server that runs in it, loses no
 memory. Code that sets thresholds of its own keeps them.
@@ -22,15 +22,20 @@ from __future__ import annotations
 
 import gc
 import sys
+from _thread import get_ident
 
 from multipy_actors import _native
 
 _young, _middle, _old = gc.get_threshold()
 _USUAL = (10_000, _middle, _old)
 _IMPORTING = (10_000, 10 * _middle, _old)
+_worker_thread = 0
 
 
 def prepare() -> None:
+    """Begin, on the worker thread."""
+    global _worker_thread
+    _worker_thread = get_ident()
     gc.set_threshold(*_USUAL)
     gc.callbacks.append(_collected)
 
@@ -38,7 +43,8 @@ def prepare() -> None:
 def _collected(phase: str, info: dict[str, int]) -> None:
     if phase == "stop" and (now := gc.get_threshold()) in (_USUAL, _IMPORTING):
         imports = _imports()
-        _native.want_long_slices(imports)
+        if get_ident() == _worker_thread:
+            _native.want_long_slices(imports)
         wanted = _IMPORTING if imports else _USUAL
         if wanted != now:
             gc.set_threshold(*wanted)
