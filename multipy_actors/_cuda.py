@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OnGpu",
+    "begin",
     "choose_gpu",
     "empty_cache",
     "enter",
@@ -147,12 +148,18 @@ def _take_stream(gpu: int) -> None:
     _thread.streams.add(gpu)
 
 
-def stream_on(gpu: int) -> int:
-    """Return the address of the stream that this thread computes on there."""
+def begin() -> None:
+    """Have torch, which is imported here, initialise CUDA, as others of this process have done."""
     if _torch is None:
         torch = sys.modules["torch"]
         torch.cuda.init()
         _meet(torch)
+
+
+def stream_on(gpu: int) -> int:
+    """Return the address of the stream that this thread computes on there."""
+    if _torch is None:
+        begin()
     return _torch._C._cuda_getCurrentRawStream(gpu)  # type: ignore[no-any-return]
 
 

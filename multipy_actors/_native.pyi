@@ -73,6 +73,10 @@ class SharedTensor(Attachment):
         """The number of the CUDA GPU it is on."""
 
     @property
+    def is_pinned(self) -> bool:
+        """Whether GPUs read and write it by themselves."""
+
+    @property
     def read_only(self) -> bool: ...
 
     @property

@@ -258,6 +258,8 @@ def _receive_tensor(
     # Given `shared` itself, it would first ask much that is known here.
     gpu = shared.gpu
     capsule = shared.__dlpack__() if gpu is None else shared.__dlpack__(stream=_cuda.stream_on(gpu))
+    if shared.is_pinned:
+        _cuda.begin()  # before, torch would take it for memory as any other
     tensor: torch.Tensor = dlpack.from_dlpack(capsule)
     if strides is not None and tensor.stride() != tuple(strides):
         tensor = tensor.as_strided(tensor.shape, strides)
@@ -303,6 +305,8 @@ def _share_array(array: numpy.ndarray[Any, Any], copy: bool) -> tuple[SharedTens
 def _receive_array(shared: SharedTensor, told: str | bytes | None, strides: Any) -> Any:
     import numpy
 
+    if shared.is_pinned and "torch" in sys.modules:
+        _cuda.begin()
     array: Any = numpy.from_dlpack(shared)
     if isinstance(told, bytes):
         import pickle

@@ -1,7 +1,6 @@
 #include "base/device_caches.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <system_error>
@@ -14,12 +13,13 @@ namespace multipy {
 
 namespace {
 
-constexpr std::chrono::seconds kPatience{2};  // for interpreters that hold their GIL
-
 struct Registry {
   std::mutex mutex;
+  std::condition_variable changed;  // `asking`, or what a round has still open
   std::vector<std::shared_ptr<DeviceCaches::Offer>> offers;
-  std::mutex asking;  // held by who has others emptied
+  std::vector<const void*> asking;  // owners that have others emptied now, once for each thread that does
+
+  bool is_asking(const void* owner) const { return std::find(asking.begin(), asking.end(), owner) != asking.end(); }
 };
 
 Registry& registry() {
@@ -27,12 +27,30 @@ Registry& registry() {
   return instance;
 }
 
-/// How many threads are still to be done, shared with those that come too late.
-struct Countdown {
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::size_t left = 0;
-  std::size_t done = 0;
+/// Notes that an owner has others emptied, while it lives.
+class Asking {
+ public:
+  explicit Asking(const void* owner) : owner_(owner) {
+    const std::lock_guard lock(registry().mutex);
+    registry().asking.push_back(owner_);
+    registry().changed.notify_all();
+  }
+  ~Asking() {
+    const std::lock_guard lock(registry().mutex);
+    auto& asking = registry().asking;
+    asking.erase(std::find(asking.begin(), asking.end(), owner_));
+  }
+  Asking(const Asking&) = delete;
+  Asking& operator=(const Asking&) = delete;
+
+ private:
+  const void* const owner_;
+};
+
+/// The offers that one owner has taken up, shared with threads that come too late. Guarded by the registry's mutex.
+struct Round {
+  std::vector<std::shared_ptr<DeviceCaches::Offer>> open;
+  bool has_emptied = false;
 };
 
 }  // namespace
@@ -78,36 +96,42 @@ void DeviceCaches::withdraw(const std::shared_ptr<Offer>& offer) {
   offer->idle.wait(lock, [&] { return offer->running == 0; });
 }
 
-bool DeviceCaches::empty_others(const void* owner) {
-  const std::lock_guard one_at_a_time(registry().asking);
-  std::vector<std::shared_ptr<Offer>> others;
-  {
-    const std::lock_guard lock(registry().mutex);
-    for (const auto& offer : registry().offers) {
-      if (offer->owner != owner) others.push_back(offer);
-    }
+bool DeviceCaches::empty_others(const void* owner, std::chrono::milliseconds patience) {
+  const Asking asking(owner);
+  const auto round = std::make_shared<Round>();
+  std::unique_lock lock(registry().mutex);
+  for (const auto& offer : registry().offers) {
+    if (offer->owner != owner) round->open.push_back(offer);
   }
-  const auto countdown = std::make_shared<Countdown>();
-  countdown->left = others.size();
+  if (round->open.empty()) return false;
+  // Whoever asks as well has given back already what it had, and may hold locks until it is answered.
+  const auto leave_out_who_asks = [&] {
+    const auto gone = std::erase_if(round->open, [](const auto& offer) { return registry().is_asking(offer->owner); });
+    round->has_emptied |= gone != 0;
+    return round->open.empty();
+  };
+  leave_out_who_asks();
+  const auto others = round->open;
+  lock.unlock();
   for (const auto& offer : others) {
-    const auto run = [offer, countdown] {
+    const auto run = [offer, round] {
       const bool done = offer->run();
-      const std::lock_guard lock(countdown->mutex);
-      --countdown->left;
-      countdown->done += done;
-      countdown->changed.notify_all();
+      const std::lock_guard locked(registry().mutex);
+      std::erase(round->open, offer);
+      round->has_emptied |= done;
+      registry().changed.notify_all();
     };
     const BlockedSignals blocked;
     try {
       std::thread(run).detach();
     } catch (const std::system_error&) {
-      const std::lock_guard lock(countdown->mutex);
-      --countdown->left;
+      const std::lock_guard locked(registry().mutex);
+      std::erase(round->open, offer);
     }
   }
-  std::unique_lock lock(countdown->mutex);
-  countdown->changed.wait_for(lock, kPatience, [&] { return countdown->left == 0; });
-  return countdown->done != 0;
+  lock.lock();
+  registry().changed.wait_for(lock, patience, leave_out_who_asks);
+  return round->has_emptied;
 }
 
 }  // namespace multipy

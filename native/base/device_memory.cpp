@@ -26,22 +26,30 @@ int DeviceMemory::allocate(void** pointer, std::size_t size) {
   } else {
     refused = status == kOutOfMemory ? size : 0;
   }
-  if (status == 0 && size != 0) {
-    const std::lock_guard lock(mutex_);
-    segments_.insert_or_assign(reinterpret_cast<std::uintptr_t>(*pointer), Segment{size});
-    bytes_ += size;
-  }
+  if (status == 0 && size != 0) note(*pointer, {size, true});
   return status;
 }
 
 int DeviceMemory::release(void* pointer) {
-  {
-    // First, since the driver may give the address to another thread at once.
-    const std::lock_guard lock(mutex_);
-    const auto segment = segments_.find(reinterpret_cast<std::uintptr_t>(pointer));
-    if (segment != segments_.end()) forget(segment);
-  }
+  // First, since the driver may give the address to another thread at once.
+  forget(pointer);
   return runtime_.load(std::memory_order_acquire)->release(pointer);
+}
+
+int DeviceMemory::pin(void** pointer, std::size_t size, unsigned flags) {
+  const int status = runtime_.load(std::memory_order_acquire)->pin(pointer, size, flags);
+  if (status == 0 && size != 0) note(*pointer, {size, false});
+  return status;
+}
+
+int DeviceMemory::unpin(void* pointer) {
+  forget(pointer);
+  return runtime_.load(std::memory_order_acquire)->unpin(pointer);
+}
+
+void DeviceMemory::free(const Freed& freed) {
+  const Runtime& runtime = *runtime_.load(std::memory_order_acquire);
+  freed.is_on_gpu ? runtime.release(freed.pointer) : runtime.unpin(freed.pointer);
 }
 
 int DeviceMemory::create(const Handles& handles, void** handle) {
@@ -69,9 +77,21 @@ DeviceMemory::Segments::iterator DeviceMemory::find(const void* address) {
   return at - segment->first < segment->second.size ? segment : segments_.end();
 }
 
+void DeviceMemory::note(void* pointer, const Segment& segment) {
+  const std::lock_guard lock(mutex_);
+  segments_.insert_or_assign(reinterpret_cast<std::uintptr_t>(pointer), segment);
+  if (segment.is_on_gpu) bytes_ += segment.size;
+}
+
 void DeviceMemory::forget(Segments::iterator segment) {
-  bytes_ -= segment->second.size;
+  if (segment->second.is_on_gpu) bytes_ -= segment->second.size;
   segments_.erase(segment);
+}
+
+void DeviceMemory::forget(void* pointer) {
+  const std::lock_guard lock(mutex_);
+  const auto segment = segments_.find(reinterpret_cast<std::uintptr_t>(pointer));
+  if (segment != segments_.end()) forget(segment);
 }
 
 bool DeviceMemory::lease(const void* address) {
@@ -83,7 +103,7 @@ bool DeviceMemory::lease(const void* address) {
 }
 
 bool DeviceMemory::end_lease(const void* address) {
-  void* to_free = nullptr;
+  Freed to_free{};
   {
     const std::lock_guard lock(mutex_);
     const auto segment = find(address);
@@ -91,11 +111,11 @@ bool DeviceMemory::end_lease(const void* address) {
     --segment->second.leases;
     if (!ended_) return false;
     if (is_ours_ && segment->second.leases == 0) {
-      to_free = reinterpret_cast<void*>(segment->first);
+      to_free = {reinterpret_cast<void*>(segment->first), segment->second.is_on_gpu};
       forget(segment);
     }
   }
-  if (to_free != nullptr) runtime_.load(std::memory_order_acquire)->release(to_free);
+  if (to_free.pointer != nullptr) free(to_free);
   return true;
 }
 
@@ -105,7 +125,7 @@ void DeviceMemory::end() noexcept {
 }
 
 void DeviceMemory::free_rest() {
-  std::vector<void*> rest;
+  std::vector<Freed> rest;
   std::map<void*, int (*)(void*)> handles;
   {
     const std::lock_guard lock(mutex_);
@@ -114,14 +134,14 @@ void DeviceMemory::free_rest() {
     for (auto segment = segments_.begin(); segment != segments_.end();) {
       const auto next = std::next(segment);
       if (segment->second.leases == 0) {
-        rest.push_back(reinterpret_cast<void*>(segment->first));
+        rest.push_back({reinterpret_cast<void*>(segment->first), segment->second.is_on_gpu});
         forget(segment);
       }
       segment = next;
     }
   }
   for (const auto& [handle, destroy] : handles) destroy(handle);
-  for (void* pointer : rest) runtime_.load(std::memory_order_acquire)->release(pointer);
+  for (const Freed& freed : rest) free(freed);
 }
 
 }  // namespace multipy

@@ -7,7 +7,8 @@
 // Model: private images call cudaMalloc and cudaFree through a DeviceMemory, one per namespace, which notes each
 // *segment* taken. libcudart itself is shared and never sees a difference. A tensor handed over has a *lease* of the
 // segment it lies in. When the interpreter has ended, segments without a lease are freed, the others with their last
-// lease: the allocator they came from is gone by then, and its deleters must not be called any more.
+// lease: the allocator they came from is gone by then, and its deleters must not be called any more. So it is with
+// pinned memory of the CPU (cudaHostAlloc, cudaFreeHost), which torch keeps in a cache as well; it is not counted.
 //
 // Out of memory: torch tries, frees its own cache, and tries again. The second refusal of the same size in a row on one
 // thread is when we have the others free theirs (device_caches.h) and try once more. If that fails as well, the
@@ -36,9 +37,11 @@ class MULTIPY_API DeviceMemory {
  public:
   /// The runtime's functions, under the ABI of every CUDA version: cudaError_t is an int, 0 is success.
   struct Runtime {
-    int (*allocate)(void**, std::size_t);  // cudaMalloc
-    int (*release)(void*);                 // cudaFree
-    int (*take_error)();                   // cudaGetLastError
+    int (*allocate)(void**, std::size_t);       // cudaMalloc
+    int (*release)(void*);                      // cudaFree
+    int (*take_error)();                        // cudaGetLastError
+    int (*pin)(void**, std::size_t, unsigned);  // cudaHostAlloc
+    int (*unpin)(void*);                        // cudaFreeHost
   };
   /// Two functions of a library, as all of NVIDIA's have them.
   struct Handles {
@@ -57,12 +60,15 @@ class MULTIPY_API DeviceMemory {
   /// cudaMalloc and cudaFree of this interpreter.
   int allocate(void** pointer, std::size_t size);
   int release(void* pointer);
+  /// cudaHostAlloc and cudaFreeHost.
+  int pin(void** pointer, std::size_t size, unsigned flags);
+  int unpin(void* pointer);
 
   /// Makes a handle by `handles`, and destroys one.
   int create(const Handles& handles, void** handle);
   int destroy(const Handles& handles, void* handle);
 
-  /// Bytes in all segments.
+  /// Bytes of the GPUs in all segments.
   std::uint64_t bytes() const noexcept { return bytes_.load(std::memory_order_relaxed); }
 
   /// Takes a lease of the segment that `address` lies in; false: it lies in none of this interpreter's.
@@ -78,12 +84,20 @@ class MULTIPY_API DeviceMemory {
  private:
   struct Segment {
     std::size_t size;
+    bool is_on_gpu;
     std::size_t leases = 0;
+  };
+  struct Freed {
+    void* pointer;
+    bool is_on_gpu;
   };
   using Segments = std::map<std::uintptr_t, Segment>;
 
   Segments::iterator find(const void* address);
+  void note(void* pointer, const Segment& segment);
   void forget(Segments::iterator segment);
+  void forget(void* pointer);
+  void free(const Freed& freed);
 
   std::atomic<const Runtime*> runtime_ = nullptr;
   std::atomic<std::uint64_t> bytes_ = 0;

@@ -1,6 +1,7 @@
 // Attachments, and of these SharedTensor: a tensor on its way between interpreters, in and out as DLPack capsules.
 #include "bindings/bind.h"
 #include "bindings/worker.h"
+#include "elf/cuda_seam.h"
 #include "exchange/dlpack.h"
 #include "exchange/tensor.h"
 #include "pool/actor.h"
@@ -21,19 +22,25 @@ std::optional<cuda::Stream> stream_of(const nb::object& stream) {
   return number == 1 ? 0 : static_cast<cuda::Stream>(number);
 }
 
+/// Pinned memory is given back only where no graph is being captured.
+std::shared_ptr<SharedTensor> prepared(std::shared_ptr<SharedTensor> tensor) {
+  if (tensor->is_pinned()) elf::count_captures_of_host();
+  return tensor;
+}
+
 std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule, std::optional<cuda::Stream> stream) {
   const OnDevice on{stream, device_memory()};
   // A consumed capsule is renamed, so that its destructor leaves the tensor to us.
   if (auto* plain = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kPlain))) {
     auto tensor = SharedTensor::adopt(plain, returns(), on);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-    return tensor;
+    return prepared(std::move(tensor));
   }
   PyErr_Clear();
   if (auto* versioned = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersioned))) {
     auto tensor = SharedTensor::adopt(versioned, returns(), on);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
-    return tensor;
+    return prepared(std::move(tensor));
   }
   PyErr_Clear();
   throw nb::type_error("expected an unused DLPack capsule");
@@ -77,7 +84,7 @@ std::shared_ptr<SharedTensor> share_buffer(const nb::object& object) {
   if (exported->buffer.readonly) exported->managed.flags = DLPACK_FLAG_BITMASK_READ_ONLY;
   exported->managed.manager_ctx = exported.get();
   exported->managed.deleter = release_buffer;
-  return SharedTensor::adopt(&exported.release()->managed, returns());
+  return prepared(SharedTensor::adopt(&exported.release()->managed, returns(), {.memory = device_memory()}));
 }
 
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
@@ -155,6 +162,7 @@ void bind_tensor(nb::module_& module) {
       .def_static("of_buffer", &share_buffer, nb::arg("object"),
                   "The contents of a contiguous buffer; memoryview() of it looks at them where they are.")
       .def_prop_ro("gpu", &SharedTensor::gpu, "The number of the CUDA GPU it is on.")
+      .def_prop_ro("is_pinned", &SharedTensor::is_pinned, "Whether GPUs read and write it by themselves.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
 }

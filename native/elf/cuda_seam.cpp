@@ -1,16 +1,22 @@
 #include "elf/cuda_seam.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <mutex>
+#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/device_memory.h"
+#include "base/graph_captures.h"
 #include "elf/namespace.h"
 #include "elf/patient_locks.h"
+#include "elf/rebinding.h"
 
 namespace multipy::elf {
 
@@ -45,6 +51,59 @@ int seam_malloc(void** pointer, std::size_t size) {
 }
 
 int seam_free(void* pointer) { return memory_of(__builtin_return_address(0)).release(pointer); }
+
+int seam_host_alloc(void** pointer, std::size_t size, unsigned flags) {
+  return memory_of(__builtin_return_address(0)).pin(pointer, size, flags);
+}
+
+int seam_malloc_host(void** pointer, std::size_t size) {
+  return memory_of(__builtin_return_address(0)).pin(pointer, size, 0);
+}
+
+int seam_free_host(void* pointer) { return memory_of(__builtin_return_address(0)).unpin(pointer); }
+
+using BeginCapture = int(void* stream, int mode);
+using BeginCaptureToGraph = int(void* stream, void* graph, const void* dependencies, const void* data,
+                                std::size_t count, int mode);
+using EndCapture = int(void* stream, void** graph);
+struct {
+  std::atomic<BeginCapture*> begin = nullptr;
+  std::atomic<BeginCaptureToGraph*> begin_to_graph = nullptr;
+  std::atomic<EndCapture*> end = nullptr;
+} captures;
+
+int seam_begin_capture(void* stream, int mode) {
+  return GraphCaptures::begin([&] { return captures.begin.load()(stream, mode); });
+}
+
+int seam_begin_capture_to_graph(void* stream, void* graph, const void* dependencies, const void* data,
+                                std::size_t count, int mode) {
+  return GraphCaptures::begin(
+      [&] { return captures.begin_to_graph.load()(stream, graph, dependencies, data, count, mode); });
+}
+
+int seam_end_capture(void* stream, void** graph) {
+  const int status = captures.end.load()(stream, graph);
+  GraphCaptures::end();
+  return status;
+}
+
+/// Notes the runtime's function, and returns ours; null where another copy of the runtime is known already.
+template <typename Function>
+void* counted(std::atomic<Function*>& real, void* address, Function* ours) {
+  Function* known = nullptr;
+  auto* const found = reinterpret_cast<Function*>(address);
+  return real.compare_exchange_strong(known, found) || known == found ? reinterpret_cast<void*>(ours) : nullptr;
+}
+
+/// What a reference to `name`, which the runtime has at `address`, is to be bound to; null: it stays as it is.
+void* capture_seam(std::string_view name, void* address) {
+  if (name == "cudaStreamBeginCapture") return counted(captures.begin, address, seam_begin_capture);
+  if (name == "cudaStreamBeginCaptureToGraph")
+    return counted(captures.begin_to_graph, address, seam_begin_capture_to_graph);
+  if (name == "cudaStreamEndCapture") return counted(captures.end, address, seam_end_capture);
+  return nullptr;
+}
 
 using GetDevice = int(int* device);
 using GetContext = int(void** context);
@@ -153,7 +212,8 @@ bool use_runtime_of(void* address) {
   const std::lock_guard lock(found_mutex);
   DeviceMemory::Runtime found{};
   if (!find_beside(address, "cudaMalloc", found.allocate) || !find_beside(address, "cudaFree", found.release) ||
-      !find_beside(address, "cudaGetLastError", found.take_error)) {
+      !find_beside(address, "cudaGetLastError", found.take_error) ||
+      !find_beside(address, "cudaHostAlloc", found.pin) || !find_beside(address, "cudaFreeHost", found.unpin)) {
     return false;
   }
   if (runtime.allocate == nullptr) runtime = found;
@@ -185,13 +245,56 @@ void* seam_of_handles(std::string_view name, void* address, std::index_sequence<
 }  // namespace
 
 void* cuda_seam(std::string_view name, void* address) {
+  static const std::array<std::pair<std::string_view, void*>, 5> kMemoryFunctions{
+      {{"cudaMalloc", reinterpret_cast<void*>(seam_malloc)},
+       {"cudaFree", reinterpret_cast<void*>(seam_free)},
+       {"cudaHostAlloc", reinterpret_cast<void*>(seam_host_alloc)},
+       {"cudaMallocHost", reinterpret_cast<void*>(seam_malloc_host)},
+       {"cudaFreeHost", reinterpret_cast<void*>(seam_free_host)}}};
   if (!name.starts_with("cu")) return address;
-  if (name == "cudaMalloc" || name == "cudaFree") {
-    if (!use_runtime_of(address)) return address;
-    return name == "cudaMalloc" ? reinterpret_cast<void*>(seam_malloc) : reinterpret_cast<void*>(seam_free);
+  for (const auto& [function, replacement] : kMemoryFunctions) {
+    if (name == function) return use_runtime_of(address) ? replacement : address;
+  }
+  if (void* const counting = capture_seam(name, address)) {
+    count_captures_of_host();
+    return counting;
   }
   if (name == "cudaGetDevice") return use_get_device(address) ? reinterpret_cast<void*>(seam_get_device) : address;
   return seam_of_handles(name, address, std::make_index_sequence<kLibraries.size()>{});
+}
+
+void count_captures_of_host() {
+  static std::mutex& mutex = *new std::mutex;
+  static auto& known = *new std::set<std::uintptr_t>;  // where the libraries lie
+  static std::uint64_t looked_at = 0;                  // how many had been loaded then
+  const std::lock_guard lock(mutex);
+  std::uint64_t loaded = 0;
+  const auto count = [](dl_phdr_info* info, std::size_t, void* out) {
+    *static_cast<std::uint64_t*>(out) = info->dlpi_adds;
+    return 1;
+  };
+  ::dl_iterate_phdr(count, &loaded);
+  if (loaded == looked_at) return;
+  looked_at = loaded;
+  std::vector<std::pair<std::uintptr_t, std::string>> libraries;
+  const auto list = [](dl_phdr_info* info, std::size_t, void* out) {
+    if (info->dlpi_name != nullptr && info->dlpi_name[0] == '/')
+      static_cast<decltype(libraries)*>(out)->emplace_back(info->dlpi_addr, info->dlpi_name);
+    return 0;
+  };
+  ::dl_iterate_phdr(list, &libraries);
+  for (const auto& [base, name] : libraries) {
+    if (!known.insert(base).second || image_at(reinterpret_cast<void*>(base)) != nullptr) continue;
+    void* const library = ::dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    link_map* map = nullptr;
+    if (library == nullptr || ::dlinfo(library, RTLD_DI_LINKMAP, &map) != 0) continue;
+    rebind(*map, [&](std::string_view reference) -> std::uintptr_t {
+      if (!reference.starts_with("cudaStream")) return 0;
+      void* const address = ::dlsym(library, std::string(reference).c_str());
+      return address == nullptr ? 0 : reinterpret_cast<std::uintptr_t>(capture_seam(reference, address));
+    });
+    ::dlclose(library);
+  }
 }
 
 }  // namespace multipy::elf

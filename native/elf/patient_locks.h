@@ -7,8 +7,6 @@
 // Model: the library's references to libc's functions that wait for a mutex or a read-write lock are bound to ours,
 // which look on for a moment (base/spin.h) before they call libc's. The locks are libc's as before, of whatever kind;
 // who has one and who gets it next is decided by libc alone.
-//
-// What is read to find the references is what glibc has in memory, not the file, which may be another one by now.
 #pragma once
 
 #include "base/export.h"

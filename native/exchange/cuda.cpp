@@ -1,8 +1,10 @@
 #include "exchange/cuda.h"
 
 #include <dlfcn.h>
+#include <link.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <map>
@@ -12,6 +14,7 @@
 
 #include "base/blocked_signals.h"
 #include "base/error.h"
+#include "base/graph_captures.h"
 
 namespace multipy::cuda {
 
@@ -49,6 +52,11 @@ Driver load() {
   find(driver.record_event, "cuEventRecord");
   find(driver.query_event, "cuEventQuery");
   find(driver.wait_event, "cuStreamWaitEvent");
+  find(driver.count_devices, "cuDeviceGetCount");
+  find(driver.context_state, "cuDevicePrimaryCtxGetState");
+  find(driver.pointer_attributes, "cuPointerGetAttributes");
+  find(driver.synchronize_context, "cuCtxSynchronize");
+  driver.record_context = reinterpret_cast<int (*)(void*, EventHandle)>(::dlsym(library, "cuCtxRecordEvent"));
   find(driver.error_name, "cuGetErrorName");
   return driver;
 }
@@ -57,7 +65,7 @@ Driver load() {
 class Releases {
  public:
   struct Waiting {
-    std::unique_ptr<Order> order;
+    std::unique_ptr<PendingWork> work;
     std::shared_ptr<ReturnQueue> owner;
     ReturnQueue::Release release;
     void* argument;
@@ -71,7 +79,7 @@ class Releases {
   }
 
   static void finish(Waiting& each) {
-    each.order.reset();
+    each.work.reset();
     if (each.owner) {
       each.owner->post(each.release, each.argument);
     } else {
@@ -113,7 +121,7 @@ class Releases {
       }
       idle = waiting.empty() ? idle + 1 : 0;
       const auto over = std::stable_partition(waiting.begin(), waiting.end(),
-                                              [](const Waiting& each) { return !each.order->is_over(); });
+                                              [](const Waiting& each) { return !each.work->is_over(); });
       pause = over != waiting.end() ? kShortest : std::min(pause * 2, kLongest);
       for (auto each = over; each != waiting.end(); ++each) finish(*each);
       waiting.erase(over, waiting.end());
@@ -137,6 +145,33 @@ Releases& releases() {
 const Driver& Driver::get() {
   static const Driver driver = load();
   return driver;
+}
+
+const Driver* Driver::find() {
+  static std::atomic<const Driver*> found = nullptr;
+  static std::atomic<std::uint64_t> looked_at = 0;  // how many libraries had been loaded then
+  if (const Driver* driver = found.load(std::memory_order_acquire)) return driver;
+  // It is there from some dlopen on; until the next one there is no need to look again.
+  std::uint64_t loaded = 0;
+  ::dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* count) {
+        *static_cast<std::uint64_t*>(count) = info->dlpi_adds;
+        return 1;
+      },
+      &loaded);
+  if (loaded == looked_at.load(std::memory_order_relaxed)) return nullptr;
+  void* const library = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) {
+    looked_at.store(loaded, std::memory_order_relaxed);
+    return nullptr;
+  }
+  try {
+    found.store(&get(), std::memory_order_release);
+  } catch (const Error&) {  // a driver that lacks something: none of ours
+    looked_at.store(loaded, std::memory_order_relaxed);
+  }
+  ::dlclose(library);
+  return found.load(std::memory_order_acquire);
 }
 
 /// Makes the context current while it lives.
@@ -188,15 +223,16 @@ Device::Device(const Driver& driver, int ordinal) : driver_(driver) {
   check(driver_, driver_.retain_context(&context_, device), "cuDevicePrimaryCtxRetain");
 }
 
+EventHandle Device::take_spare() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (spare_.empty()) return nullptr;
+  const EventHandle event = spare_.back();
+  spare_.pop_back();
+  return event;
+}
+
 EventHandle Device::record(Stream stream) {
-  EventHandle event = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    if (!spare_.empty()) {
-      event = spare_.back();
-      spare_.pop_back();
-    }
-  }
+  EventHandle event = take_spare();
   const Current current(*this);
   if (event == nullptr) {
     const OutsideCapture outside(*this);
@@ -206,6 +242,20 @@ EventHandle Device::record(Stream stream) {
   if (status != 0) give_back(event);
   check(driver_, status, "cuEventRecord");
   return event;
+}
+
+EventHandle Device::record_all() noexcept {
+  EventHandle event = take_spare();
+  const Current current(*this);
+  const OutsideCapture outside(*this);
+  if (event == nullptr && driver_.create_event(&event, kWithoutTiming) != 0) return nullptr;
+  // An event that was never recorded counts as over, as everything is once all streams have been waited for.
+  const bool is_asked = GraphCaptures::outside([&] {
+    driver_.record_context != nullptr ? driver_.record_context(context_, event) : driver_.synchronize_context();
+  });
+  if (is_asked) return event;
+  give_back(event);
+  return nullptr;
 }
 
 void Device::record_again(EventHandle event, Stream stream) {
@@ -281,10 +331,70 @@ bool Order::is_over() noexcept {
                      [&](const auto& use) { return device_.is_over(use.second); });
 }
 
-void release_in_order(std::unique_ptr<Order> order, std::shared_ptr<ReturnQueue> owner, ReturnQueue::Release release,
-                      void* argument) {
-  const bool over = order == nullptr || order->is_over();
-  Releases::Waiting waiting{std::move(order), std::move(owner), release, argument};
+PendingWork::~PendingWork() = default;
+
+bool is_pinned(const void* address) noexcept {
+  constexpr int kMemoryType = 2;       // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+  constexpr unsigned kHostMemory = 1;  // CU_MEMORYTYPE_HOST
+  const Driver* const driver = address == nullptr ? nullptr : Driver::find();
+  if (driver == nullptr) return false;
+  unsigned type = 0;
+  int attribute = kMemoryType;
+  void* value = &type;
+  // Asked for several attributes, even of a number, it takes no offence at addresses that CUDA does not know.
+  const int status = driver->pointer_attributes(1, &attribute, &value, reinterpret_cast<std::uintptr_t>(address));
+  return status == 0 && type == kHostMemory;
+}
+
+namespace {
+
+/// The GPUs that the process has a context on.
+std::vector<Device*> devices_in_use() noexcept {
+  std::vector<Device*> devices;
+  const Driver* const driver = Driver::find();
+  int count = 0;
+  if (driver == nullptr || driver->count_devices(&count) != 0) return devices;
+  for (int ordinal = 0; ordinal < count; ++ordinal) {
+    int device = 0;
+    unsigned flags = 0;
+    int active = 0;
+    if (driver->get_device(&device, ordinal) != 0 || driver->context_state(device, &flags, &active) != 0) continue;
+    if (active == 0) continue;
+    try {
+      devices.push_back(&Device::at(ordinal));
+    } catch (const Error&) {
+      // Its context is lost, and with it all that used the memory.
+    }
+  }
+  return devices;
+}
+
+}  // namespace
+
+PinnedWork::PinnedWork() noexcept : PinnedWork(devices_in_use()) {}
+
+PinnedWork::PinnedWork(std::vector<Device*> devices) noexcept : unrecorded_(std::move(devices)) {}
+
+PinnedWork::~PinnedWork() {
+  for (const auto& [device, event] : events_) device->give_back(event);
+}
+
+bool PinnedWork::is_over() noexcept {
+  // What is told later is of no concern, but an event that comes late waits for it as well.
+  std::erase_if(unrecorded_, [&](Device* device) {
+    const EventHandle event = device->record_all();
+    if (event != nullptr) events_.emplace_back(device, event);
+    return event != nullptr;
+  });
+  return unrecorded_.empty() && std::all_of(events_.begin(), events_.end(), [](const auto& recorded) {
+           return recorded.first->is_over(recorded.second);
+         });
+}
+
+void release_after(std::unique_ptr<PendingWork> work, std::shared_ptr<ReturnQueue> owner, ReturnQueue::Release release,
+                   void* argument) {
+  const bool over = work == nullptr || work->is_over();
+  Releases::Waiting waiting{std::move(work), std::move(owner), release, argument};
   if (over) {
     Releases::finish(waiting);
   } else {

@@ -7,11 +7,15 @@
 //
 // Model: an Order belongs to one shared tensor. When it is made, it records an *event* on the stream the tensor is
 // exported on. A receiver begins its use by having its own stream wait for that event, which costs its thread nothing,
-// and ends it by recording an event on the same stream. A release waits for all of these: release_in_order() runs it
+// and ends it by recording an event on the same stream. A release waits for all of these: release_after() runs it
 // at once where they are over, else hands it to a thread that asks now and then.
 //
 // The sender's stream is not made to wait for the receivers' instead: it would stand still although it has other things
 // to do, and need not be the stream that the memory was allocated on.
+//
+// Memory of the CPU that is *pinned* has no stream: GPUs copy from it and to it at any time after they were told to, on
+// whichever streams its users have. The allocator it comes from would wait for those its own torch has used, and knows
+// of no others. So when its last user lets go, all of each GPU's work up to there is awaited (PinnedWork).
 //
 // A Mark is an event alone, for the result of a call: what the call did to tensors it was given happened before it.
 //
@@ -58,10 +62,17 @@ struct MULTIPY_API Driver {
   int (*record_event)(EventHandle event, Stream stream);
   int (*query_event)(EventHandle event);
   int (*wait_event)(Stream stream, EventHandle event, unsigned flags);
+  int (*count_devices)(int* count);
+  int (*context_state)(int device, unsigned* flags, int* active);
+  int (*pointer_attributes)(unsigned count, int* attributes, void** values, std::uintptr_t address);
+  int (*record_context)(void* context, EventHandle event);  // null before CUDA 12.5
+  int (*synchronize_context)();
   int (*error_name)(int error, const char** name);
 
   /// The process's driver. Throws Error if there is none.
   static const Driver& get();
+  /// The same, or null while nobody has loaded it.
+  static const Driver* find();
 };
 
 /// One GPU: its primary context, and events and streams to use again.
@@ -74,6 +85,9 @@ class MULTIPY_API Device {
   /// Records an event on `stream`. Throws Error.
   EventHandle record(Stream stream);
   void record_again(EventHandle event, Stream stream);
+  /// Records an event on all streams at once; before CUDA 12.5 all are waited for instead. Null while some stream is
+  /// being captured into a graph. Where the context is lost, the event counts as over.
+  EventHandle record_all() noexcept;
   /// What `stream` is told from here on waits for `event`. Throws Error.
   void wait(Stream stream, EventHandle event);
   /// Whether what was told before `event` is done; true also where nothing will ever be done any more.
@@ -88,6 +102,9 @@ class MULTIPY_API Device {
   class Current;
   class OutsideCapture;
 
+  /// An event to use again; null: there is none.
+  EventHandle take_spare() noexcept;
+
   const Driver& driver_;
   void* context_ = nullptr;
   std::mutex mutex_;  // guards what follows
@@ -95,17 +112,24 @@ class MULTIPY_API Device {
   std::vector<Stream> spare_streams_;
 };
 
-class MULTIPY_API Order {
+/// What a release has to wait for.
+class MULTIPY_API PendingWork {
+ public:
+  virtual ~PendingWork();
+  virtual bool is_over() noexcept = 0;
+};
+
+class MULTIPY_API Order final : public PendingWork {
  public:
   /// Of a tensor on `device`, which is exported on `stream`. Throws Error.
   Order(Device& device, Stream stream);
-  ~Order();
+  ~Order() override;
   Order(const Order&) = delete;
   Order& operator=(const Order&) = delete;
 
   void begin_use(Stream stream);
   void end_use(Stream stream) noexcept;
-  bool is_over() noexcept;
+  bool is_over() noexcept override;
 
  private:
   Device& device_;
@@ -115,9 +139,29 @@ class MULTIPY_API Order {
   std::vector<std::pair<Stream, EventHandle>> last_uses_;  // one per stream
 };
 
-/// Posts the release to `owner`, or runs it if there is none, once all uses in `order` are over.
-MULTIPY_API void release_in_order(std::unique_ptr<Order> order, std::shared_ptr<ReturnQueue> owner,
-                                  ReturnQueue::Release release, void* argument);
+/// Whether a GPU may read or write the memory of the CPU at `address` by itself. False as long as nobody uses CUDA.
+MULTIPY_API bool is_pinned(const void* address) noexcept;
+
+/// All that GPUs have been told when it is made, which may concern pinned memory.
+class MULTIPY_API PinnedWork final : public PendingWork {
+ public:
+  /// Of `devices`; without them of every GPU that the process uses.
+  PinnedWork() noexcept;
+  explicit PinnedWork(std::vector<Device*> devices) noexcept;
+  ~PinnedWork() override;
+  PinnedWork(const PinnedWork&) = delete;
+  PinnedWork& operator=(const PinnedWork&) = delete;
+
+  bool is_over() noexcept override;
+
+ private:
+  std::vector<Device*> unrecorded_;  // on which no event could be recorded yet
+  std::vector<std::pair<Device*, EventHandle>> events_;
+};
+
+/// Posts the release to `owner`, or runs it if there is none, once `work` is over.
+MULTIPY_API void release_after(std::unique_ptr<PendingWork> work, std::shared_ptr<ReturnQueue> owner,
+                               ReturnQueue::Release release, void* argument);
 
 class MULTIPY_API Mark final : public Attachment {
  public:

@@ -139,8 +139,9 @@ SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue
     strides_ = compact_strides(tensor_);
     tensor_.strides = strides_.data();
   }
-  if (!gpu()) return;
-  if (on.stream) order_ = std::make_unique<cuda::Order>(cuda::Device::at(*gpu()), *on.stream);
+  is_pinned_ = !gpu() && nbytes_ != 0 && cuda::is_pinned(static_cast<char*>(tensor_.data) + tensor_.byte_offset);
+  if (!gpu() && !is_pinned_) return;
+  if (on.stream && gpu()) order_ = std::make_unique<cuda::Order>(cuda::Device::at(*gpu()), *on.stream);
   if (on.memory != nullptr && on.memory->lease(tensor_.data)) {
     argument_ = new DeviceRelease{release_, argument_, on.memory, tensor_.data};
     release_ = release_on_device;
@@ -148,8 +149,10 @@ SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue
 }
 
 SharedTensor::~SharedTensor() {
-  if (order_) {
-    cuda::release_in_order(std::move(order_), std::move(owner_), release_, argument_);
+  if (is_pinned_) {
+    cuda::release_after(std::make_unique<cuda::PinnedWork>(), std::move(owner_), release_, argument_);
+  } else if (order_) {
+    cuda::release_after(std::move(order_), std::move(owner_), release_, argument_);
   } else if (owner_) {
     owner_->post(release_, argument_);
   } else {

@@ -36,7 +36,7 @@ namespace multipy {
 /// What there is to know of a tensor on a GPU.
 struct OnDevice {
   std::optional<cuda::Stream> stream{};  // that it is exported on; none: whoever uses it is in order already
-  DeviceMemory* memory = nullptr;        // of the exporting interpreter
+  DeviceMemory* memory = nullptr;        // of the exporting interpreter; pinned memory is noted there as well
 };
 
 class MULTIPY_API SharedTensor final : public Attachment {
@@ -67,6 +67,8 @@ class MULTIPY_API SharedTensor final : public Attachment {
   std::uint64_t nbytes() const noexcept { return nbytes_; }
   /// The number of the CUDA GPU it is on.
   std::optional<int> gpu() const noexcept;
+  /// Whether it is memory of the CPU that GPUs read and write by themselves.
+  bool is_pinned() const noexcept { return is_pinned_; }
   cuda::Order* order() const noexcept { return order_.get(); }
 
  private:
@@ -88,6 +90,7 @@ class MULTIPY_API SharedTensor final : public Attachment {
   void* argument_;
   std::shared_ptr<ReturnQueue> owner_;
   std::unique_ptr<cuda::Order> order_;  // only of a tensor on a GPU
+  bool is_pinned_ = false;
 };
 
 }  // namespace multipy

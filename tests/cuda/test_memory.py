@@ -121,3 +121,30 @@ def test_the_hosts_cache_is_emptied_as_well():
         assert torch.cuda.memory_reserved() >= part
         worker.hold(part)
         assert torch.cuda.memory_reserved() < part
+
+
+@multipy.remote
+class Hoarder:
+    """Takes memory of the GPU piece by piece, and lets go of all of it, into torch's cache."""
+
+    def fill_and_drop(self, piece, count):
+        kept = [torch.empty(piece, dtype=torch.uint8, device="cuda") for _ in range(count)]
+        return len(kept)
+
+
+def test_interpreters_that_run_out_of_gpu_memory_at_once_all_get_it(pool):
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    hoarders = [Hoarder.options(pool=pool, interpreter=index).remote() for index in range(2)]
+    piece = free // 24
+    for _ in range(6):
+        # Each takes 11 of 24 parts, which fits beside what the other uses, but not beside the other's cache.
+        futures = [
+            hoarder.fill_and_drop.submit(piece + _MIB * n, 11) for n, hoarder in enumerate(hoarders, 1)
+        ]
+        assert [future.result() for future in futures] == [11, 11]
+        piece -= 2 * _MIB
+    for hoarder in hoarders:
+        hoarder.fill_and_drop(_MIB, 1)
+    for index in range(2):
+        pool.interpreters[index].submit(torch.cuda.empty_cache).result()

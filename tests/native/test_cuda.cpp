@@ -8,9 +8,11 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/graph_captures.h"
 #include "exchange/cuda.h"
 
 using namespace multipy::cuda;
+using multipy::GraphCaptures;
 using multipy::ReturnQueue;
 
 namespace {
@@ -18,6 +20,7 @@ namespace {
 constexpr Stream kProducer = 0x100;
 constexpr Stream kConsumer = 0x200;
 constexpr Stream kOther = 0x300;
+constexpr Stream kAll = 0x400;  // all of them, as one
 
 /// Streams are counters of what was told and what is done; an event is a place in one.
 struct Simulated {
@@ -65,18 +68,34 @@ struct Simulated {
     return 0;
   }
   static int error_name(int, const char** name) { return *name = "CUDA_ERROR_ILLEGAL_ADDRESS", 0; }
+  static int count_devices(int* count) { return *count = 1, 0; }
+  static int context_state(int, unsigned*, int* active) { return *active = 1, 0; }
+  static int pointer_attributes(unsigned, int*, void**, std::uintptr_t) { return 0; }
+  /// The place of what has been told to all lines together is kept as that of a line of its own.
+  static int record_context(void*, EventHandle event) {
+    if (is_broken) return 700;
+    *static_cast<Event*>(event) = {kAll, told_to_all()};
+    return 0;
+  }
+  static int synchronize_context() { return is_broken ? 700 : 0; }
 
-  static constexpr Driver kDriver{get_device,   retain_context,        current_context, push_context,
-                                  pop_context,  exchange_capture_mode, create_stream,   create_event,
-                                  record_event, query_event,           wait_event,      error_name};
+  static constexpr Driver kDriver{
+      get_device,    retain_context,     current_context, push_context,        pop_context, exchange_capture_mode,
+      create_stream, create_event,       record_event,    query_event,         wait_event,  count_devices,
+      context_state, pointer_attributes, record_context,  synchronize_context, error_name};
+
+  static std::uint64_t told_to_all() { return lines[kProducer].told + lines[kConsumer].told + lines[kOther].told; }
 
   Device device;
   Simulated() : device((lines.clear(), events.clear(), is_broken = false, kDriver), 0) {
-    for (const Stream stream : {kProducer, kConsumer, kOther}) lines[stream];
+    for (const Stream stream : {kProducer, kConsumer, kOther, kAll}) lines[stream];
   }
 
   void tell(Stream stream) { ++lines[stream].told; }
-  void finish(Stream stream) { lines[stream].done = lines[stream].told; }
+  void finish(Stream stream) {
+    lines[stream].done = lines[stream].told;
+    lines[kAll].done = lines[kProducer].done + lines[kConsumer].done + lines[kOther].done;
+  }
 };
 
 }  // namespace
@@ -162,7 +181,7 @@ TEST_CASE("a release comes home only when the GPU is done, without anybody waiti
     arrived = true;
     arrived.notify_all();
   });
-  release_in_order(std::move(order), owner, [](void*) { ++released; }, nullptr);
+  release_after(std::move(order), owner, [](void*) { ++released; }, nullptr);
   CHECK(owner->drain() == 0);
   CHECK_FALSE(arrived);
   gpu.finish(kConsumer);
@@ -183,10 +202,10 @@ TEST_CASE("one that is over already does not wait for one that is not") {
   auto slow = std::make_unique<Order>(gpu.device, kProducer);
   gpu.tell(kConsumer);
   slow->end_use(kConsumer);
-  release_in_order(std::move(slow), nullptr, count, nullptr);
+  release_after(std::move(slow), nullptr, count, nullptr);
   auto quick = std::make_unique<Order>(gpu.device, kProducer);
   quick->end_use(kOther);
-  release_in_order(std::move(quick), nullptr, count, nullptr);
+  release_after(std::move(quick), nullptr, count, nullptr);
   CHECK(released == 1);
   gpu.finish(kConsumer);
   released.wait(1);
@@ -203,4 +222,55 @@ TEST_CASE("a lost context is an error for who exports, and ends all waiting") {
   CHECK(order.is_over());
   CHECK_NOTHROW(order.end_use(kOther));
   CHECK_THROWS_WITH_AS(Order(gpu.device, kProducer), doctest::Contains("CUDA_ERROR_ILLEGAL_ADDRESS"), multipy::Error);
+}
+
+TEST_CASE("pinned memory is in use until all is done that any stream had been told by then") {
+  Simulated gpu;
+  gpu.tell(kConsumer);
+  gpu.tell(kOther);
+  PinnedWork work({&gpu.device});
+  CHECK_FALSE(work.is_over());
+  gpu.finish(kConsumer);
+  CHECK_FALSE(work.is_over());
+  gpu.finish(kOther);
+  CHECK(work.is_over());
+  CHECK(Simulated::contexts == 0);
+}
+
+TEST_CASE("pinned memory stays in use while a stream is being captured") {
+  Simulated gpu;
+  PinnedWork work({&gpu.device});
+  CHECK(GraphCaptures::begin([] { return 1; }) == 1);  // it did not begin
+  CHECK(GraphCaptures::begin([] { return 0; }) == 0);
+  CHECK_FALSE(work.is_over());
+  gpu.tell(kConsumer);
+  GraphCaptures::end();
+  CHECK_FALSE(work.is_over());
+  gpu.finish(kConsumer);
+  CHECK(work.is_over());
+}
+
+TEST_CASE("pinned memory comes home when the GPU is done, and at once where its context is lost") {
+  Simulated gpu;
+  static std::atomic<int> released = 0;
+  released = 0;
+  const auto count = [](void*) {
+    ++released;
+    released.notify_all();
+  };
+  gpu.tell(kConsumer);
+  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, count, nullptr);
+  CHECK(released == 0);
+  gpu.finish(kConsumer);
+  released.wait(0);
+  Simulated::is_broken = true;
+  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, count, nullptr);
+  CHECK(released == 2);
+}
+
+TEST_CASE("without CUDA no memory is pinned, and there is nothing to wait for") {
+  int here = 0;
+  CHECK_FALSE(is_pinned(&here));
+  CHECK_FALSE(is_pinned(nullptr));
+  CHECK(PinnedWork().is_over());
 }

@@ -2,7 +2,9 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <chrono>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -37,6 +39,7 @@ struct SmallGpu {
     return 0;
   }
   static int take_error() { return std::exchange(error, 0); }
+  static int pin(void** pointer, std::size_t size, unsigned) { return allocate(pointer, size); }
 
   SmallGpu() {
     taken.clear();
@@ -46,7 +49,7 @@ struct SmallGpu {
   }
 
   void serve(DeviceMemory& memory) const {
-    static constexpr DeviceMemory::Runtime runtime{allocate, release, take_error};
+    static constexpr DeviceMemory::Runtime runtime{allocate, release, take_error, pin, release};
     memory.use(runtime);
   }
 };
@@ -110,6 +113,24 @@ TEST_CASE("while its interpreter is alive, who ends a lease is to call the delet
   CHECK(memory.lease(shared));
   CHECK_FALSE(memory.end_lease(shared));
   CHECK(SmallGpu::taken.size() == 1);
+}
+
+TEST_CASE("pinned memory is not counted, and has leases and an end as that of the GPU") {
+  const SmallGpu gpu;
+  DeviceMemory memory;
+  gpu.serve(memory);
+  void* kept = nullptr;
+  void* given_back = nullptr;
+  REQUIRE(memory.pin(&kept, 100, 0) == 0);
+  REQUIRE(memory.pin(&given_back, 100, 0) == 0);
+  CHECK(memory.bytes() == 0);
+  CHECK(memory.unpin(given_back) == 0);
+  CHECK(memory.lease(kept));
+  memory.end();
+  memory.free_rest();
+  CHECK(SmallGpu::taken.size() == 1);
+  CHECK(memory.end_lease(kept));
+  CHECK(SmallGpu::taken.empty());
 }
 
 TEST_CASE("handles that were never destroyed are so at the end, once") {
@@ -192,4 +213,30 @@ TEST_CASE("a withdrawn cache is left alone, and withdrawing waits for who is emp
   asker.join();
   opener.join();
   CHECK_FALSE(DeviceCaches::empty_others(nullptr));
+}
+
+TEST_CASE("two who run out at once do not wait for each other, though each holds the lock of its allocator") {
+  constexpr std::chrono::minutes kForEver{5};
+  static std::mutex locks[2];
+  // Emptying a cache takes its allocator's lock, which its owner holds while it asks.
+  const auto first = DeviceCaches::offer(&locks[0], [] { const std::lock_guard lock(locks[0]); });
+  const auto second = DeviceCaches::offer(&locks[1], [] { const std::lock_guard lock(locks[1]); });
+  std::atomic<int> asking = 0;
+  std::atomic<bool> answers[2] = {false, false};
+  const auto began = std::chrono::steady_clock::now();
+  const auto ask = [&](int whose) {
+    const std::lock_guard own(locks[whose]);
+    ++asking;
+    while (asking < 2) std::this_thread::yield();
+    answers[whose] = DeviceCaches::empty_others(&locks[whose], kForEver);
+  };
+  std::thread one([&] { ask(0); });
+  std::thread two([&] { ask(1); });
+  one.join();
+  two.join();
+  DeviceCaches::withdraw(first);
+  DeviceCaches::withdraw(second);
+  CHECK(answers[0]);
+  CHECK(answers[1]);
+  CHECK(std::chrono::steady_clock::now() - began < kForEver);
 }
