@@ -9,6 +9,7 @@
 #   make test-packages                        some forty packages at work in interpreters; writes docs/packages.md
 #   make test-hosts                           the Pythons, C++ programs and allocators that this machine has
 #   make test-aarch64                         the loader on 64-bit Arm, emulated; says which Debian packages it needs
+#   make faults                               has each call of mmap, malloc … fail in turn; FAULTS="--step 10" some of them
 #   make fuzz FUZZ_SECONDS=60                 the ELF reader against made-up files; needs clang (Debian: clang)
 #   make native-test | sanitize | lint | format | bench | wheel | clean
 #
@@ -31,7 +32,7 @@ TEST = $(abspath $(BIN))/ctest --preset
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
 
-.PHONY: demo test pytest test-packages run-packages test-hosts test-aarch64 wheel native-test sanitize fuzz \
+.PHONY: faults demo test pytest test-packages run-packages test-hosts test-aarch64 wheel native-test sanitize fuzz \
         bench lint format clean
 .DELETE_ON_ERROR:
 
@@ -95,6 +96,10 @@ sanitize: | $(VENV)/tools
 	$(CONFIGURE) tsan
 	$(BUILD) tsan
 	setarch --addr-no-randomize $(TEST) tsan
+
+# Hours for all of them; a sample is among the tests.
+faults: $(VENV)/installed-test
+	$(BIN)/python -X faulthandler tests/faults/inject.py $(FAULTS)
 
 # What is found stays in build/fuzz/corpus and is where the next run begins; a crash leaves its input in build/fuzz.
 fuzz: | $(VENV)/tools

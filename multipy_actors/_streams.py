@@ -324,13 +324,14 @@ class _Sender:
     def watch(self, chunk: Chunk) -> None:
         """Send `chunk` when it is due, unless it has been sent by then."""
         with self._changed:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="multipy-streams", daemon=True)
+                thread.start()  # if there can be none, the stream ends with that error
+                self._thread = thread
             self._chunks.append(chunk)
             if self._idle:
                 self._idle = False
                 self._changed.notify()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="multipy-streams", daemon=True)
-                self._thread.start()
 
     def _run(self) -> None:
         while True:

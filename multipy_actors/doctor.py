@@ -4,15 +4,20 @@ Problem: whether a package's extension modules load as private images is known o
 may take the process down with it.
 
 Model: a `Candidate` is an installed distribution that brings native code, with the packages to import for it.
-Each is imported in the one interpreter of a pool, in a process of its own (`try_imports` runs there and
-reports through a pipe), and comes back as an `Outcome`: one row of the table. A crash or a hang is a row too.
+Each is imported in a process of its own, where `try_imports` runs and reports through a pipe, and comes back
+as an `Outcome`: one row of the table. A crash or a hang is a row too.
 
-The host never imports a candidate, and the pool is imported only in the child processes: a doctor that does
+One import is not enough: a library that interpreters share may keep what one of them registered in it, and
+that hurts who comes next. So each is imported in two interpreters, in two more after these have ended, and
+then in the host.
+
+The doctor itself never imports a candidate, and imports the pool only in child processes: a doctor that does
 not come up itself is of no use.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
 import importlib.metadata
 import json
@@ -23,10 +28,11 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from multipy_actors.errors import InterpreterStartError
 from multipy_actors.interpreter import find_libpython
@@ -34,14 +40,18 @@ from multipy_actors.interpreter import find_libpython
 if TYPE_CHECKING:
     import argparse
 
+    from multipy_actors.interpreter import Interpreter
+
 __all__ = ["Candidate", "Outcome", "candidates", "diagnose"]
 
 DESCRIPTION = (
-    "Imports every installed package that has extension modules in a private interpreter, each in a process "
-    "of its own, and prints what came of it. The exit status is 1 if one of them failed."
+    "Imports every installed package that has native code in two private interpreters, in two more when "
+    "these have ended, and in the host after them, each package in a process of its own, and prints what "
+    "came of it. The exit status is 1 if one of them failed."
 )
 _TIMEOUT_SECONDS = 180.0
 _LONGEST_ERROR = 160
+_AT_THE_END = "at the end of the process"
 
 # The child imports from where the parent does.
 _CHILD = (
@@ -175,21 +185,67 @@ def _top_level(distribution: importlib.metadata.Distribution) -> tuple[str, ...]
 # Trying it -------------------------------------------------------------------------------------------------
 
 
+class _Failed(Exception):
+    """What went wrong has been told."""
+
+
+class _Trial:
+    """The imports of one candidate; tells step by step how far it got."""
+
+    def __init__(self, modules: Sequence[str], stream: IO[str]) -> None:
+        self.names = list(modules)
+        self.images: int | None = None  # of the first interpreter
+        self._stream = stream
+
+    def reach(self, where: str, error: str = "") -> None:
+        """Write a line: where it is now, what went wrong there, how many images there are."""
+        self._stream.write(json.dumps([where, error, self.images]) + "\n")
+
+    def step(self, where: str, importing: Callable[[], str]) -> None:
+        """Import; `importing` returns what went wrong."""
+        self.reach(where)
+        try:
+            error = importing()
+        except BaseException as raised:
+            error = _one_line(raised)
+        if error:
+            self.reach(where, error)
+            raise _Failed
+
+
 def try_imports(modules: Sequence[str], extension: str, place: str, report: int) -> None:
-    """Import a candidate in a private interpreter and write to the descriptor `report` what came of it."""
+    """Import a candidate in interpreters and in this process; tell the descriptor `report` how it went."""
     from multipy_actors.pool import Pool
 
-    with Pool(1) as pool, os.fdopen(report, "w") as stream:
-        try:
-            error = pool.submit(_import_all, list(modules)).result()
+    with os.fdopen(report, "w", buffering=1) as stream, contextlib.suppress(_Failed):
+        trial = _Trial(modules, stream)
+
+        def first() -> str:
+            error = _import_in(one, trial.names)
             loaded = any(
                 image.private and os.path.realpath(image.path).startswith(place) for image in pool.images()[0]
             )
             if extension and not error and not loaded:
-                error = pool.submit(_import_all, [extension]).result()
-        except BaseException as raised:
-            error = _one_line(raised)
-        json.dump([error, sum(image.private for image in pool.images()[0])], stream)
+                trial.names.append(extension)
+                error = _import_in(one, trial.names)
+            trial.images = sum(image.private for image in pool.images()[0])
+            return error
+
+        with Pool(2) as pool:
+            one, other = pool.interpreters
+            trial.step("", first)
+            trial.step("in a second interpreter", lambda: _import_in(other, trial.names))
+            trial.reach("at the interpreter's end")
+        with Pool(2) as pool:
+            for each in pool.interpreters:
+                trial.step("in a second pool", partial(_import_in, each, trial.names))
+            trial.reach("at the end of a second pool")
+        trial.step("in the host afterwards", lambda: _import_all(trial.names))
+        trial.reach(_AT_THE_END)
+
+
+def _import_in(interpreter: Interpreter, names: list[str]) -> str:
+    return interpreter.submit(_import_all, names).result()
 
 
 def _import_all(modules: list[str]) -> str:
@@ -208,7 +264,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def diagnose(candidate: Candidate, timeout: float = _TIMEOUT_SECONDS) -> Outcome:
-    """Import the candidate in a private interpreter of a new process, which may take `timeout` seconds.
+    """Import the candidate in the interpreters of a new process, which may take `timeout` seconds.
 
     If that fails, the text also says whether an ordinary Python cannot import it either.
     """
@@ -255,15 +311,18 @@ def _diagnose_inside(candidate: Candidate, timeout: float) -> Outcome:
             return Outcome(False, f"did not finish within {timeout:g} s", None)
         # A process that the package started may still hold the pipe, so what is there is all there is.
         os.set_blocking(reader, False)
-        told = stream.read()
-    error, images = json.loads(told) if told else (None, None)
+        told = (stream.read() or "").splitlines()
+    where, error, images = json.loads(told[-1]) if told else ("", "", None)
+    if error:
+        return Outcome(False, f"{where}: {error}" if where else error, images)
     if child.returncode < 0:
-        when = "crashed" if error is None else "crashed at the interpreter's end"
-        return Outcome(False, f"{when} with {_signal_name(-child.returncode)}", images)
-    if error is None or (child.returncode != 0 and not error):
+        return Outcome(
+            False, " ".join(f"crashed {where} with {_signal_name(-child.returncode)}".split()), images
+        )
+    if child.returncode != 0 or where != _AT_THE_END:
         lines = complaint.decode(errors="replace").strip().splitlines() or [f"exit {child.returncode}"]
         return Outcome(False, lines[-1][:_LONGEST_ERROR], images)
-    return Outcome(not error, error or "works", images)
+    return Outcome(True, "works", images)
 
 
 def _signal_name(number: int) -> str:

@@ -28,6 +28,7 @@ std::shared_ptr<Pool> make_pool(const std::string& pool_name, const std::vector<
   options.policy = elf::Policy::standard();
   for (const auto& pattern : private_patterns) options.policy.private_patterns.push_back(pattern);
   for (const auto& pattern : shared_patterns) options.policy.shared_patterns.push_back(pattern);
+  options.policy.check(options.libpython, options.extension);
   std::vector<InterpreterOptions> all;
   for (const auto& name : names) {
     all.push_back(options);

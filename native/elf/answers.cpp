@@ -19,6 +19,7 @@ namespace {
 thread_local LoadFailure last_failure;
 thread_local std::string error_text;
 thread_local bool error_pending = false;
+thread_local bool error_text_lost = false;  // there was no memory for it
 
 }  // namespace
 
@@ -28,16 +29,21 @@ bool take_failure(std::string_view text, LoadFailure& out) {
   return true;
 }
 
-void set_error_text(std::string text, std::string file, std::string symbol) {
-  last_failure = {text, std::move(file), std::move(symbol)};
-  error_text = std::move(text);
+void set_error_text(std::string_view text, std::string_view file, std::string_view symbol) noexcept {
   error_pending = true;
+  try {
+    last_failure = {std::string(text), std::string(file), std::string(symbol)};
+    error_text = text;
+    error_text_lost = false;
+  } catch (const std::bad_alloc&) {
+    error_text_lost = true;
+  }
 }
 
 const char* take_error_text() noexcept {
   if (!error_pending) return nullptr;
   error_pending = false;
-  return error_text.c_str();
+  return error_text_lost ? "out of memory" : error_text.c_str();
 }
 
 void* Namespace::dlopen(const char* name, int flags, const Image* caller) {

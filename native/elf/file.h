@@ -106,6 +106,10 @@ class MULTIPY_API File {
   bool binds_symbolically() const noexcept { return symbolic_; }
   bool has_tls() const noexcept { return has_tls_; }
   std::uint64_t tls_size() const noexcept { return tls_size_; }
+  /// Whether it has thread-locals that its code expects in the static block.
+  bool needs_static_block() const noexcept {
+    return has_tls_ && (dynamic_value(DT_FLAGS).value_or(0) & DF_STATIC_TLS) != 0;
+  }
 
   std::span<const ElfW(Rela)> relocations() const noexcept { return rela_; }
   std::span<const ElfW(Rela)> plt_relocations() const noexcept { return plt_rela_; }

@@ -1,5 +1,6 @@
 #include "elf/image.h"
 
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -15,6 +16,7 @@
 #include "base/unique_fd.h"
 #include "elf/arch.h"
 #include "elf/initial_pointers.h"
+#include "elf/limits.h"
 #include "elf/pages.h"
 #include "elf/skeleton.h"
 #include "elf/tls_descriptor.h"
@@ -73,7 +75,7 @@ Image::Image(std::shared_ptr<const File> file, Namespace& owner)
 }
 
 Image::~Image() {
-  if (handle_ != nullptr && state_ != State::ready) ::dlclose(handle_);
+  if (handle_ != nullptr && state_ < State::ready) ::dlclose(handle_);
 }
 
 std::uintptr_t* Image::slot(std::uint64_t address) {
@@ -128,7 +130,7 @@ void Image::map_original() {
     // Between segments, which linkers place far apart for the sake of large pages, the skeleton would stay mapped.
     if (first > done && ::mmap(reinterpret_cast<void*>(base_ + done), first - done, PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED) {
-      throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
+      throw ImageError(file_->path(), describe_failure("mmap"));
     }
     done = page_up(segment.address + segment.memory_size);
     if (segment.file_size > 0) map_segment(segment, original.get());
@@ -142,9 +144,9 @@ void Image::map_original() {
       if (address - base_ >= segment.address && address - base_ < segment.address + segment.memory_size)
         protection = segment.protection;
     }
-    if (!(protection & PROT_WRITE)) ::mprotect(reinterpret_cast<void*>(first), length, PROT_READ | PROT_WRITE);
+    if (!(protection & PROT_WRITE)) protect(first, length, PROT_READ | PROT_WRITE);
     std::memcpy(map->l_ld, dynamic.data(), dynamic.size());
-    if (!(protection & PROT_WRITE)) ::mprotect(reinterpret_cast<void*>(first), length, protection);
+    if (!(protection & PROT_WRITE)) protect(first, length, protection);
   }
   for (const auto& entry : saved) {
     for (std::size_t i = 0; i < entry.count; ++i) entry.slot[i] = entry.words[i];
@@ -159,7 +161,7 @@ void Image::map_segment(const Segment& segment, int original) {
   const bool zero_tail = segment.memory_size > segment.file_size && file_end % page_size() != 0;
   const int protection = segment.protection | (zero_tail ? PROT_WRITE : 0);
   const auto check = [&](void* mapped) {
-    if (mapped == MAP_FAILED) throw ImageError(file_->path(), std::string("mmap: ") + std::strerror(errno));
+    if (mapped == MAP_FAILED) throw ImageError(file_->path(), describe_failure("mmap"));
   };
   void* wanted = reinterpret_cast<void*>(base_ + first);
   const auto holds = [&](const Preset& preset) { return preset.address >= first && preset.address < file_end; };
@@ -171,15 +173,24 @@ void Image::map_segment(const Segment& segment, int original) {
       if (holds(preset))
         std::memcpy(static_cast<char*>(aside) + (preset.address - first), &preset.value, sizeof preset.value);
     }
-    check(::mremap(aside, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, wanted));
+    if (::mremap(aside, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, wanted) == MAP_FAILED) {
+      const std::string reason = describe_failure("mremap");
+      ::munmap(aside, length);
+      throw ImageError(file_->path(), reason);
+    }
   } else {
     check(::mmap(wanted, length, protection, MAP_PRIVATE | MAP_FIXED, original, offset));
   }
   if (zero_tail) {
     const std::uint64_t stop = std::min(page_up(file_end), segment.address + segment.memory_size);
     std::memset(reinterpret_cast<void*>(base_ + file_end), 0, page_up(stop) - file_end);
-    if (protection != segment.protection) ::mprotect(wanted, length, segment.protection);
+    if (protection != segment.protection) protect(base_ + first, length, segment.protection);
   }
+}
+
+void Image::protect(std::uintptr_t address, std::size_t length, int protection) {
+  if (::mprotect(reinterpret_cast<void*>(address), length, protection) != 0)
+    throw ImageError(file_->path(), describe_failure("mprotect"));
 }
 
 bool Image::is_preset(std::uint64_t address) const {
@@ -328,7 +339,16 @@ void Image::protect_text(bool writable) {
     if (!text_relocations_ || (segment.protection & PROT_WRITE)) continue;
     const auto first = page_down(base_ + segment.address);
     const auto length = page_up(base_ + segment.address + segment.memory_size) - first;
-    ::mprotect(reinterpret_cast<void*>(first), length, segment.protection | (writable ? PROT_WRITE : 0));
+    protect(first, length, segment.protection | (writable ? PROT_WRITE : 0));
+  }
+}
+
+void Image::protect_relocated(bool writable) {
+  for (const auto& header : file_->program_headers()) {
+    if (header.p_type != PT_GNU_RELRO || !file_->covers(header.p_vaddr, header.p_memsz)) continue;
+    const auto first = page_down(base_ + header.p_vaddr);
+    const auto last = page_down(base_ + header.p_vaddr + header.p_memsz);
+    if (last > first) protect(first, last - first, PROT_READ | (writable ? PROT_WRITE : 0));
   }
 }
 
@@ -348,6 +368,8 @@ void Image::bind(SymbolResolver& resolver, std::vector<Image*> scope) {
     apply_relr();
     for (const auto& relocation : file_->relocations()) apply(relocation, resolver);
     for (const auto& relocation : file_->plt_relocations()) apply(relocation, resolver);
+    protect_text(false);
+    protect_relocated(false);
     // Assigning {} would keep the memory.
     std::vector<Target>().swap(others_);
     std::vector<std::uint32_t>().swap(other_places_);
@@ -360,21 +382,35 @@ void Image::bind(SymbolResolver& resolver, std::vector<Image*> scope) {
 }
 
 void Image::finish_binding() {
+  if (deferred_.empty()) return;
+  protect_text(true);
+  protect_relocated(true);
   for (const auto& entry : deferred_) {
     *entry.slot = call_resolver(entry.resolver) + entry.addend;
   }
   std::vector<Deferred>().swap(deferred_);
   protect_text(false);
-  for (const auto& header : file_->program_headers()) {
-    if (header.p_type != PT_GNU_RELRO || !file_->covers(header.p_vaddr, header.p_memsz)) continue;
-    const auto first = page_down(base_ + header.p_vaddr);
-    const auto last = page_down(base_ + header.p_vaddr + header.p_memsz);
-    if (last > first) ::mprotect(reinterpret_cast<void*>(first), last - first, PROT_READ);
+  protect_relocated(false);
+}
+
+void Image::construct() {
+  state_ = State::ready;  // at once: a constructor may open what needs this image
+  try {
+    run_constructors();
+    return;
+  } catch (const abi::__forced_unwind&) {
+    state_ = State::failed;
+    throw;
+  } catch (const std::exception& error) {
+    failure_ = std::string("a constructor of it threw: ") + error.what();
+  } catch (...) {
+    failure_ = "a constructor of it threw what is no std::exception";
   }
+  state_ = State::failed;
+  throw ImageError(file_->path(), failure_);
 }
 
 void Image::run_constructors() {
-  state_ = State::ready;
   const auto& arguments = process_arguments();
   using Constructor = void (*)(int, char**, char**);
   const auto call = [&](std::uintptr_t address) {

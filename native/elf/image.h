@@ -9,8 +9,9 @@
 // dynamic section left out (dependencies, binding, constructors) is done by the Namespace, which knows the
 // interpreter's other images.
 //
-// An image starts `mapped`, becomes `bound` when its relocations are written, `ready` when its constructors ran.
-// Images that never became ready are unmapped again; ready ones stay mapped to the end of the process, because
+// An image starts `mapped`, becomes `bound` when its relocations are written, `ready` when its constructors run, and
+// `failed` if one of these throws: then nobody can load it in this namespace any more, as half of it is set up.
+// Images no constructor of which ran are unmapped again; the others stay mapped to the end of the process, because
 // glibc keeps pointers into them (atexit, thread-local destructors) and so may other threads.
 // All calls are made under the owning Namespace's lock.
 #pragma once
@@ -55,7 +56,7 @@ class SymbolResolver {
 
 class Image {
  public:
-  enum class State { mapped, bound, ready };
+  enum class State { mapped, bound, ready, failed };
 
   /// Maps `file` into `owner`. Throws ImageError.
   static std::unique_ptr<Image> map(std::shared_ptr<const File> file, Namespace& owner);
@@ -76,13 +77,16 @@ class Image {
   /// Where `symbol`, defined by this image, lies.
   Target target_of(const Symbol& symbol) const noexcept;
 
-  /// Writes all relocations but those that call code. Symbols are looked up in `scope`, in order, by the resolver.
-  /// Throws ImageError naming the first symbol nobody defines.
+  /// Writes all relocations but those that call code, and protects what is read-only from then on. Symbols are looked
+  /// up in `scope`, in order, by the resolver. Throws ImageError naming the first symbol nobody defines.
   void bind(SymbolResolver& resolver, std::vector<Image*> scope);
   const std::vector<Image*>& scope() const noexcept { return scope_; }  // while it is being bound
-  /// Calls IFUNC resolvers and protects what is read-only from now on; every image of the closure must be bound.
+  /// Calls IFUNC resolvers; every image of the closure must be bound.
   void finish_binding();
-  void run_constructors();
+  /// Runs the constructors. Throws ImageError if one throws.
+  void construct();
+  /// Why construct() failed.
+  const std::string& failure() const noexcept { return failure_; }
   void run_destructors();
 
   // Filled in by the Namespace.
@@ -102,7 +106,10 @@ class Image {
   Target resolve_thread_local(std::uint32_t index, SymbolResolver& resolver);
   void apply(const ElfW(Rela) & relocation, SymbolResolver& resolver);
   void apply_relr();
+  void protect(std::uintptr_t address, std::size_t length, int protection);  // throws ImageError
   void protect_text(bool writable);
+  void protect_relocated(bool writable);
+  void run_constructors();
   std::uintptr_t* slot(std::uint64_t address);  // throws OutOfBounds unless a relocation may write there
 
   std::shared_ptr<const File> file_;
@@ -114,6 +121,7 @@ class Image {
   bool tls_static_ = false;
   std::ptrdiff_t tls_offset_ = 0;  // of the block from the thread pointer, if all accesses are made to use it; else 0
   State state_ = State::mapped;
+  std::string failure_;
 
   const Segment* slots_ = nullptr;  // the one in which a relocation wrote last
   // Only while binding.

@@ -42,8 +42,7 @@ void give_back(const link_map& map, const TinyLibrary& anchor) {
 Lmid_t open_namespace() {
   const UniqueFd memfd = create_memfd("multipy-anchor");
   const TinyLibrary anchor = make_tiny_library();
-  if (!memfd || ::pwrite(memfd.get(), &anchor, sizeof anchor, 0) != static_cast<ssize_t>(sizeof anchor))
-    return LM_ID_BASE;
+  fill(memfd, &anchor, sizeof anchor);
   void* handle = ::dlmopen(LM_ID_NEWLM, unique_path(memfd.get()).c_str(), RTLD_NOW | RTLD_LOCAL);
   Lmid_t id = LM_ID_BASE;
   if (handle == nullptr || ::dlinfo(handle, RTLD_DI_LMID, &id) != 0) {
@@ -103,7 +102,14 @@ UniqueFd create_memfd(const std::string& name) {
   constexpr unsigned kExecutable = 0x10;  // MFD_EXEC, which kernels before 6.3 refuse
   int fd = ::memfd_create(name.c_str(), MFD_CLOEXEC | kExecutable);
   if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name.c_str(), MFD_CLOEXEC);
+  if (fd < 0) throw Error(std::string("memfd_create: ") + std::strerror(errno));
   return UniqueFd(fd);
+}
+
+void fill(const UniqueFd& memfd, const void* bytes, std::size_t count, std::uint64_t offset) {
+  const ssize_t written = ::pwrite(memfd.get(), bytes, count, static_cast<off_t>(offset));
+  if (written != static_cast<ssize_t>(count))
+    throw Error(std::string("a file in memory: ") + (written < 0 ? std::strerror(errno) : "no room"));
 }
 
 void* open_image(const UniqueFd& memfd) {

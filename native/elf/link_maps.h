@@ -20,14 +20,19 @@
 
 #include <link.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "base/unique_fd.h"
 
 namespace multipy::elf {
 
-/// An empty file in memory, which may be run; false: errno says why not.
+/// An empty file in memory, which may be run. Throws Error.
 UniqueFd create_memfd(const std::string& name);
+
+/// Writes `bytes` into it. Throws Error.
+void fill(const UniqueFd& memfd, const void* bytes, std::size_t count, std::uint64_t offset = 0);
 
 /// A path of the descriptor that no library had before: glibc compares names before files. The serial number is
 /// written in ways of spelling a slash, so nothing on disk is ever named, and nobody else can put a file there. A

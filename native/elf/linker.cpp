@@ -69,8 +69,7 @@ Linker ask() {
   ask_about_program(answer);
   const UniqueFd memfd = create_memfd("multipy-question");
   const TinyLibrary question = make_tiny_library(kSearchPath);
-  if (!memfd || ::pwrite(memfd.get(), &question, sizeof question, 0) != static_cast<ssize_t>(sizeof question))
-    return answer;
+  fill(memfd, &question, sizeof question);
   void* handle = ::dlopen(unique_path(memfd.get()).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (handle == nullptr) {
     ::dlerror();

@@ -11,6 +11,7 @@
 #include "base/heap.h"
 #include "elf/arch.h"
 #include "elf/cuda_seam.h"
+#include "elf/limits.h"
 #include "elf/seam.h"
 #include "elf/shared_library.h"
 
@@ -110,14 +111,8 @@ Image* Namespace::known(const std::string& name) const {
 }
 
 std::string Namespace::why_private(const std::string& path, const Requesters& requesters) {
-  switch (policy_.decide(path)) {
-    case Verdict::always_private:
-      return "named by the policy";
-    case Verdict::always_shared:
-      return {};
-    case Verdict::by_content:
-      break;
-  }
+  const Verdict verdict = policy_.decide(path);
+  if (verdict == Verdict::always_private) return "named by the policy";
   const auto file = File::open(path);
   if (const auto memo = why_private_.find(file->id()); memo != why_private_.end()) return memo->second;
   // The entry ends the recursion of libraries that need each other; a damaged need must not leave it behind.
@@ -125,10 +120,14 @@ std::string Namespace::why_private(const std::string& path, const Requesters& re
   std::string reason;
   try {
     reason = why_private_by_content(*file, requesters);
+    if (verdict == Verdict::always_shared && !reason.empty())
+      throw ImageError(path, "a \"shared\" pattern names it, but it " + reason + ", so it can only be private");
   } catch (...) {
     why_private_.erase(file->id());
     throw;
   }
+  if (verdict == Verdict::by_content && reason.empty() && !file->needs_static_block() && policy_.is_packaged(path))
+    reason = "comes with a Python package";
   return why_private_[file->id()] = reason;
 }
 
@@ -151,6 +150,7 @@ Image* Namespace::stage(const std::string& path, const Image* loaded_by, const s
   for (const auto& staged : batch) {
     if (staged->file().id() == file->id()) return staged.get();
   }
+  claim_room(path);
   batch.push_back(Image::map(file, *this));
   batch.back()->loaded_by = loaded_by;
   batch.back()->reason = reason;
@@ -204,20 +204,17 @@ Image& Namespace::load(const std::string& path, bool global, const Image* loaded
   if (!batch.empty()) {
     if (std::any_of(batch.begin(), batch.end(), [](const auto& image) { return image->size() > kLarge; })) widen_heap();
     const auto outer = std::exchange(binding_scope_, closure_of(*root));
+    std::vector<Image*> members;
+    for (const auto& image : batch) members.push_back(image.get());
     try {
-      for (const auto& image : batch) image->bind(*this, scope_of(*image));
+      for (Image* image : members) image->bind(*this, scope_of(*image));
+      binding_scope_ = outer;
+      adopt(batch);
     } catch (...) {
       binding_scope_ = outer;
-      for (auto entry = unique_symbols_.begin(); entry != unique_symbols_.end();) {
-        const bool gone = std::any_of(batch.begin(), batch.end(), [&](const auto& image) {
-          return entry->second.value >= image->base() && entry->second.value < image->end();
-        });
-        entry = gone ? unique_symbols_.erase(entry) : std::next(entry);
-      }
+      forget(members);
       throw;
     }
-    binding_scope_ = outer;
-    adopt(batch);
   }
   ++root->opened;
   if (global && !root->global) {
@@ -242,13 +239,31 @@ void Namespace::adopt(Batch& batch) {
   {
     Registry& known_images = registry();
     const std::unique_lock lock(known_images.mutex);
-    for (auto& image : batch) {
-      known_images.by_base[image->base()] = image.get();
-      images_.push_back(std::move(image));
-    }
+    images_.reserve(last);
+    for (const auto& image : batch) known_images.by_base[image->base()] = image.get();
+    for (auto& image : batch) images_.push_back(std::move(image));
   }
   // A resolver may open more libraries meanwhile.
   for (std::size_t i = first; i < last; ++i) images_[i]->finish_binding();
+}
+
+void Namespace::forget(const std::vector<Image*>& members) {
+  const std::unordered_set<const Image*> gone(members.begin(), members.end());
+  const auto is_gone = [&](const auto& entry) { return gone.contains(entry.second); };
+  std::erase_if(by_file_, is_gone);
+  std::erase_if(by_name_, is_gone);
+  std::erase_if(by_handle_, is_gone);
+  std::erase_if(unique_symbols_, [&](const auto& entry) {
+    return std::any_of(members.begin(), members.end(), [&](const Image* image) {
+      return entry.second.value >= image->base() && entry.second.value < image->end();
+    });
+  });
+  // Where a resolver has failed, code of them has run: they stay where they are, and nothing leads to them.
+  const bool adopted =
+      std::any_of(images_.begin(), images_.end(), [&](const auto& image) { return gone.contains(image.get()); });
+  if (adopted) return;
+  const std::unique_lock lock(registry().mutex);
+  std::erase_if(registry().by_base, is_gone);
 }
 
 void Namespace::construct(Image& image) {
@@ -258,13 +273,14 @@ void Namespace::construct(Image& image) {
   std::unordered_set<Image*> seen;
   const std::function<void(Image&)> visit = [&](Image& at) {
     if (at.state() == Image::State::ready || !seen.insert(&at).second) return;
+    if (at.state() == Image::State::failed) throw ImageError(at.file().path(), at.failure());
     for (Image* need : at.needs) visit(*need);
     order.push_back(&at);
   };
   visit(image);
   for (Image* next : order) {
     constructed_.push_back(next);
-    next->run_constructors();
+    next->construct();
   }
 }
 

@@ -99,6 +99,8 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   void stage_needs(Image& image, Batch& batch);
   void construct(Image& image);
   void adopt(Batch& batch);
+  /// Takes back what bind() and adopt() have noted of images.
+  void forget(const std::vector<Image*>& members);
   Image* known(const std::string& name) const;
   /// Why `path` must be private; empty: it may be shared.
   std::string why_private(const std::string& path, const Requesters& requesters);
@@ -164,6 +166,6 @@ MULTIPY_API bool take_failure(std::string_view text, LoadFailure& out);
 
 /// dlerror's text for this thread; null: none.
 const char* take_error_text() noexcept;
-void set_error_text(std::string text, std::string file = {}, std::string symbol = {});
+void set_error_text(std::string_view text, std::string_view file = {}, std::string_view symbol = {}) noexcept;
 
 }  // namespace multipy::elf

@@ -10,6 +10,8 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <exception>
+#include <new>
 #include <string>
 #include <unordered_map>
 
@@ -30,10 +32,16 @@ struct Caller {
 
 /// Makes one dl* call of the namespace. dlerror then tells of this call's failure alone: not of an earlier one, nor of
 /// what glibc did not find while the call looked here and there, nor of one inside a constructor it ran.
+/// The caller is C code, through which nothing may be thrown.
 template <typename Call>
-void* answer(Call call) {
+void* answer(const char* name, Call call) {
   take_error_text();
-  void* result = call();
+  void* result = nullptr;
+  try {
+    result = call();
+  } catch (const std::exception& error) {
+    set_error_text(error.what(), name == nullptr ? "" : name);
+  }
   ::dlerror();
   if (result != nullptr) take_error_text();
   return result;
@@ -42,25 +50,36 @@ void* answer(Call call) {
 void* seam_dlopen(const char* name, int flags) {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::dlopen(name, flags);
-  return answer([&] { return caller.space->dlopen(name, flags, caller.image); });
+  return answer(name, [&] { return caller.space->dlopen(name, flags, caller.image); });
 }
 
 void* seam_dlmopen(Lmid_t, const char* name, int flags) {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::dlopen(name, flags);
-  return answer([&] { return caller.space->dlopen(name, flags, caller.image); });
+  return answer(name, [&] { return caller.space->dlopen(name, flags, caller.image); });
 }
 
 void* seam_dlsym(void* handle, const char* name) {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::dlsym(handle, name);
-  return answer([&] { return caller.space->dlsym(handle, name, nullptr, caller.image); });
+  return answer(name, [&] { return caller.space->dlsym(handle, name, nullptr, caller.image); });
 }
 
 void* seam_dlvsym(void* handle, const char* name, const char* version) {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::dlvsym(handle, name, version);
-  return answer([&] { return caller.space->dlsym(handle, name, version, caller.image); });
+  return answer(name, [&] { return caller.space->dlsym(handle, name, version, caller.image); });
+}
+
+/// The same for functions that return -1 and say why in errno.
+template <typename Call>
+int answer_or_errno(Call call) {
+  try {
+    return call();
+  } catch (const std::bad_alloc&) {
+    errno = ENOMEM;
+    return -1;
+  }
 }
 
 int seam_dlclose(void* handle) {
@@ -136,8 +155,11 @@ int seam_cxa_atexit(void (*function)(void*), void* argument, void* dso) {
   const Image* image = image_at(dso);
   const Caller caller(__builtin_return_address(0));
   Namespace* space = image != nullptr ? &image->owner() : caller.space;
-  if (space != nullptr) space->at_exit(function, argument, dso);
-  return 0;
+  if (space == nullptr) return 0;
+  return answer_or_errno([&] {
+    space->at_exit(function, argument, dso);
+    return 0;
+  });
 }
 
 void seam_cxa_finalize(void* dso) {
@@ -157,18 +179,20 @@ char* seam_secure_getenv(const char* name) {
 
 int seam_setenv(const char* name, const char* value, int overwrite) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::setenv(name, value, overwrite)
-                                 : caller.space->environment().set(name, value, overwrite != 0);
+  if (caller.space == nullptr) return ::setenv(name, value, overwrite);
+  return answer_or_errno([&] { return caller.space->environment().set(name, value, overwrite != 0); });
 }
 
 int seam_putenv(char* entry) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::putenv(entry) : caller.space->environment().put(entry);
+  if (caller.space == nullptr) return ::putenv(entry);
+  return answer_or_errno([&] { return caller.space->environment().put(entry); });
 }
 
 int seam_unsetenv(const char* name) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::unsetenv(name) : caller.space->environment().unset(name);
+  if (caller.space == nullptr) return ::unsetenv(name);
+  return answer_or_errno([&] { return caller.space->environment().unset(name); });
 }
 
 int seam_clearenv() {
@@ -190,22 +214,26 @@ void unblock_signals(const Caller& caller) {
 pid_t seam_fork() {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::fork();
-  const pid_t child = caller.space->fork();
+  const pid_t child = answer_or_errno([&] { return caller.space->fork(); });
   if (child == 0) unblock_signals(caller);
   return child;
+}
+
+int at_fork(Namespace* space, void (*prepare)(), void (*parent)(), void (*child)()) {
+  if (space == nullptr) return ::pthread_atfork(prepare, parent, child);
+  return answer_or_errno([&] { return space->at_fork(prepare, parent, child); }) == 0 ? 0 : ENOMEM;
 }
 
 int seam_register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
   const Image* image = image_at(dso);
   const Caller caller(__builtin_return_address(0));
   Namespace* space = image != nullptr ? &image->owner() : caller.space;
-  return space == nullptr ? ::pthread_atfork(prepare, parent, child) : space->at_fork(prepare, parent, child);
+  return at_fork(space, prepare, parent, child);
 }
 
 int seam_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)()) {
   MULTIPY_CALLER;
-  return caller.space == nullptr ? ::pthread_atfork(prepare, parent, child)
-                                 : caller.space->at_fork(prepare, parent, child);
+  return at_fork(caller.space, prepare, parent, child);
 }
 
 int seam_execve(const char* path, char* const* arguments, char* const* variables) {
@@ -294,7 +322,7 @@ int seam_sigaction(int number, const struct sigaction* action, struct sigaction*
   MULTIPY_CALLER;
   // A child between fork and exec sets its own signals, as subprocess does.
   if (caller.space == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
-  const int status = caller.space->sigaction(number, action, old, caller.image);
+  const int status = answer_or_errno([&] { return caller.space->sigaction(number, action, old, caller.image); });
   // A Python that finds SIGINT at its default takes it to be its own, and asyncio.run would replace the handler.
   if (status == 0 && action == nullptr && old != nullptr && number == SIGINT && old->sa_handler == SIG_DFL)
     old->sa_handler = hosts_handler;
@@ -307,7 +335,8 @@ sighandler_t seam_signal(int number, sighandler_t handler) {
   struct sigaction action{};
   struct sigaction old{};
   action.sa_handler = handler;
-  return caller.space->sigaction(number, &action, &old, caller.image) == 0 ? old.sa_handler : SIG_ERR;
+  const int status = answer_or_errno([&] { return caller.space->sigaction(number, &action, &old, caller.image); });
+  return status == 0 ? old.sa_handler : SIG_ERR;
 }
 
 }  // namespace

@@ -181,18 +181,18 @@ Skeleton build_skeleton(const File& file) {
 
 void* open_skeleton(const File& file) {
   const std::string base = file.path().substr(file.path().rfind('/') + 1);
-  const UniqueFd memfd = create_memfd(base.substr(0, 200));
-  if (!memfd) throw ImageError(file.path(), std::string("memfd_create: ") + std::strerror(errno));
-  if (::ftruncate(memfd.get(), static_cast<off_t>(page_up(file.bytes().size()))) != 0) {
-    throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
+  void* handle = nullptr;
+  try {
+    const UniqueFd memfd = create_memfd(base.substr(0, 200));
+    if (::ftruncate(memfd.get(), static_cast<off_t>(page_up(file.bytes().size()))) != 0)
+      throw Error(std::string("ftruncate: ") + std::strerror(errno));
+    for (const auto& patch : file.skeleton().patches) fill(memfd, patch.bytes.data(), patch.bytes.size(), patch.offset);
+    handle = open_image(memfd);
+  } catch (const ImageError&) {
+    throw;
+  } catch (const Error& error) {
+    throw ImageError(file.path(), error.what());
   }
-  for (const auto& patch : file.skeleton().patches) {
-    if (::pwrite(memfd.get(), patch.bytes.data(), patch.bytes.size(), static_cast<off_t>(patch.offset)) !=
-        static_cast<ssize_t>(patch.bytes.size())) {
-      throw ImageError(file.path(), std::string("memfd: ") + std::strerror(errno));
-    }
-  }
-  void* handle = open_image(memfd);
   if (handle == nullptr) {
     const char* reason = ::dlerror();
     throw ImageError(file.path(), std::string("the dynamic linker refuses it: ") + (reason ? reason : "unknown"));

@@ -31,6 +31,7 @@ std::shared_ptr<multipy::Pool> make_pool(std::size_t count, const Description& d
   interpreter.policy = multipy::elf::Policy::standard();
   for (const auto& name : options.privateLibraries) interpreter.policy.private_patterns.push_back(name);
   for (const auto& name : options.sharedLibraries) interpreter.policy.shared_patterns.push_back(name);
+  interpreter.policy.check(interpreter.libpython, interpreter.extension);
   std::vector<multipy::InterpreterOptions> all(count, interpreter);
   for (std::size_t i = 0; i < count; ++i) all[i].name = options.name + "-" + std::to_string(i);
   auto pool = std::make_shared<multipy::Pool>(all, options.name);

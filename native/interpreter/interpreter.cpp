@@ -22,14 +22,15 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
   const BlockedSignals blocked;
   images_.set_host_signal_mask(blocked.before());
   try {
-    std::thread([self = shared_from_this(), worker, ended = std::move(ended)] {
+    std::thread([self = shared_from_this(), worker, ended] {
       ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());
       self->run(worker);
       ended();
       self->become(self->failure_.empty() ? State::ended : State::failed);
     }).detach();
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {
     failure_ = options_.name + ": no thread: " + error.what();
+    ended();
     become(State::failed);
   }
 }
@@ -37,12 +38,9 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
 void Interpreter::run(void* worker) {
   elf::set_thread_namespace(&images_);
   std::vector<multipy_setting> settings;
-  for (const auto& [name, value] : options_.settings) settings.push_back({name.c_str(), value.c_str()});
   multipy_boot boot{};
   boot.size = sizeof boot;
   boot.version = MULTIPY_ABI_VERSION;
-  boot.settings = settings.data();
-  boot.setting_count = settings.size();
   boot.worker = worker;
   boot.context = this;
   boot.started = [](void* context, const char* message) {
@@ -60,6 +58,9 @@ void Interpreter::run(void* worker) {
   };
   multipy_interpreter_main_t enter = nullptr;
   try {
+    for (const auto& [name, value] : options_.settings) settings.push_back({name.c_str(), value.c_str()});
+    boot.settings = settings.data();
+    boot.setting_count = settings.size();
     images_.open(options_.libpython, true);
     const elf::Image& extension = images_.open(options_.extension, false);
     enter = reinterpret_cast<multipy_interpreter_main_t>(images_.find(extension, MULTIPY_INTERPRETER_MAIN));

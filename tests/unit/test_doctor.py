@@ -174,6 +174,38 @@ def test_a_crash_when_the_interpreter_ends_is_a_row(install):
     assert not outcome.works and "crashed at the interpreter's end with SIGKILL" in outcome.text
 
 
+REGISTRY = """
+static int taken;
+int take(void) { return taken++; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "where"),
+    [(1, "in a second interpreter"), (2, "in a second pool"), (4, "in the host afterwards")],
+)
+def test_what_a_shared_library_keeps_of_one_interpreter_is_found_in_the_next(install, tmp_path, limit, where):
+    source, library = tmp_path / "registry.c", tmp_path / "libregistry.so"
+    source.write_text(REGISTRY)
+    subprocess.run(["gcc", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
+    module = (
+        f"import ctypes\nif ctypes.CDLL({str(library)!r}).take() >= {limit}: raise KeyError('taken already')"
+    )
+    install("registered", {"registered.py": module})
+    outcome = diagnose("registered")
+    assert outcome == doctor.Outcome(False, f"{where}: KeyError: 'taken already'", outcome.images)
+    assert outcome.images > 0
+
+
+def test_a_crash_in_the_host_afterwards_is_told_as_such(install):
+    source = (
+        "import signal, os\nfrom multipy_actors import _native\n"
+        "if _native.current_worker() is None: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    install("after", {"after_module.py": source})
+    assert diagnose("after").text.startswith("crashed in the host afterwards with SIGKILL")
+
+
 def test_a_package_that_hangs_is_ended_with_all_its_processes(install, tmp_path):
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -1,0 +1,265 @@
+"""Has one call of the kernel or of libc fail, each in turn, and looks whether all goes on.
+
+Problem: what a process runs out of, it runs out of anywhere: while an image is mapped, a thread is started, a
+call is encoded. None of these places may end the process, hang, or leave half of something behind.
+
+Model: a scenario uses the package; the k-th call of one function (mmap, malloc, …) that is made meanwhile,
+by whichever thread, fails (shim.c, preloaded). Each k has a forked child of its own. Whatever the scenario
+raises is an answer, so long as afterwards the same pool and a new one work, and no descriptor or thread is
+left.
+
+`python tests/faults/inject.py` tries every k until the scenario no longer makes that many calls;
+`--step N` every N-th, `--only mmap boot` one function and one scenario, `--first 17 --last 17 --stack` one k,
+with the stack of the call that failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import multipy_actors as multipy
+
+FUNCTIONS = ("memfd_create", "ftruncate", "pwrite", "mremap", "mprotect", "pthread_create", "mmap", "malloc")
+SECONDS = 60  # for one child
+HERE = Path(__file__).parent
+
+
+@multipy.remote
+class Counting:
+    """An actor with plain and generator methods."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self) -> int:
+        self.count += 1
+        return self.count
+
+    def upto(self, limit: int):
+        yield from range(limit)
+
+    def slowly(self, limit: int):
+        """Takes its time over each item, so that a thread sends them."""
+        for item in range(limit):
+            time.sleep(0.004 * (item == 1))
+            yield item
+
+
+@multipy.remote
+class Awaiting:
+    """An actor whose methods are coroutines."""
+
+    async def add(self, left: int, right: int) -> int:
+        return left + right
+
+    async def upto(self, limit: int):
+        for item in range(limit):
+            yield item
+
+
+def use(pool: multipy.Pool) -> None:
+    """Have the pool do a little of everything."""
+    assert pool.submit(pow, 2, 10).result(timeout=20) == 1024
+    assert list(pool.map(abs, [-1, -2, -3])) == [1, 2, 3]
+    counting = Counting.options(pool=pool, replicas="all").remote()
+    assert sorted(counting.broadcast.add()) == [1] * len(pool)
+    assert list(counting.upto.stream(5)) == list(range(5))
+    assert list(counting.slowly.stream(5)) == list(range(5))
+    awaiting = Awaiting.options(pool=pool).remote()
+    assert awaiting.add(1, 2) == 3
+    assert list(awaiting.upto.stream(5)) == list(range(5))
+
+    async def several() -> list[int]:
+        return await asyncio.gather(*(awaiting.add.submit(i, i) for i in range(5)))
+
+    assert asyncio.run(several()) == [0, 2, 4, 6, 8]
+    with pool.acquire() as session:
+        assert session.global_("builtins", "len")([1, 2]).value() == 2
+
+
+def load(pool: multipy.Pool) -> None:
+    """Have an interpreter load libraries."""
+
+    def inside() -> str:
+        import _ssl
+        import bz2
+        import ctypes
+        import decimal
+        import lzma
+        import sqlite3
+
+        for module in (_ssl, bz2, ctypes, lzma, sqlite3):
+            assert module
+        return str(decimal.Decimal("1.5"))
+
+    assert pool.submit(inside).result(timeout=20) == "1.5"
+
+
+def boot(pool: None) -> None:
+    """Make a pool and close it."""
+    with multipy.Pool(2):
+        pass
+
+
+def close(pool: multipy.Pool) -> None:
+    """Close a pool that has been used."""
+    pool.shutdown()
+
+
+SCENARIOS: dict[str, Callable] = {"boot": boot, "load": load, "use": use, "close": close}
+
+
+def threads() -> Counter[str]:
+    """Count the process's threads by name."""
+    names = Counter()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            names[Path(f"/proc/self/task/{task}/comm").read_text().strip()] += 1
+    return names
+
+
+def left_behind(threads_before: Counter[str], descriptors_before: int) -> str:
+    """Say what is there now that was not before; waits for what is on its way out."""
+    deadline = time.monotonic() + 10
+    notifier = Counter({"python": 1})  # the host's, which stays; before 3.14 Python does not name threads
+    while True:
+        more = threads() - threads_before - notifier
+        descriptors = len(os.listdir("/proc/self/fd")) - descriptors_before
+        if not more and descriptors <= 0:
+            return ""
+        if time.monotonic() > deadline:
+            return f"left behind: threads {dict(more)}, {descriptors} descriptors"
+        time.sleep(0.01)
+
+
+def attempt(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> dict[str, object]:
+    """Have one call fail; in the child."""
+    before = threads(), len(os.listdir("/proc/self/fd"))
+    pool = None if scenario == "boot" else multipy.Pool(2)
+    if scenario == "close":
+        use(pool)
+    shim.fault_arm(shim.fault_kind(function.encode()), call, stack)
+    said = "ok"
+    try:
+        SCENARIOS[scenario](pool)
+    except BaseException as error:
+        said = type(error).__name__
+        if stack:
+            sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    reached = bool(shim.fault_failed())
+    shim.fault_disarm()
+    trouble = []
+    steps: list[tuple[str, Callable[[], None]]] = [("a new pool", with_new_pool)]
+    if pool is not None:
+        steps.insert(0, ("the same pool", partial(again, pool, scenario)))
+    for what, step in steps:
+        try:
+            step()
+        except BaseException as error:
+            trouble.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
+    trouble.append(left_behind(*before))
+    return {"reached": reached, "said": said, "trouble": "; ".join(filter(None, trouble))}
+
+
+def again(pool: multipy.Pool, scenario: str) -> None:
+    """Use the pool once more, and close it."""
+    try:
+        if scenario != "close":
+            use(pool)
+            load(pool)
+    finally:
+        pool.shutdown()
+
+
+def with_new_pool() -> None:
+    """Use a new pool."""
+    with multipy.Pool(2) as pool:
+        use(pool)
+
+
+def in_child(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> dict[str, object]:
+    """Make the attempt in a forked child; what became of it."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        faulthandler.enable()
+        signal.alarm(SECONDS)  # ends it
+        outcome = attempt(shim, function, scenario, call, stack)
+        os.write(writer, json.dumps(outcome).encode())
+        os.close(writer)
+        sys.exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        told = pipe.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    outcome = json.loads(told) if told else {"reached": True, "said": "", "trouble": ""}
+    if status == -signal.SIGALRM:
+        outcome["trouble"] = f"hung; {outcome['trouble']}"
+    elif status != 0:
+        outcome["trouble"] = f"ended with {status}; {outcome['trouble']}"
+    return outcome
+
+
+def inject(options: argparse.Namespace) -> int:
+    """Try what the options ask for; the number of calls whose failure was not survived."""
+    shim = ctypes.CDLL(os.environ["LD_PRELOAD"])
+    shim.fault_arm.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int]
+    shim.fault_failed.restype = ctypes.c_long
+    faults = 0
+    for function in options.functions:
+        for scenario in options.scenarios:
+            said: Counter[str] = Counter()
+            call = options.first
+            while options.last is None or call <= options.last:
+                outcome = in_child(shim, function, scenario, call, options.stack)
+                if not outcome["reached"]:
+                    break
+                if outcome["trouble"]:
+                    faults += 1
+                    print(
+                        f"{function} {scenario} call {call}: {outcome['said']}: {outcome['trouble']}",
+                        flush=True,
+                    )
+                said[str(outcome["said"])] += 1
+                call += options.step
+            print(f"{function} {scenario}: {said.total()} calls, {dict(said)}", flush=True)
+    return faults
+
+
+def main() -> None:
+    """Build the shim, start anew with it preloaded, and go on in there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--functions", nargs="+", choices=FUNCTIONS, default=FUNCTIONS)
+    parser.add_argument("--scenarios", nargs="+", choices=tuple(SCENARIOS), default=tuple(SCENARIOS))
+    parser.add_argument("--first", type=int, default=1)
+    parser.add_argument("--last", type=int)
+    parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--stack", action="store_true", help="show where the call failed")
+    options = parser.parse_args()
+    if "MULTIPY_FAULTS" in os.environ:
+        sys.exit(1 if inject(options) else 0)
+    with tempfile.TemporaryDirectory() as folder:
+        shim = f"{folder}/shim.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", shim, str(HERE / "shim.c")], check=True)
+        environment = {**os.environ, "LD_PRELOAD": shim, "MULTIPY_FAULTS": "1"}
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment).returncode)
+
+
+if __name__ == "__main__":
+    main()
