@@ -239,7 +239,12 @@ class _EventLoop:
         self._watcher = threading.Thread(target=self._watch, name="multipy-interrupts", daemon=True)
         self._thread = threading.Thread(target=self._run, name="multipy-loop")
         self._watcher.start()
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            self._interrupts.close()
+            self._loop.close()
+            raise
 
     # For the worker thread.
 

@@ -9,11 +9,11 @@ namespace multipy::bindings {
 namespace {
 
 std::shared_ptr<Actor> make_actor(const std::shared_ptr<Pool>& pool, std::uint64_t number,
-                                  std::vector<std::size_t> interpreters, std::string label, std::string name,
+                                  std::vector<std::size_t> interpreters, const nb::str& label, const nb::str& name,
                                   const nb::bytes& description, const nb::bytes& farewell, std::size_t limit) {
   const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
-  return Actor::create(pool, {number, std::move(interpreters), std::move(label), std::move(name), text(description),
-                              text(farewell), limit});
+  return Actor::create(
+      pool, {number, std::move(interpreters), text_of(label), text_of(name), text(description), text(farewell), limit});
 }
 
 /// Posts `call`; in a full mailbox, waits for room if `wait`, and else throws FullError.
@@ -41,7 +41,9 @@ void bind_actor(nb::module_& module) {
       .def(nb::new_(&make_actor), nb::arg("pool"), nb::arg("number"), nb::arg("interpreters"), nb::arg("label"),
            nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"))
       .def_static("next_number", &Actor::next_number)
-      .def_static("find", &Actor::find, nb::arg("name"), nb::sig("def find(name: str) -> Actor | None"))
+      .def_static(
+          "find", [](const nb::str& name) { return Actor::find(text_of(name)); }, nb::arg("name"),
+          nb::sig("def find(name: str) -> Actor | None"))
       .def_prop_ro("number", &Actor::number)
       .def_prop_ro("label", &Actor::label)
       .def_prop_ro("name", &Actor::name)
@@ -65,9 +67,9 @@ void bind_actor(nb::module_& module) {
       .def(
           "post",
           [](Actor& self, const nb::bytes& data, const Attachments& attachments, std::optional<std::size_t> on,
-             bool wait, std::optional<double> timeout, const std::optional<std::string>& batch, bool limited) {
+             bool wait, std::optional<double> timeout, const std::optional<nb::str>& batch, bool limited) {
             auto call = self.make_call(make_payload(data, attachments));
-            if (batch) call->set_batch(*batch);
+            if (batch) call->set_batch(text_of(*batch));
             post(self, call, on, wait, limited, timeout);
             return call;
           },

@@ -1,6 +1,5 @@
 // Pool: booting interpreters, posting calls to them, closing them.
 #include <dlfcn.h>
-#include <nanobind/stl/pair.h>
 
 #include <string_view>
 
@@ -14,7 +13,7 @@ namespace multipy::bindings {
 
 namespace {
 
-std::shared_ptr<Pool> make_pool(const std::string& pool_name, const std::vector<std::string>& names,
+std::shared_ptr<Pool> make_pool(const nb::str& pool_name, const std::vector<std::string>& names,
                                 const nb::bytes& libpython, const nb::bytes& extension,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& settings,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& environment,
@@ -34,7 +33,7 @@ std::shared_ptr<Pool> make_pool(const std::string& pool_name, const std::vector<
     all.push_back(options);
     all.back().name = name;
   }
-  auto pool = std::make_shared<Pool>(all, pool_name);
+  auto pool = std::make_shared<Pool>(all, text_of(pool_name));
   for (std::size_t i = 0; i < pool->size(); ++i) {
     for (const auto& [name, value] : environment) {
       pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), true);
