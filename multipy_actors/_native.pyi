@@ -25,8 +25,8 @@ def pack(value: object, writers: dict[type, Callable[[Any, Any], object]], conte
     """
     Write `value`, or return None if a type in it is missing in `writers`, or it is nested too deeply or too often.
 
-    Of what is not plain, nor bytes shorter than `large`, `writers[type(part)](part, context)` makes something plain
-    or an Extension, and the document is `[Extension(tag, b""), value]`.
+    Of what is not plain, nor a tuple, set or date, nor bytes shorter than `large`, `writers[type(part)](part,
+    context)` makes something plain or an Extension, and the document is `[Extension(tag, b""), value]`.
     """
 
 def unpack(data: bytes, readers: dict[int, Callable[[bytes], object]], makers: dict[int, Callable[[list[Any], Any], object]], context: object) -> Any:

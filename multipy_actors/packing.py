@@ -10,7 +10,8 @@ to. In a tagged document a container is a list whose first item is a mark, so th
 at any depth; the rest are extension types. A tensor is a marked list: its number in the table of attachments,
 and its description; so are handles and futures.
 
-`_native` writes and reads MessagePack; all but plain types it leaves to `_WRITERS`, `_READERS` and `_MAKERS`.
+`_native` writes and reads MessagePack, and tuples, sets and dates; all other types it leaves to `_WRITERS`,
+`_READERS` and `_MAKERS`.
 Before it writes a value it looks at the exact types in it. Left to pickle is whatever is not known by exact
 type, is nested too deeply, contains itself, refers to its parts over and over, or has a string that is not
 valid Unicode. A list met twice in a packed value arrives as two equal lists, as from any data format.
@@ -20,8 +21,7 @@ Packing copies bytes, which large ones should not be, and has no type for other 
 
 Threads: any; `_WRITERS` only grows.
 
-Start-up: an interpreter's first call needs this module, so it imports next to nothing. What it knows of dates
-it learns when it meets the first.
+Start-up: an interpreter's first call needs this module, so it imports next to nothing.
 
 Guarantee: an empty dict aside, no document begins with the byte that pickles begin with.
 """
@@ -37,21 +37,38 @@ from multipy_actors.tensors import Incoming, Outgoing
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
     from typing import Any
 
     _Writer = Callable[[Any, Outgoing], Any]
 
-__all__ = ["pack", "unpack"]
+__all__ = ["Pickled", "pack", "pickle_with", "unpack"]
 
-_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER = 1, 2, 3, 4, 5, 6
+_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER, _PICKLED = 1, 2, 3, 4, 5, 6, 7
 _INT, _COMPLEX, _DATE, _TIME, _DATETIME, _DATETIME_UTC, _DELTA, _SCALAR, _REFERENCE = range(16, 25)
 _TAG = 127
-_MARKS = {code: Extension(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER)}
+_MARKS = {
+    code: Extension(code, b"") for code in (_TUPLE, _SET, _FROZENSET, _TENSOR, _ATTACHED, _BUFFER, _PICKLED)
+}
 
 
 class _Unfit(Exception):
     """The value must be pickled."""
+
+
+class Pickled:
+    """Stands for a part of a packed value that is pickled."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        """Have `value` be pickled, and its receiver get it."""
+        self.value = value
+
+
+def pickle_with(dumps: Callable[[Any, Outgoing], bytes], loads: Callable[[bytes, Incoming], Any]) -> None:
+    """Have parts be pickled and rebuilt so."""
+    _WRITERS[Pickled] = lambda obj, outgoing: [_MARKS[_PICKLED], dumps(obj.value, outgoing)]
+    _MAKERS[_PICKLED] = lambda items, incoming: loads(items[0], incoming)
 
 
 # Writing ---------------------------------------------------------------------------------------------------
@@ -63,11 +80,6 @@ def pack(value: Any, outgoing: Outgoing) -> bytes | None:
         return _native.pack(value, _WRITERS, outgoing, _TAG, buffers.SHARED_FROM)
     except Exception:
         return None  # what packing cannot do, pickle can, or tells why not
-
-
-def _container(code: int) -> _Writer:
-    mark = _MARKS[code]
-    return lambda obj, _: [mark, *obj]
 
 
 def _write_tensor(obj: Any, outgoing: Outgoing) -> Any:
@@ -102,31 +114,15 @@ def _writer_of_date(kind: type) -> _Writer | None:
     if type(kind.__module__) is not str or kind.__module__ != "datetime":
         return None
     home: Any = sys.modules.get("datetime")
-    writers = {
-        "date": _dated(_DATE),
-        "time": _dated(_TIME),
-        "datetime": _dated(_DATETIME),
-        "timedelta": _write_delta,
-    }
-    return writers.get(kind.__name__) if getattr(home, kind.__name__, None) is kind else None
+    is_date = kind.__name__ in _DATES and getattr(home, kind.__name__, None) is kind
+    return _refuse_zone if is_date else None
 
 
-def _dated(code: int) -> _Writer:
-    def write(obj: Any, _: Outgoing) -> Any:
-        state = obj.__reduce_ex__(4)[1]
-        if len(state) == 1:
-            return Extension(code, state[0])
-        if code == _DATETIME and state[1] is sys.modules["datetime"].timezone.utc:
-            return Extension(_DATETIME_UTC, state[0])
-        raise _Unfit("a time zone may be anything")
-
-    return write
+def _refuse_zone(obj: Any, _: Outgoing) -> Any:
+    raise _Unfit("a time zone may be anything")
 
 
-def _write_delta(obj: timedelta, _: Outgoing) -> Any:
-    import struct
-
-    return Extension(_DELTA, struct.pack("<iii", obj.days, obj.seconds, obj.microseconds))
+_DATES = frozenset(("date", "time", "datetime", "timedelta"))
 
 
 # The script, which others cannot import: its name, and that in a process that multiprocessing has spawned.
@@ -190,9 +186,6 @@ _OWN_WRITERS: dict[type, _Writer] = {
     bytes: _write_buffer,
     bytearray: _write_buffer,
     memoryview: _write_buffer,
-    tuple: _container(_TUPLE),
-    set: _container(_SET),
-    frozenset: _container(_FROZENSET),
     complex: _write_complex,
     type(pack): _write_reference,
     type(len): _write_reference,
@@ -225,42 +218,14 @@ def _read_complex(data: bytes) -> complex:
     return complex(*struct.unpack("<dd", data))
 
 
-def _read_date(code: int) -> Callable[[bytes], Any]:
-    def read(data: bytes) -> Any:
-        import datetime
-
-        # The types rebuild themselves from their pickled state, which typeshed does not tell.
-        kinds: dict[int, Any] = {_DATE: datetime.date, _TIME: datetime.time, _DATETIME: datetime.datetime}
-        if code == _DATETIME_UTC:
-            return kinds[_DATETIME](data, datetime.timezone.utc)
-        return kinds[code](data)
-
-    return read
-
-
-def _read_delta(data: bytes) -> timedelta:
-    import datetime
-    import struct
-
-    return datetime.timedelta(*struct.unpack("<iii", data))
-
-
 # What stands for a value of its own, and marks, at the beginning of lists that stand for one.
 _READERS: dict[int, Callable[[bytes], Any]] = {
     _INT: lambda data: int.from_bytes(data, "little", signed=True),
     _COMPLEX: _read_complex,
-    _DATE: _read_date(_DATE),
-    _TIME: _read_date(_TIME),
-    _DATETIME: _read_date(_DATETIME),
-    _DATETIME_UTC: _read_date(_DATETIME_UTC),
-    _DELTA: _read_delta,
     _SCALAR: tensors.rebuild_scalar,
     _REFERENCE: _read_reference,
 }
 _MAKERS: dict[int, Callable[[list[Any], Incoming], Any]] = {
-    _TUPLE: lambda items, _: tuple(items),
-    _SET: lambda items, _: set(items),
-    _FROZENSET: lambda items, _: frozenset(items),
     _TENSOR: _make_tensor,
     _ATTACHED: _make_attached,
     _BUFFER: lambda items, incoming: buffers.put_together(incoming, *items),

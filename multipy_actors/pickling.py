@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import sys
 from _thread import _local  # threading.local, without all of threading
-from _weakrefset import WeakSet
 from io import BytesIO
 
 from multipy_actors import attached, buffers, tensors
@@ -31,7 +30,12 @@ from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    from multipy_actors.scripts import Namespace, Part
+
+    Buffer = bytes | memoryview
 
 __all__ = ["Copied", "dumps", "loads"]
 
@@ -48,70 +52,251 @@ class Copied:
 
 def dumps(value: Any, outgoing: Outgoing) -> bytes:
     """Pickle `value`, its tensors added to `outgoing`. Raises whatever the value's own code raises."""
-    global _pickler_class
-    if _pickler_class is None:
-        _pickler_class = _make_pickler_class()
     file = BytesIO()
-    pickler = _pickler_class(file, protocol=5)
-    pickler.outgoing = outgoing
+    pickler = _new_pickler(file, outgoing)
     pickler.dump(value)
+    if pickler.tokens:
+        _write_table(file, pickler.tokens, pickler.needs, outgoing)
     return file.getvalue()
 
 
-def loads(data: bytes, incoming: Incoming) -> Any:
+def loads(data: Buffer, incoming: Incoming) -> Any:
     """Rebuild what `dumps` pickled."""
+    if data[-1] == _TABLE:
+        _receive_table(data, incoming)
+    return _load(data, incoming)
+
+
+_current = _local()
+_pickler_classes: tuple[Any, ...] = ()
+
+
+def _new_pickler(file: BytesIO, outgoing: Outgoing, of_globals: bool = False) -> Any:
+    global _pickler_classes
+    if not _pickler_classes:
+        _pickler_classes = _make_pickler_classes()
+    return _pickler_classes[of_globals](file, outgoing)
+
+
+def _load(data: Buffer, incoming: Incoming, of_globals: bool = False) -> Any:
     from pickle import loads
 
     outer = getattr(_current, "incoming", None)
     _current.incoming = incoming
     try:
-        return loads(data)
+        return _unpickle_globals(data) if of_globals else loads(data)
+    except BaseException:
+        classes = sys.modules.get("multipy_actors.classes")
+        if classes is not None:
+            classes.forget_unfinished()
+        raise
     finally:
         _current.incoming = outer
 
 
-_current = _local()
-_pickler_class: Any = None
+# The script's globals that a pickle refers to come after it, as a pickle, its length and this byte. Pickles
+# end with another, and whoever reads them takes no notice of what follows.
+_TABLE = ord("T")
+_LENGTH = 8
 
 
-def _make_pickler_class() -> Any:
+def _write_table(
+    file: BytesIO, tokens: dict[str, None], needs: dict[tuple[str, str], None], outgoing: Outgoing
+) -> None:
+    from multipy_actors import scripts
+
+    table = scripts.table(tokens, needs, outgoing, _pickle_globals(outgoing.inline))
+    file.write(table)
+    file.write(len(table).to_bytes(_LENGTH, "little"))
+    file.write(bytes((_TABLE,)))
+
+
+def _receive_table(data: Buffer, incoming: Incoming) -> None:
+    from multipy_actors import scripts
+
+    end = len(data) - 1 - _LENGTH
+    begin = end - int.from_bytes(data[end:-1], "little")
+    scripts.receive(bytes(memoryview(data)[begin:end]), incoming, _load_globals)
+
+
+def _pickle_globals(inline: bool) -> Callable[[Namespace, dict[str, Any]], Part]:
+    """Return what pickles some globals of a script, for a table of what may be sent `inline`."""
+    from multipy_actors.scripts import Part
+
+    def pickle(where: Namespace, values: dict[str, Any]) -> Part:
+        outgoing = Outgoing(False, inline)
+        file = BytesIO()
+        pickler = _new_pickler(file, outgoing, True)
+        pickler.send_globals(where, values)
+        part = Part()
+        part.contents, part.attachments = file.getvalue(), outgoing.shared
+        part.needs, part.others, part.instances = pickler.needs, pickler.others, pickler.instances
+        return part
+
+    return pickle
+
+
+def _make_pickler_classes() -> tuple[Any, ...]:
+    from contextlib import suppress
+    from enum import Enum
+    from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
+    from weakref import ref
+
     import cloudpickle  # type: ignore[import-untyped]
+    from cloudpickle import cloudpickle as by_value
+
+    from multipy_actors import classes, functions, scripts
 
     # The script, as it is called in a process that multiprocessing has spawned; others cannot import it.
+    alike = type, FunctionType, BuiltinFunctionType, ModuleType, CodeType, Enum
     script = sys.modules.get("__mp_main__")
     if script is not None:
         cloudpickle.register_pickle_by_value(script)
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-        outgoing: Outgoing
+        def __init__(self, file: BytesIO, outgoing: Outgoing) -> None:
+            super().__init__(file, protocol=5)
+            self.outgoing = outgoing
+            self.tokens: dict[str, None] = {}  # of the scripts that it refers to
+            self.needs: dict[tuple[str, str], None] = {}  # the globals of these
+            self.cells: dict[int, CellType] = {}  # of functions, which fill them
+            self.sources: dict[str, str | None] = {}
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = _reduce(obj, self.outgoing) or _reduce_made_by_functools(obj)
-            if reduced is not None:
-                return reduced
-            reduced = super().reducer_override(obj)
-            if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6:
-                if obj not in _received:
-                    _own.add(obj)
-                return (*reduced[:5], _define)
+            kind = type(obj)
+            if reduced is None:
+                if kind is FunctionType:
+                    return self._reduce_function(obj)
+                if issubclass(kind, type):
+                    return self._reduce_class(obj)
+                if kind is CodeType:
+                    return functions.reduce_code(obj, self.sources) or NotImplemented
+                if kind is CellType and id(obj) in self.cells:
+                    return CellType, ()
+                return super().reducer_override(obj)
             return reduced
 
-    return Pickler
+        def _reduce_function(self, function: FunctionType) -> Any:
+            where = scripts.namespace_of(function.__globals__)
+            if where is None or by_value._should_pickle_by_reference(function):
+                return super().reducer_override(function)
+            path = self._place_of(function, where)
+            if path is not None:
+                return self._reference_to(where, path, "")
+            names = function.__globals__
+            in_code = by_value._extract_code_globals(function.__code__)
+            for name in (*in_code, *functions.names_in_annotations(function.__annotations__, names)):
+                self._need(where, name)
+            cells = function.__closure__ or ()
+            self.cells.update((id(cell), cell) for cell in cells)
+            values = [names[name] for name in in_code if name in names]
+            values += [content for cell in cells for content in functions.contents_of(cell)]
+            submodules = by_value._find_imported_submodules(function.__code__, values)
+            modules = [module.__name__ for module in submodules]
+            return functions.reduce_function(function, where, self._global_of(function), modules)
+
+        def _reduce_class(self, cls: Any) -> Any:
+            if by_value._should_pickle_by_reference(cls):
+                return super().reducer_override(cls)
+            names = classes.globals_of(cls)
+            where = None if names is None else scripts.namespace_of(names)
+            if where is not None:
+                path = self._place_of(cls, where)
+                if path is not None:
+                    return self._reference_to(where, path, classes.identity(cls))
+                annotations = vars(cls).get("__annotations__")
+                for name in functions.names_in_annotations(annotations, where.globals):
+                    self._need(where, name)
+            reduced = super().reducer_override(cls)
+            if reduced[0] is by_value._make_skeleton_enum:
+                return classes.reduce_enum(cls, reduced[2][0])
+            if reduced[0] is by_value._make_skeleton_class:
+                return classes.reduce_class(cls, reduced[2][0])
+            return reduced
+
+        def _place_of(self, obj: Any, where: Namespace) -> list[str] | None:
+            return scripts.place_of(obj, where)
+
+        def _global_of(self, obj: Any) -> str:
+            """Return the name of the global that is bound to `obj` and being sent."""
+            return ""
+
+        def _reference_to(self, where: Namespace, path: list[str], identity: str) -> tuple[Any, ...]:
+            """Return how the receiver finds a function or class to which a global leads."""
+            self._need(where, path[0])
+            return _find, (where.token, path, identity)
+
+        def _need(self, where: Namespace, name: str) -> None:
+            self.tokens[where.token] = None
+            self.needs[where.token, name] = None
+
+    class PicklerOfGlobals(Pickler):
+        """Pickles the values of some globals, with names in place of other globals."""
+
+        def send_globals(self, where: Namespace, values: dict[str, Any]) -> None:
+            self.where, self.values = where, values
+            self.known = where.parts_of_others(values)
+            self.others: dict[str, None] = {}
+            self.instances: dict[int, Any] = {}
+            self.dump(values)
+
+        def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+            name = self.known.get(id(obj))
+            if name is None or (type(obj) is FunctionType and scripts.place_of(obj, self.where) is not None):
+                return None
+            self.others[name] = None
+            self._need(self.where, name)
+            return self.where.token, name
+
+        def reducer_override(self, obj: Any) -> Any:
+            if not isinstance(obj, alike) and type(obj).__module__ not in _ALIKE:
+                with suppress(TypeError):
+                    self.instances[id(obj)] = ref(obj)
+            return super().reducer_override(obj)
+
+        def _place_of(self, obj: Any, where: Namespace) -> list[str] | None:
+            path = scripts.place_of(obj, where)
+            return None if path is None or (where is self.where and path[0] in self.values) else path
+
+        def _global_of(self, obj: Any) -> str:
+            return next((name for name, value in self.values.items() if value is obj), "")
+
+    return Pickler, PicklerOfGlobals
 
 
-_own: WeakSet[type] = WeakSet()  # classes that were sent by value from here, where they are defined
-_received: WeakSet[type] = WeakSet()
+# Of these modules are instances that arrive as the one there is, or never change.
+_ALIKE = frozenset(("datetime", "decimal", "logging", "numpy.dtypes", "pathlib", "re", "typing"))
 
 
-def _define(cls: type, state: Any) -> type:
-    """Give a received class its contents, unless it is one of ours that has come back."""
-    if cls in _own:
-        return cls  # with what came its methods would be copies, and their globals not the module's
-    from cloudpickle import cloudpickle
+def _load_globals(data: Buffer, incoming: Incoming) -> Any:
+    return _load(data, incoming, of_globals=True)
 
-    _received.add(cls)
-    defined: type = cloudpickle._class_setstate(cls, state)
-    return defined
+
+def _unpickle_globals(data: Buffer) -> Any:
+    from pickle import Unpickler
+
+    from multipy_actors import scripts
+
+    class UnpicklerOfGlobals(Unpickler):
+        def persistent_load(self, place: tuple[str, str]) -> Any:
+            token, name = place
+            return scripts.find(token, [name])
+
+    return UnpicklerOfGlobals(BytesIO(data)).load()
+
+
+def _find(token: str, path: list[str], identity: str) -> Any:
+    """Return a function or class of the script."""
+    from multipy_actors import scripts
+
+    if identity:
+        from multipy_actors import classes
+
+        found = classes.known(identity)
+        if found is not None:
+            return found
+    return scripts.find(token, path)
 
 
 def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:

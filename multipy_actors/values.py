@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
 
+_PLAIN = (int, str, dict)  # the operands of operations, but for functions and classes
 _PICKLE = 0x80  # how pickles begin; in MessagePack this is an empty dict, which is one byte long
 
 
@@ -63,8 +64,18 @@ def encode_call(
 
     Lists need no tags, so the frame of a call of plain data is plain MessagePack.
     """
+    value = [target, list(args), kwargs]
     try:
-        return _encode([target, list(args), kwargs], inline)
+        outgoing = Outgoing(False, inline)
+        data = packing.pack(value, outgoing)
+        if data is None and isinstance(target, list):
+            # Data is packed even where what it is given to has to be pickled.
+            outgoing = Outgoing(False, inline)
+            apart = [part if type(part) in _PLAIN else packing.Pickled(part) for part in target]
+            data = packing.pack([apart, value[1], kwargs], outgoing)
+        if data is None:
+            return _pickled(value, Outgoing(False, inline))
+        return data, outgoing.shared
     except Exception as error:
         parts = (
             [("function", part) for part in target] if isinstance(target, list) else [("function", target)]
@@ -111,11 +122,29 @@ def _encode(
     outgoing = _outgoing_after(shared, inline)
     data = packing.pack(value, outgoing)
     if data is None:
-        from multipy_actors import pickling
-
-        outgoing = _outgoing_after(shared, inline)  # packing may have left some
-        data = pickling.dumps(buffers.boxed(value), outgoing)
+        return _pickled(value, _outgoing_after(shared, inline))  # packing may have left some
     return data, outgoing.shared
+
+
+def _pickled(value: object, outgoing: Outgoing) -> tuple[bytes, list[Attachment]]:
+    from multipy_actors import pickling
+
+    return pickling.dumps(buffers.boxed(value), outgoing), outgoing.shared
+
+
+def _pickle_part(value: object, outgoing: Outgoing) -> bytes:
+    from multipy_actors import pickling
+
+    return pickling.dumps(value, outgoing)
+
+
+def _rebuild_part(data: bytes, incoming: Incoming) -> Any:
+    from multipy_actors import pickling
+
+    return pickling.loads(data, incoming)
+
+
+packing.pickle_with(_pickle_part, _rebuild_part)
 
 
 def _outgoing_after(shared: Sequence[Attachment], inline: bool) -> Outgoing:

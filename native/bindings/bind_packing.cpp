@@ -4,10 +4,11 @@
 // because a package would be imported in every interpreter before its first call, which takes as long as half of the
 // start of a whole Python.
 //
-// Only None, bool, int, float, str, bytes, list and dict are written as they are, and these exactly: everything else,
-// their subclasses and integers of more than 64 bits included, goes through the function that packing.py has for its
-// type. That may run any code, so containers are held while they are written, and found to have changed if they do.
-// A value is looked through before any of it is written, so that nothing has been exported of one that cannot be.
+// Only None, bool, int, float, str, bytes, list and dict are written as they are, and these exactly, and tuples, sets
+// and dates as their marks and extensions: everything else, their subclasses and integers of more than 64 bits
+// included, goes through the function that packing.py has for its type. That may run any code, so containers are held
+// while they are written, and found to have changed if they do. A value is looked through before any of it is written,
+// so that nothing has been exported of one that cannot be.
 //
 // What is read calls Python where an extension stands for something: for each by itself, and for a list that begins
 // with a mark, which is an extension too, once for all of it.
@@ -18,6 +19,7 @@
 
 #include "base/message_pack.h"
 #include "bindings/bind.h"
+#include "bindings/packed_dates.h"
 
 namespace multipy::bindings {
 
@@ -29,6 +31,9 @@ struct Extension {
   nb::bytes data;
 };
 PyTypeObject* extension_type = nullptr;  // set once, when the module is made
+
+/// The marks of packing.py that are written and read here.
+enum Mark : std::uint8_t { kTuple = 1, kSet, kFrozenset };
 
 [[noreturn]] void raise(PyObject* type, const char* message) {
   PyErr_SetString(type, message);
@@ -153,7 +158,7 @@ class Writer {
   }
 
   void write(PyObject* value) {
-    if (!write_plain(value)) write_converted(value);
+    if (!write_plain(value) && !write_date(output_, value)) write_converted(value);
   }
   nb::bytes take() const { return nb::bytes(output_.text().data(), output_.text().size()); }
 
@@ -177,6 +182,10 @@ class Writer {
       write_list(value);
     } else if (type == &PyDict_Type) {
       write_dict(value);
+    } else if (type == &PyTuple_Type) {
+      write_tuple(value);
+    } else if (PyAnySet_CheckExact(value)) {
+      write_set(value);
     } else if (type == extension_type) {
       const auto& extension = *nb::inst_ptr<Extension>(value);
       output_.extension(extension.code, {extension.data.c_str(), extension.data.size()});
@@ -234,6 +243,27 @@ class Writer {
       write(nb::borrow(PyList_GET_ITEM(list, i)).ptr());
     }
     if (PyList_GET_SIZE(list) != count) raise(PyExc_RuntimeError, "a list changed while it was packed");
+  }
+
+  /// The beginning of what stands for a container of `count` items.
+  void begin(Mark mark, Py_ssize_t count) {
+    output_.list(static_cast<std::size_t>(count) + 1);
+    output_.extension(mark, {});
+  }
+
+  void write_tuple(PyObject* tuple) {
+    const Deeper deeper(" while packing a tuple");
+    const auto held = nb::borrow(tuple);
+    begin(kTuple, PyTuple_GET_SIZE(tuple));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); ++i) write(PyTuple_GET_ITEM(tuple, i));
+  }
+
+  void write_set(PyObject* set) {
+    const Deeper deeper(" while packing a set");
+    const auto iterator = made(PyObject_GetIter(set));
+    begin(PyFrozenSet_CheckExact(set) ? kFrozenset : kSet, PySet_GET_SIZE(set));
+    while (PyObject* const item = PyIter_Next(iterator.ptr())) write(nb::steal(item).ptr());
+    if (PyErr_Occurred() != nullptr) throw nb::python_error();
   }
 
   void write_dict(PyObject* dict) {
@@ -306,12 +336,13 @@ class Reader {
     return made(PyBytes_FromStringAndSize(contents.data(), static_cast<Py_ssize_t>(contents.size())));
   }
 
-  nb::object read_code() { return made(PyLong_FromLong(static_cast<std::int8_t>(input_.bytes(1)[0]))); }
+  int read_code() { return static_cast<std::int8_t>(input_.bytes(1)[0]); }
 
   nb::object read_extension(std::uint64_t count) { return read_extension(count, read_code()); }
 
-  nb::object read_extension(std::uint64_t count, const nb::object& code) {
-    const auto reader = nb::borrow(found(readers_, code.ptr()));
+  nb::object read_extension(std::uint64_t count, int code) {
+    if (is_date(code)) return made(read_date(code, input_.bytes(count)));
+    const auto reader = nb::borrow(found(readers_, made(PyLong_FromLong(code)).ptr()));
     if (!reader.is_valid()) input_.malformed();
     const auto contents = read_bytes(count);
     return made(PyObject_CallOneArg(reader.ptr(), contents.ptr()));
@@ -322,13 +353,31 @@ class Reader {
     if (count == 0) return made(PyList_New(0));
     const message_pack::Head first = input_.head();
     if (first.kind != message_pack::Kind::extension) return read_items(count, read(first));
-    const nb::object code = read_code();
-    const auto maker = nb::borrow(found(makers_, code.ptr()));
+    const int code = read_code();
+    if (code == kTuple || code == kSet || code == kFrozenset) {
+      input_.bytes(first.number);  // nothing: a mark is its number alone
+      return code == kTuple ? read_tuple(count - 1) : read_set(code, count - 1);
+    }
+    const auto maker = nb::borrow(found(makers_, made(PyLong_FromLong(code)).ptr()));
     if (!maker.is_valid()) return read_items(count, read_extension(first.number, code));
-    input_.bytes(first.number);  // nothing: a mark is its number alone
+    input_.bytes(first.number);
     const auto items = read_items(count - 1);
     PyObject* const arguments[] = {items.ptr(), context_.ptr()};
     return made(PyObject_Vectorcall(maker.ptr(), arguments, 2, nullptr));
+  }
+
+  nb::object read_tuple(std::uint64_t count) {
+    auto tuple = made(PyTuple_New(static_cast<Py_ssize_t>(count)));
+    for (std::uint64_t i = 0; i < count; ++i)
+      PyTuple_SET_ITEM(tuple.ptr(), static_cast<Py_ssize_t>(i), read().release().ptr());
+    return tuple;
+  }
+
+  nb::object read_set(int code, std::uint64_t count) {
+    auto set = made(code == kSet ? PySet_New(nullptr) : PyFrozenSet_New(nullptr));
+    for (; count > 0; --count)
+      if (PySet_Add(set.ptr(), read().ptr()) != 0) throw nb::python_error();
+    return set;
   }
 
   /// A list of `count` items; the first may have been read already.
@@ -383,9 +432,8 @@ void bind_packing(nb::module_& module) {
           "context: object, tag: int, large: int) -> bytes | None"),
       "Write `value`, or return None if a type in it is missing in `writers`, or it is nested too deeply or too "
       "often.\n\n"
-      "Of what is not plain, nor bytes shorter than `large`, `writers[type(part)](part, context)` makes something "
-      "plain\n"
-      "or an Extension, and the document is `[Extension(tag, b\"\"), value]`.");
+      "Of what is not plain, nor a tuple, set or date, nor bytes shorter than `large`, `writers[type(part)](part,\n"
+      "context)` makes something plain or an Extension, and the document is `[Extension(tag, b\"\"), value]`.");
   module.def(
       "unpack",
       [](nb::bytes data, nb::dict readers, nb::dict makers, nb::handle context) {
