@@ -13,6 +13,7 @@
 #include "elf/cuda_seam.h"
 #include "elf/limits.h"
 #include "elf/seam.h"
+#include "elf/seam_locks.h"
 #include "elf/shared_library.h"
 
 extern "C" void* __tls_get_addr(void* module_and_offset);
@@ -315,6 +316,8 @@ std::vector<Image*> Namespace::scope_of(Image& image) const {
 
 Resolution Namespace::resolve(const Image& image, const Symbol& symbol) {
   if (!symbol.defined) {
+    if (symbol.name == "getpid" && policy_.tells_processes_apart(image.file().path()))
+      return {{Target::Kind::address, false, process_number_seam(), 0}, std::nullopt};
     if (void* replacement = seam_symbol(symbol.name, environment_)) {
       return {{Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(replacement), 0}, std::nullopt};
     }

@@ -31,6 +31,7 @@
 #include "elf/image.h"
 #include "elf/policy.h"
 #include "elf/search.h"
+#include "system/record_locks.h"
 
 namespace multipy::elf {
 
@@ -70,6 +71,11 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   const Image* image(std::size_t index) const;
   Environment& environment() noexcept { return environment_; }
   DeviceMemory& device_memory() noexcept { return device_memory_; }
+  RecordLocks& record_locks() noexcept { return record_locks_; }
+  /// What stands for the interpreter where processes tell each other apart by their ids: the id of its thread, which no
+  /// process has meanwhile.
+  pid_t process_number() const noexcept { return process_number_; }
+  void set_process_number(pid_t number) noexcept { process_number_ = number; }
   /// The signals that the host's thread had blocked when it started the interpreter: those of its child processes.
   const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
   void set_host_signal_mask(const sigset_t& mask) noexcept { host_signal_mask_ = mask; }
@@ -115,6 +121,8 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   const Policy policy_;
   Environment environment_;
   DeviceMemory device_memory_;
+  RecordLocks record_locks_;
+  pid_t process_number_ = 0;
   sigset_t host_signal_mask_{};
   mutable std::recursive_mutex mutex_;
   std::vector<std::unique_ptr<Image>> images_;  // in load order; changed under the registry's lock as well

@@ -50,6 +50,9 @@ Policy Policy::standard() {
           "libc++.so*",
           "libc++abi.so*",
           "libunwind.so.1*",  // an unwinder finds images only if it is one (link_maps.h)
+          // Locks on files, which are an interpreter's own (seam_locks.h).
+          "libsqlite3*",
+          "liblmdb*",
           // Registries in which a second interpreter's entry is a duplicate, or another's is found.
           "libarrow*",
           "libparquet*",
@@ -110,6 +113,7 @@ Policy Policy::standard() {
           "libze_*",
           "libur_*",
       },
+      {"liblmdb*.so*", "*/lmdb/*.so*"},
   };
 }
 
@@ -147,5 +151,7 @@ bool Policy::is_packaged(const std::string& path) const {
   }
   return false;
 }
+
+bool Policy::tells_processes_apart(const std::string& path) const { return any_matches(numbered_patterns, path); }
 
 }  // namespace multipy::elf

@@ -33,6 +33,10 @@ struct MULTIPY_API Policy {
   std::vector<std::string> shared_patterns;
   std::vector<std::string> packaged_shared_patterns;  // of packaged libraries that are judged by their content alone
 
+  /// Private libraries that write the process's id into files which others read, to tell who is there: for them each
+  /// interpreter has an id of its own.
+  std::vector<std::string> numbered_patterns;
+
   /// What is known of libraries; the reasons stand beside the patterns.
   static Policy standard();
 
@@ -46,6 +50,8 @@ struct MULTIPY_API Policy {
   /// (site-packages, dist-packages), in one that auditwheel made (NAME.libs), or in a package (a folder with
   /// __init__.py) or a folder or two below.
   bool is_packaged(const std::string& path) const;
+  /// Whether numbered_patterns name `path`.
+  bool tells_processes_apart(const std::string& path) const;
 };
 
 }  // namespace multipy::elf

@@ -16,6 +16,7 @@
 #include <unordered_map>
 
 #include "elf/namespace.h"
+#include "elf/seam_locks.h"
 
 namespace multipy::elf {
 
@@ -374,7 +375,7 @@ void* seam_symbol(std::string_view name, Environment& environment) {
   };
   if (name == "environ" || name == "__environ" || name == "_environ") return environment.variable();
   const auto found = table.find(name);
-  return found == table.end() ? nullptr : found->second;
+  return found == table.end() ? lock_seam(name) : found->second;
 }
 
 }  // namespace multipy::elf

@@ -13,7 +13,8 @@
 //   pthread_atfork __register_atfork                                        run when this interpreter forks, only then
 //   sigaction signal                                                        take no effect: signals are the host's
 //
-// What is taken of a GPU goes through functions of ours as well: cuda_seam.h.
+// What locks and closes files has a file of its own, seam_locks.h. What is taken of a GPU goes through functions of
+// ours as well: cuda_seam.h.
 #pragma once
 
 #include <string_view>

@@ -1,5 +1,7 @@
 #include "interpreter/interpreter.h"
 
+#include <unistd.h>
+
 #include <climits>
 #include <thread>
 
@@ -37,6 +39,7 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
 
 void Interpreter::run(void* worker) {
   elf::set_thread_namespace(&images_);
+  images_.set_process_number(::gettid());
   std::vector<multipy_setting> settings;
   multipy_boot boot{};
   boot.size = sizeof boot;
@@ -77,6 +80,7 @@ void Interpreter::run(void* worker) {
   const int32_t status = enter(&boot);
   finalised_ = status != 2;
   if (status == 0) images_.run_destructors();
+  if (finalised_) images_.record_locks().release_all();
 }
 
 void Interpreter::interrupt(void* key) {

@@ -21,10 +21,11 @@ MEANINGLESS_NAMES = {"utils", "common", "core", "helpers", "misc"}
 # What each folder of native/ may include, besides itself.
 BELOW: dict[str, set[str]] = {
     "base": set(),
-    "elf": {"base"},
+    "system": {"base"},
+    "elf": {"base", "system"},
     "task": {"base"},
     "exchange": {"base", "task"},
-    "interpreter": {"base", "elf", "task", "exchange"},
+    "interpreter": {"base", "system", "elf", "task", "exchange"},
     "pool": {"base", "elf", "task", "exchange", "interpreter"},
     "embed": {"base", "elf", "task", "exchange", "interpreter", "pool"},
     "bindings": {"base", "elf", "task", "exchange", "interpreter", "pool"},
