@@ -239,12 +239,16 @@ class _EventLoop:
         self._watcher = threading.Thread(target=self._watch, name="multipy-interrupts", daemon=True)
         self._thread = threading.Thread(target=self._run, name="multipy-loop")
         self._watcher.start()
+        # Its code is to have the stack that a main thread has.
+        before = threading.stack_size(_native.main_thread_stack())
         try:
             self._thread.start()
         except BaseException:
             self._interrupts.close()
             self._loop.close()
             raise
+        finally:
+            threading.stack_size(before)
 
     # For the worker thread.
 

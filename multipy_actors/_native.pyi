@@ -457,6 +457,11 @@ class Worker:
 def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
     """A new contextvars.ContextVar."""
 
+def main_thread_stack() -> int:
+    """
+    The stack in bytes of a thread that stands for the main thread of a process.
+    """
+
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
 

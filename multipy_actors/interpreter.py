@@ -196,9 +196,8 @@ def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
     if sys.__stdout__ is not None:
         settings.append(("stdio_encoding", sys.__stdout__.encoding))
         settings.append(("stdio_errors", sys.__stdout__.errors or "strict"))
-    seed = os.environ.get("PYTHONHASHSEED", "random")
-    if seed != "random" and not flags.ignore_environment:
-        settings.append(("hash_seed", seed))
+    seed = "random" if flags.ignore_environment else os.environ.get("PYTHONHASHSEED", "random")
+    settings.append(("hash_seed", _common_hash_seed() if seed in ("", "random") else seed))
     settings += [("module_search_paths", path) for path in search_paths]
     settings += [("argv", arg) for arg in getattr(sys, "argv", None) or [""]]
     settings += [("orig_argv", arg) for arg in sys.orig_argv]
@@ -207,6 +206,15 @@ def boot_settings(search_paths: Sequence[str]) -> list[tuple[bytes, bytes]]:
         ("xoptions", name if value is True else f"{name}={value}") for name, value in sys._xoptions.items()
     ]
     return [(name.encode(), os.fsencode(str(value))) for name, value in settings]
+
+
+@functools.cache
+def _common_hash_seed() -> int:
+    """Draw a seed for all interpreters, so that what one sorts into buckets by hash, the others find there.
+
+    That of the host itself cannot be read.
+    """
+    return int.from_bytes(os.urandom(4), "little") or 1  # 0 would turn randomisation off
 
 
 def usable_cpus() -> int:

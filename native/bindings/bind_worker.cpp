@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/output.h"
+#include "base/thread.h"
 #include "base/time_slice.h"
 #include "bindings/bind.h"
 #include "bindings/worker.h"
@@ -104,6 +105,8 @@ void bind_worker(nb::module_& module) {
       nb::arg("name"), nb::arg("default"),
       nb::sig("def context_variable(name: str, default: object) -> contextvars.ContextVar[typing.Any]"),
       "A new contextvars.ContextVar.");
+  module.def("main_thread_stack", main_thread_stack,
+             "The stack in bytes of a thread that stands for the main thread of a process.");
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "elf/namespace.h"
 #include "elf/seam.h"
+#include "elf/shared_calls.h"
 #include "elf/shared_library.h"
 
 namespace multipy::elf {
@@ -62,6 +63,8 @@ void* Namespace::dlopen(const char* name, int flags, const Image* caller) {
         if (handle == nullptr) {
           const char* text = ::dlerror();
           set_error_text(text == nullptr ? asked + ": cannot open" : text, asked);
+        } else {
+          answer_for_interpreters(handle);
         }
         return handle;
       }
@@ -71,7 +74,10 @@ void* Namespace::dlopen(const char* name, int flags, const Image* caller) {
         // Asked for by a bare name that only our search paths explain: glibc must be given the path.
         void* handle = asked == path ? nullptr : ::dlopen(name, flags | RTLD_NOLOAD);
         if (handle == nullptr) handle = ::dlopen(path.c_str(), flags);
-        if (handle != nullptr) note_shared(path);
+        if (handle != nullptr) {
+          note_shared(path);
+          answer_for_interpreters(handle);
+        }
         if (handle == nullptr) {
           const char* text = ::dlerror();
           set_error_text(text == nullptr ? path + ": cannot open" : text, path);
@@ -116,7 +122,7 @@ void* Namespace::dlsym(void* handle, const char* name, const char* version, cons
   }
   const Target target = find_in(scope, wanted).target;
   if (target.kind != Target::Kind::unresolved) return address_of(target);
-  if (void* replacement = seam_symbol(name, environment_)) return replacement;
+  if (void* replacement = seam_symbol(name, *this)) return replacement;
   if (found == by_handle_.end()) {
     if (!is_python_name(name)) {
       if (void* address = find_shared(nullptr, wanted)) return address;

@@ -1,6 +1,8 @@
 #include "elf/namespace.h"
 
 #include <dlfcn.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <deque>
@@ -85,7 +87,10 @@ const Image* Namespace::image(std::size_t index) const {
   return index < images_.size() ? images_[index].get() : nullptr;
 }
 
-void set_thread_namespace(Namespace* space) noexcept { current_namespace = space; }
+void enter_thread(Namespace& space) noexcept {
+  current_namespace = &space;
+  space.locale().use();
+}
 Namespace* thread_namespace() noexcept { return current_namespace; }
 
 std::vector<Image*> closure_of(Image& root) {
@@ -104,7 +109,13 @@ Namespace& Namespace::create(std::string label, Policy policy) {
 }
 
 Namespace::Namespace(std::string label, Policy policy)
-    : label_(std::move(label)), policy_(std::move(policy)), environment_(environ) {}
+    : label_(std::move(label)), policy_(std::move(policy)), environment_(environ), process_(::getpid()) {}
+
+void Namespace::enter_main_thread() noexcept {
+  enter_thread(*this);
+  main_thread_ = ::gettid();
+  has_own_directory_ = ::unshare(CLONE_FS) == 0;
+}
 
 Image* Namespace::known(const std::string& name) const {
   const auto found = by_name_.find(name);
@@ -318,7 +329,7 @@ Resolution Namespace::resolve(const Image& image, const Symbol& symbol) {
   if (!symbol.defined) {
     if (symbol.name == "getpid" && policy_.tells_processes_apart(image.file().path()))
       return {{Target::Kind::address, false, process_number_seam(), 0}, std::nullopt};
-    if (void* replacement = seam_symbol(symbol.name, environment_)) {
+    if (void* replacement = seam_symbol(symbol.name, *this)) {
       return {{Target::Kind::address, false, reinterpret_cast<std::uintptr_t>(replacement), 0}, std::nullopt};
     }
   }

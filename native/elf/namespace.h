@@ -15,7 +15,9 @@
 #pragma once
 
 #include <signal.h>
+#include <sys/types.h>
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -29,6 +31,8 @@
 #include "base/export.h"
 #include "elf/environment.h"
 #include "elf/image.h"
+#include "elf/own_locale.h"
+#include "elf/own_time_zone.h"
 #include "elf/policy.h"
 #include "elf/search.h"
 #include "system/record_locks.h"
@@ -70,6 +74,8 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   /// asks while other threads do.
   const Image* image(std::size_t index) const;
   Environment& environment() noexcept { return environment_; }
+  OwnTimeZone& time_zone() noexcept { return time_zone_; }
+  OwnLocale& locale() noexcept { return locale_; }
   DeviceMemory& device_memory() noexcept { return device_memory_; }
   RecordLocks& record_locks() noexcept { return record_locks_; }
   /// What stands for the interpreter where processes tell each other apart by their ids: the id of its thread, which no
@@ -80,6 +86,15 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
   void set_host_signal_mask(const sigset_t& mask) noexcept { host_signal_mask_ = mask; }
   const std::string& label() const noexcept { return label_; }
+  /// Makes this thread, which shares them with the thread that started it, one of the interpreter's and its main one,
+  /// with a working directory, a root and a umask that only threads started from it share.
+  void enter_main_thread() noexcept;
+  /// Whether the kernel let it have those (some containers do not).
+  bool has_own_directory() const noexcept { return has_own_directory_; }
+  /// The process that it was created in.
+  pid_t process() const noexcept { return process_; }
+  /// What stands for its process's number where the kernel tells threads apart; 0: none yet.
+  pid_t main_thread() const noexcept { return main_thread_.load(std::memory_order_relaxed); }
 
   // What the seam answers for code of this namespace; `caller` may be null. Failures are kept for dlerror.
   void* dlopen(const char* name, int flags, const Image* caller);
@@ -120,10 +135,15 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   const std::string label_;
   const Policy policy_;
   Environment environment_;
+  OwnTimeZone time_zone_{environment_};
+  OwnLocale locale_;
   DeviceMemory device_memory_;
   RecordLocks record_locks_;
   pid_t process_number_ = 0;
   sigset_t host_signal_mask_{};
+  const pid_t process_;
+  std::atomic<pid_t> main_thread_ = 0;
+  bool has_own_directory_ = false;
   mutable std::recursive_mutex mutex_;
   std::vector<std::unique_ptr<Image>> images_;  // in load order; changed under the registry's lock as well
   std::vector<Image*> constructed_;             // in order of construction
@@ -156,9 +176,10 @@ class MULTIPY_API Namespace final : public SymbolResolver {
 MULTIPY_API Image* image_at(const void* address);
 
 /// The namespace that code on this thread belongs to when its address does not tell (a callback out of a shared
-/// library, say); set by the interpreter's own thread.
-MULTIPY_API void set_thread_namespace(Namespace* space) noexcept;
+/// library, say): that of the interpreter that the thread is of. Null: the host's.
 Namespace* thread_namespace() noexcept;
+/// Makes this thread, which has just begun, one of the interpreter's.
+MULTIPY_API void enter_thread(Namespace& space) noexcept;
 
 /// The closure of `root`, breadth first, itself first.
 std::vector<Image*> closure_of(Image& root);

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <mutex>
 
 #include "elf/arch.h"
 #include "elf/pages.h"
@@ -78,6 +79,9 @@ struct Loaded {
 }  // namespace
 
 int rebind(const link_map& map, const std::function<std::uintptr_t(std::string_view)>& replacement_of) {
+  // A page is made writable for a moment: another thread must not make it read-only meanwhile.
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
   const Loaded library(map);
   if (library.symbols == nullptr || library.strings == nullptr) return 0;
   int count = 0;

@@ -2,34 +2,25 @@
 
 #include <dlfcn.h>
 #include <link.h>
+#include <pty.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/auxv.h>
-#include <sys/wait.h>
 #include <unistd.h>
+#include <utmp.h>
 
-#include <cerrno>
+#include <array>
 #include <cstdlib>
 #include <exception>
 #include <new>
 #include <string>
 #include <unordered_map>
 
-#include "elf/namespace.h"
+#include "elf/caller.h"
 #include "elf/seam_locks.h"
 
 namespace multipy::elf {
 
 namespace {
-
-struct Caller {
-  explicit Caller(const void* return_address) : image(image_at(return_address)) {
-    space = image != nullptr ? &image->owner() : thread_namespace();
-  }
-  const Image* image;
-  Namespace* space;
-};
-#define MULTIPY_CALLER const Caller caller(__builtin_return_address(0))
 
 /// Makes one dl* call of the namespace. dlerror then tells of this call's failure alone: not of an earlier one, nor of
 /// what glibc did not find while the call looked here and there, nor of one inside a constructor it ran.
@@ -70,17 +61,6 @@ void* seam_dlvsym(void* handle, const char* name, const char* version) {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::dlvsym(handle, name, version);
   return answer(name, [&] { return caller.space->dlsym(handle, name, version, caller.image); });
-}
-
-/// The same for functions that return -1 and say why in errno.
-template <typename Call>
-int answer_or_errno(Call call) {
-  try {
-    return call();
-  } catch (const std::bad_alloc&) {
-    errno = ENOMEM;
-    return -1;
-  }
 }
 
 int seam_dlclose(void* handle) {
@@ -203,10 +183,6 @@ int seam_clearenv() {
   return 0;
 }
 
-char** environment_of(const Caller& caller) {
-  return caller.space == nullptr ? environ : caller.space->environment().array();
-}
-
 /// An interpreter's threads block all signals; programs they start must not.
 void unblock_signals(const Caller& caller) {
   if (caller.space != nullptr) ::pthread_sigmask(SIG_SETMASK, &caller.space->host_signal_mask(), nullptr);
@@ -225,6 +201,23 @@ int at_fork(Namespace* space, void (*prepare)(), void (*parent)(), void (*child)
   return answer_or_errno([&] { return space->at_fork(prepare, parent, child); }) == 0 ? 0 : ENOMEM;
 }
 
+pid_t seam_forkpty(int* terminal, char* name, const termios* attributes, const winsize* size) {
+  MULTIPY_CALLER;
+  if (caller.space == nullptr) return ::forkpty(terminal, name, attributes, size);
+  int childs = -1;
+  if (::openpty(terminal, &childs, name, attributes, size) != 0) return -1;
+  const pid_t child = answer_or_errno([&] { return caller.space->fork(); });
+  if (child == 0) {
+    unblock_signals(caller);
+    ::close(*terminal);
+    if (::login_tty(childs) != 0) ::_exit(1);
+  } else {
+    ::close(childs);
+    if (child < 0) ::close(*terminal);
+  }
+  return child;
+}
+
 int seam_register_atfork(void (*prepare)(), void (*parent)(), void (*child)(), void* dso) {
   const Image* image = image_at(dso);
   const Caller caller(__builtin_return_address(0));
@@ -237,92 +230,13 @@ int seam_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)()) {
   return at_fork(caller.space, prepare, parent, child);
 }
 
-int seam_execve(const char* path, char* const* arguments, char* const* variables) {
-  MULTIPY_CALLER;
-  unblock_signals(caller);
-  return ::execve(path, arguments, variables);
-}
-
-int seam_execv(const char* path, char* const* arguments) {
-  MULTIPY_CALLER;
-  unblock_signals(caller);
-  return ::execve(path, arguments, environment_of(caller));
-}
-
-int seam_execvp(const char* file, char* const* arguments) {
-  MULTIPY_CALLER;
-  unblock_signals(caller);
-  return ::execvpe(file, arguments, environment_of(caller));
-}
-
-int seam_execvpe(const char* file, char* const* arguments, char* const* variables) {
-  MULTIPY_CALLER;
-  unblock_signals(caller);
-  return ::execvpe(file, arguments, variables);
-}
-
-using Spawn = int (*)(pid_t*, const char*, const posix_spawn_file_actions_t*, const posix_spawnattr_t*, char* const*,
-                      char* const*);
-
-int spawn(Spawn function, const Caller& caller, pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
-          const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
-  posix_spawnattr_t own;
-  if (attributes != nullptr) {
-    own = *attributes;
-  } else {
-    ::posix_spawnattr_init(&own);
-  }
-  short flags = 0;
-  ::posix_spawnattr_getflags(&own, &flags);
-  if (caller.space != nullptr && !(flags & POSIX_SPAWN_SETSIGMASK)) {
-    ::posix_spawnattr_setflags(&own, static_cast<short>(flags | POSIX_SPAWN_SETSIGMASK));
-    ::posix_spawnattr_setsigmask(&own, &caller.space->host_signal_mask());
-  }
-  return function(pid, file, actions, &own, arguments, variables);
-}
-
-int seam_posix_spawn(pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
-                     const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
-  MULTIPY_CALLER;
-  return spawn(::posix_spawn, caller, pid, path, actions, attributes, arguments, variables);
-}
-
-int seam_posix_spawnp(pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
-                      const posix_spawnattr_t* attributes, char* const* arguments, char* const* variables) {
-  MULTIPY_CALLER;
-  return spawn(::posix_spawnp, caller, pid, file, actions, attributes, arguments, variables);
-}
-
-int seam_system(const char* command) {
-  MULTIPY_CALLER;
-  if (caller.space == nullptr || command == nullptr) return ::system(command);
-  char shell[] = "sh";
-  char option[] = "-c";
-  char* arguments[] = {shell, option, const_cast<char*>(command), nullptr};
-  pid_t child = 0;
-  if (spawn(::posix_spawn, caller, &child, "/bin/sh", nullptr, nullptr, arguments, environment_of(caller)) != 0) {
-    return 127 << 8;  // as if the shell had exited with 127
-  }
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0) {
-    if (errno != EINTR) return -1;
-  }
-  return status;
-}
-
-pid_t host_process() {
-  static const pid_t pid = ::getpid();
-  return pid;
-}
-[[gnu::constructor]] void remember_process() { host_process(); }
-
 /// Stands for how a host without a handler of its own takes SIGINT.
 void hosts_handler(int) {}
 
 int seam_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
   MULTIPY_CALLER;
   // A child between fork and exec sets its own signals, as subprocess does.
-  if (caller.space == nullptr || ::getpid() != host_process()) return ::sigaction(number, action, old);
+  if (!caller.is_in_interpreter()) return ::sigaction(number, action, old);
   const int status = answer_or_errno([&] { return caller.space->sigaction(number, action, old, caller.image); });
   // A Python that finds SIGINT at its default takes it to be its own, and asyncio.run would replace the handler.
   if (status == 0 && action == nullptr && old != nullptr && number == SIGINT && old->sa_handler == SIG_DFL)
@@ -332,7 +246,7 @@ int seam_sigaction(int number, const struct sigaction* action, struct sigaction*
 
 sighandler_t seam_signal(int number, sighandler_t handler) {
   MULTIPY_CALLER;
-  if (caller.space == nullptr || ::getpid() != host_process()) return ::signal(number, handler);
+  if (!caller.is_in_interpreter()) return ::signal(number, handler);
   struct sigaction action{};
   struct sigaction old{};
   action.sa_handler = handler;
@@ -340,42 +254,66 @@ sighandler_t seam_signal(int number, sighandler_t handler) {
   return status == 0 ? old.sa_handler : SIG_ERR;
 }
 
+std::span<const SeamFunction> functions_of_libraries() {
+  static const std::array functions{
+      SeamFunction{"dlopen", reinterpret_cast<void*>(seam_dlopen)},
+      SeamFunction{"dlmopen", reinterpret_cast<void*>(seam_dlmopen)},
+      SeamFunction{"dlsym", reinterpret_cast<void*>(seam_dlsym)},
+      SeamFunction{"dlvsym", reinterpret_cast<void*>(seam_dlvsym)},
+      SeamFunction{"dlclose", reinterpret_cast<void*>(seam_dlclose)},
+      SeamFunction{"dlerror", reinterpret_cast<void*>(seam_dlerror)},
+      SeamFunction{"dladdr", reinterpret_cast<void*>(seam_dladdr)},
+      SeamFunction{"dl_iterate_phdr", reinterpret_cast<void*>(seam_dl_iterate_phdr)},
+      SeamFunction{"__cxa_atexit", reinterpret_cast<void*>(seam_cxa_atexit)},
+      SeamFunction{"__cxa_finalize", reinterpret_cast<void*>(seam_cxa_finalize)},
+      SeamFunction{"getenv", reinterpret_cast<void*>(seam_getenv), true},
+      SeamFunction{"secure_getenv", reinterpret_cast<void*>(seam_secure_getenv), true},
+      SeamFunction{"setenv", reinterpret_cast<void*>(seam_setenv), true},
+      SeamFunction{"putenv", reinterpret_cast<void*>(seam_putenv), true},
+      SeamFunction{"unsetenv", reinterpret_cast<void*>(seam_unsetenv), true},
+      SeamFunction{"clearenv", reinterpret_cast<void*>(seam_clearenv), true},
+      SeamFunction{"fork", reinterpret_cast<void*>(seam_fork)},
+      SeamFunction{"forkpty", reinterpret_cast<void*>(seam_forkpty)},
+      SeamFunction{"__register_atfork", reinterpret_cast<void*>(seam_register_atfork)},
+      SeamFunction{"pthread_atfork", reinterpret_cast<void*>(seam_pthread_atfork)},
+      SeamFunction{"sigaction", reinterpret_cast<void*>(seam_sigaction)},
+      SeamFunction{"signal", reinterpret_cast<void*>(seam_signal)},
+  };
+  return functions;
+}
+
+using Table = std::unordered_map<std::string_view, void*>;
+
+/// All of the seam, or what of it shared libraries are bound to.
+Table functions_of_seam(bool all) {
+  Table table;
+  for (const auto functions : {functions_of_libraries(), functions_of_programs(), functions_of_threads(),
+                               functions_of_process(), functions_of_time(), functions_of_locale()}) {
+    for (const auto& each : functions) {
+      if (all || each.in_shared) table.emplace(each.name, each.function);
+    }
+  }
+  return table;
+}
+
+void* find_in(const Table& table, std::string_view name) {
+  const auto found = table.find(name);
+  return found == table.end() ? nullptr : found->second;
+}
+
 }  // namespace
 
-void* seam_symbol(std::string_view name, Environment& environment) {
-  static const auto& table = *new std::unordered_map<std::string_view, void*>{
-      {"dlopen", reinterpret_cast<void*>(seam_dlopen)},
-      {"dlmopen", reinterpret_cast<void*>(seam_dlmopen)},
-      {"dlsym", reinterpret_cast<void*>(seam_dlsym)},
-      {"dlvsym", reinterpret_cast<void*>(seam_dlvsym)},
-      {"dlclose", reinterpret_cast<void*>(seam_dlclose)},
-      {"dlerror", reinterpret_cast<void*>(seam_dlerror)},
-      {"dladdr", reinterpret_cast<void*>(seam_dladdr)},
-      {"dl_iterate_phdr", reinterpret_cast<void*>(seam_dl_iterate_phdr)},
-      {"__cxa_atexit", reinterpret_cast<void*>(seam_cxa_atexit)},
-      {"__cxa_finalize", reinterpret_cast<void*>(seam_cxa_finalize)},
-      {"getenv", reinterpret_cast<void*>(seam_getenv)},
-      {"secure_getenv", reinterpret_cast<void*>(seam_secure_getenv)},
-      {"setenv", reinterpret_cast<void*>(seam_setenv)},
-      {"putenv", reinterpret_cast<void*>(seam_putenv)},
-      {"unsetenv", reinterpret_cast<void*>(seam_unsetenv)},
-      {"clearenv", reinterpret_cast<void*>(seam_clearenv)},
-      {"fork", reinterpret_cast<void*>(seam_fork)},
-      {"__register_atfork", reinterpret_cast<void*>(seam_register_atfork)},
-      {"pthread_atfork", reinterpret_cast<void*>(seam_pthread_atfork)},
-      {"execv", reinterpret_cast<void*>(seam_execv)},
-      {"execve", reinterpret_cast<void*>(seam_execve)},
-      {"execvp", reinterpret_cast<void*>(seam_execvp)},
-      {"execvpe", reinterpret_cast<void*>(seam_execvpe)},
-      {"posix_spawn", reinterpret_cast<void*>(seam_posix_spawn)},
-      {"posix_spawnp", reinterpret_cast<void*>(seam_posix_spawnp)},
-      {"system", reinterpret_cast<void*>(seam_system)},
-      {"sigaction", reinterpret_cast<void*>(seam_sigaction)},
-      {"signal", reinterpret_cast<void*>(seam_signal)},
-  };
-  if (name == "environ" || name == "__environ" || name == "_environ") return environment.variable();
-  const auto found = table.find(name);
-  return found == table.end() ? lock_seam(name) : found->second;
+void* seam_symbol(std::string_view name, Namespace& space) {
+  static const auto& table = *new Table(functions_of_seam(true));
+  if (name == "environ" || name == "__environ" || name == "_environ") return space.environment().variable();
+  if (void* variable = space.time_zone().variable(name)) return variable;
+  if (void* function = lock_seam(name)) return function;
+  return find_in(table, name);
+}
+
+void* shared_seam_symbol(std::string_view name) {
+  static const auto& table = *new Table(functions_of_seam(false));
+  return find_in(table, name);
 }
 
 }  // namespace multipy::elf

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "elf/arch.h"
+#include "elf/shared_calls.h"
 
 namespace multipy::elf {
 
@@ -29,7 +30,10 @@ bool requested_already(const std::string& path, const Requesters& chain) {
 }  // namespace
 
 void* open_shared(const std::string& name, const std::string& path, const Requesters& requesters) {
-  if (void* handle = already_open(name)) return handle;
+  if (void* handle = already_open(name)) {
+    answer_for_interpreters(handle);
+    return handle;
+  }
   const auto file = File::open(path);
   Requesters chain{file.get()};
   chain.insert(chain.end(), requesters.begin(), requesters.end());
@@ -38,7 +42,10 @@ void* open_shared(const std::string& name, const std::string& path, const Reques
     // What is not found here is for glibc to find, or to complain of.
     if (found && !requested_already(*found, chain)) open_shared(need, *found, chain);
   }
-  if (void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) return handle;
+  if (void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+    answer_for_interpreters(handle);
+    return handle;
+  }
   const char* reason = ::dlerror();
   throw ImageError(requesters.front()->path(),
                    std::string("needs ") + name + ", which does not load: " + (reason ? reason : "unknown"));

@@ -3,10 +3,11 @@
 #include <unistd.h>
 
 #include <climits>
-#include <thread>
+#include <exception>
 
 #include "base/blocked_signals.h"
 #include "base/error.h"
+#include "base/thread.h"
 
 namespace multipy {
 
@@ -24,12 +25,12 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
   const BlockedSignals blocked;
   images_.set_host_signal_mask(blocked.before());
   try {
-    std::thread([self = shared_from_this(), worker, ended] {
+    start_thread(main_thread_stack(), [self = shared_from_this(), worker, ended] {
       ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());
       self->run(worker);
       ended();
       self->become(self->failure_.empty() ? State::ended : State::failed);
-    }).detach();
+    });
   } catch (const std::exception& error) {
     failure_ = options_.name + ": no thread: " + error.what();
     ended();
@@ -38,7 +39,7 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
 }
 
 void Interpreter::run(void* worker) {
-  elf::set_thread_namespace(&images_);
+  images_.enter_main_thread();
   images_.set_process_number(::gettid());
   std::vector<multipy_setting> settings;
   multipy_boot boot{};

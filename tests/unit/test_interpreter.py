@@ -149,12 +149,34 @@ def test_a_host_without_arguments_or_streams_can_be_mirrored(monkeypatch):
     assert values_of("argv") == [b""] and values_of("stdio_encoding") == []
 
 
-@pytest.mark.parametrize(("seed", "told"), [("7", [b"7"]), ("random", []), (None, [])])
-def test_a_fixed_hash_seed_is_told(monkeypatch, seed, told):
+def test_a_fixed_hash_seed_is_told(monkeypatch):
+    monkeypatch.setenv("PYTHONHASHSEED", "7")
+    assert values_of("hash_seed") == [b"7"]
+
+
+@pytest.mark.parametrize("seed", ["random", "", None])
+def test_interpreters_have_one_random_hash_seed(monkeypatch, seed):
     monkeypatch.delenv("PYTHONHASHSEED", raising=False)
     if seed is not None:
         monkeypatch.setenv("PYTHONHASHSEED", seed)
-    assert values_of("hash_seed") == told
+    [told] = values_of("hash_seed")
+    assert 0 < int(told) < 2**32
+    assert values_of("hash_seed") == [told]
+
+
+def test_hashes_agree_among_interpreters_of_all_pools(run_script):
+    run_script(
+        """
+        import sys
+        import multipy_actors as multipy
+        def look():
+            return hash("text"), sys.flags.hash_randomization
+        with multipy.Pool(2) as pool, multipy.Pool(1) as other:
+            first, *rest = multipy.get(pool.broadcast(look)) + multipy.get(other.broadcast(look))
+            assert rest == [first] * 2 and first[1] == 1, (first, rest)
+        """,
+        PYTHONHASHSEED="random",
+    )
 
 
 def test_hashes_agree_where_the_seed_is_fixed(run_script):
