@@ -6,7 +6,7 @@ call is encoded. None of these places may end the process, hang, or leave half o
 Model: a scenario uses the package; the k-th call of one function (mmap, malloc, …) that is made meanwhile,
 by whichever thread, fails (shim.c, preloaded). Each k has a forked child of its own. Whatever the scenario
 raises is an answer, so long as afterwards the same pool and a new one work, and no descriptor or thread is
-left.
+left. What Python or nanobind does by itself where it has no memory (BEYOND_US) is counted apart.
 
 `python tests/faults/inject.py` tries every k until the scenario no longer makes that many calls;
 `--step N` every N-th, `--only mmap boot` one function and one scenario, `--first 17 --last 17 --stack` one k,
@@ -36,6 +36,10 @@ import multipy_actors as multipy
 
 FUNCTIONS = ("memfd_create", "ftruncate", "pwrite", "mremap", "mprotect", "pthread_create", "mmap", "malloc")
 SECONDS = 60  # for one child
+BEYOND_US = {
+    "Critical nanobind error": "nanobind ends the process where it has no memory for its tables",
+    "Exception ignored in thread started by": "threading waits for ever for a thread that could not begin",
+}
 HERE = Path(__file__).parent
 
 
@@ -195,24 +199,32 @@ def with_new_pool() -> None:
 def in_child(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> dict[str, object]:
     """Make the attempt in a forked child; what became of it."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        faulthandler.enable()
-        signal.alarm(SECONDS)  # ends it
-        outcome = attempt(shim, function, scenario, call, stack)
-        os.write(writer, json.dumps(outcome).encode())
+    with tempfile.TemporaryFile() as complaints:
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            if not stack:
+                os.dup2(complaints.fileno(), 2)
+            faulthandler.enable()
+            signal.alarm(SECONDS)  # ends it
+            outcome = attempt(shim, function, scenario, call, stack)
+            os.write(writer, json.dumps(outcome).encode())
+            os.close(writer)
+            sys.exit(0)
         os.close(writer)
-        sys.exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        told = pipe.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with os.fdopen(reader, "rb") as pipe:
+            told = pipe.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        complaints.seek(0)
+        text = complaints.read().decode(errors="replace")
     outcome = json.loads(told) if told else {"reached": True, "said": "", "trouble": ""}
-    if status == -signal.SIGALRM:
-        outcome["trouble"] = f"hung; {outcome['trouble']}"
-    elif status != 0:
-        outcome["trouble"] = f"ended with {status}; {outcome['trouble']}"
+    if status == 0:
+        return outcome
+    for mark, meaning in BEYOND_US.items():
+        if mark in text:
+            return {"reached": True, "said": meaning, "trouble": ""}
+    ended = "hung" if status == -signal.SIGALRM else f"ended with {status}"
+    outcome["trouble"] = f"{ended}; {outcome['trouble']}\n{text[-3000:]}"
     return outcome
 
 
