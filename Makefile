@@ -33,7 +33,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
 
 .PHONY: faults demo test pytest test-packages run-packages test-hosts test-aarch64 wheel native-test sanitize fuzz \
-        bench lint format clean
+        interrupts bench lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -109,6 +109,10 @@ fuzz: | $(VENV)/tools
 	tests/native/fuzz_seeds.sh clang build/fuzz/seeds
 	build/fuzz/multipy_fuzz_elf_file -max_total_time=$(FUZZ_SECONDS) -max_len=20000 -timeout=10 -use_value_profile=1 \
 	  -print_final_stats=1 -verbosity=0 -artifact_prefix=build/fuzz/ build/fuzz/corpus build/fuzz/seeds
+
+# At random moments: they must hit whom they should, and nobody else. ROUNDS and SEED say how many, and which.
+interrupts: $(VENV)/installed-test
+	$(BIN)/python tests/faults/interrupts.py
 
 bench: $(VENV)/installed-bench
 	$(BIN)/asv machine --yes

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _cuda, _native, _streams, errors
 from multipy_actors._loop import Job, Request, Single, event_loop
-from multipy_actors._requests import futures_among
+from multipy_actors._requests import as_told, futures_among, took_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,10 +36,19 @@ class AsyncActor:
     """An object that lives on the loop."""
 
     def __init__(
-        self, number: int, limit: int, batcher: Batcher | None, gpu: _cuda.OnGpu | None = None
+        self,
+        number: int,
+        limit: int,
+        batcher: Batcher | None,
+        gpu: _cuda.OnGpu | None = None,
+        seconds: float | None = None,
     ) -> None:
-        """Run `limit` jobs at once, when there is an object; all with `gpu` as the current one."""
+        """Run `limit` jobs at once, when there is an object; all with `gpu` as the current one.
+
+        `seconds` is the time limit of its calls.
+        """
         self.number = number
+        self._seconds = seconds
         self.gpu = gpu
         self._limit = limit
         self._batcher = batcher
@@ -57,15 +66,19 @@ class AsyncActor:
     def create(self, args: list[Any], kwargs: dict[str, Any], cls: Callable[..., Any]) -> _Start:
         """Make the object; what was submitted later waits for that."""
 
-        async def run() -> None:
+        async def run(call: _native.Call) -> None:
+            if self._seconds is not None:
+                call.expire_in(self._seconds)
             try:
                 self._object = cls(*args, **kwargs)
                 self._error = None
             except BaseException as error:
-                self._error = error
+                self._error = as_told(error)
+                if self._error is not error and call.expired:
+                    self._error = took_too_long(self._seconds)
                 raise
 
-        return partial(self._hand_over, run)
+        return lambda call, worker: self._hand_over(partial(run, call), call, worker)
 
     def method(self, args: list[Any], kwargs: dict[str, Any], name: str) -> _Start:
         """Call a method."""
@@ -86,7 +99,7 @@ class AsyncActor:
 
         async def run(call: _native.Call) -> bool:
             self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name))
-            return await self._fill(number, _streams.Chunk(call, 1))
+            return await self._fill(number, _streams.Chunk(call, 1, self._seconds))
 
         return partial(self._hand_over_request, run)
 
@@ -94,7 +107,7 @@ class AsyncActor:
         """Send more items of a stream."""
 
         async def run(call: _native.Call) -> bool:
-            return await self._fill(number, _streams.Chunk(call))
+            return await self._fill(number, _streams.Chunk(call, None, self._seconds))
 
         return partial(self._hand_over_request, run)
 
@@ -171,7 +184,7 @@ class AsyncActor:
         self._room -= 1
         self._running += 1
         job.begin()
-        event_loop().keep(job.run(), f"multipy-actor-{self.number}")
+        event_loop().keep(job.run(), f"multipy-actor-{self.number}", job.conclude)
 
     def withdraw(self, job: Job) -> None:
         """Take out a job that waits."""

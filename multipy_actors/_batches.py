@@ -10,7 +10,8 @@ The method is called once. Each parameter gets the list of what the callers pass
 a tensor or an array gets them stacked. A result is taken apart again, one part for each caller.
 
 A Batch knows its members until they are done. One that cannot be decoded, or that was cancelled or timed out,
-drops out alone. While it runs, a batch of several is not interrupted for one of them, only with its actor.
+drops out alone, also while the batch runs: its caller is told, and the others go on. What runs is interrupted
+when all of them are given up.
 
 Calls without arguments and those to a chosen replica are not gathered; a call of the first kind runs as if
 there were no batching, as the method could not tell how many results are wanted.
@@ -27,6 +28,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, errors, values
+from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import await_futures, fail, interrupted
 
 if TYPE_CHECKING:
@@ -110,6 +112,8 @@ class Batch:
             try:
                 data, attachments = values.encode(part, "result")
             except BaseException as error:
+                if is_interruption(error):
+                    raise  # it is meant for all of them
                 self._end(member, error)
                 continue
             member.call.succeed(data, attachments)
@@ -149,7 +153,7 @@ class Batcher:
             if more is None:
                 break
             if more.start():
-                _read(more, batch)
+                _read(worker, more, batch)
         return batch
 
     def run(
@@ -166,48 +170,45 @@ class Batcher:
         """
         batch = self.gather(worker, call, args, kwargs)
         del args, kwargs
+        batch.drop_ended()
         try:
-            try:
-                result = _run(function, batch) if _begin(batch, worker) else None
-            finally:
-                worker.end()
-            if batch.calls:
-                batch.settle(result)
-        except BaseException as error:
+            if batch.calls and worker.run_batch(batch.calls, lambda _: _run(function, batch)) is None:
+                batch.drop_ended()
+                raise errors.Interrupted("the pool is closing")
+        except BaseException as error:  # an interrupt came while a failure was being encoded, say
             batch.fail(error)
         for ok in batch.oks[1:]:
             worker.finished_aside(ok)
         return batch.oks[0]
 
 
-def _read(call: _native.Call, batch: Batch) -> None:
-    try:
+def _read(worker: _native.Worker, call: _native.Call, batch: Batch) -> None:
+    def read(call: _native.Call) -> tuple[list[Any], dict[str, Any]]:
         data, attachments = call.take_request()
         _, args, kwargs = values.decode(data, attachments)
         if attachments:
             await_futures(args, kwargs)
+        return args, kwargs
+
+    try:
+        arguments = worker.run(call, read)
+        if arguments is None:
+            raise interrupted(call)
     except BaseException as error:
         fail(call, error)
         batch.oks.append(False)
     else:
-        batch.add(call, args, kwargs)
+        batch.add(call, *arguments)
 
 
-def _begin(batch: Batch, worker: _native.Worker) -> bool:
-    """Say what runs from here on; false if nobody is left who waits for it."""
-    batch.drop_ended()
-    while calls := batch.calls:
-        if worker.begin(calls[0], len(calls) > 1):
-            return True
-        if not calls[0].interrupted:
-            raise errors.Interrupted("the pool is closing")
-        batch.drop(calls[0])
-    return False
-
-
-def _run(function: Callable[..., Any], batch: Batch) -> Any:
-    args, kwargs = batch.arguments(function)
-    return function(*args, **kwargs)
+def _run(function: Callable[..., Any], batch: Batch) -> bool:
+    """Run and settle; what the settling of one member raises is that member's alone."""
+    try:
+        args, kwargs = batch.arguments(function)
+        batch.settle(function(*args, **kwargs))
+    except BaseException as error:
+        batch.fail(error)
+    return True
 
 
 # Arguments and results -------------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ and ends its calls: one, those of a batch (see _batches), or a request of a stre
 
 Who wants such a call to end pushes it to the loop's queue of interrupts, where a thread, the watcher, takes
 it and has its task cancelled; the caller then sees Interrupted. A killed actor's calls are interrupted like
-that as well, having failed already.
+that as well, having failed already. Where the loop does not come round to that, because code runs on it that
+does not await, the watcher looks at what it runs: each job has a context of its own, which its tasks and
+callbacks inherit. If it is the job that is meant, Interrupted is raised there.
 
 A job that awaits calls of others is in the core's graph of waits meanwhile, and so is one that waits for its
 turn. Awaiting may be all that a coroutine does, or one of several things: where the core suspects that it is
@@ -18,7 +20,8 @@ if it is `gather`, `wait` without a time limit, a TaskGroup, a stream or another
 answer is no, and the question comes again later. Then the awaits raise DeadlockError.
 
 Threads: `start` and `finish` belong to the worker thread, all else to the loop's unless it says otherwise. A
-coroutine that blocks holds up the loop, and cannot be interrupted.
+coroutine that blocks holds up the loop. A job's own end is done in a callback outside its context, so nothing
+interrupts that.
 
 Guarantees: what a job raises, SystemExit, KeyboardInterrupt and CancelledError included, fails that call
 alone. At the end of the interpreter all jobs are run, but for streams, which are closed.
@@ -27,14 +30,17 @@ alone. At the end of the interpreter all jobs are run, but for streams, which ar
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import sys
 import threading
 import weakref
 from collections.abc import Coroutine
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _cuda, _native, _output, errors
 from multipy_actors._batches import Batch
+from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import encode_result, fail, interrupted
 from multipy_actors._streams import AsyncStream, current_job
 
@@ -46,6 +52,9 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
 _PATIENCE = 5.0  # seconds for what user code has left on the loop to end
+_SOON = 0.02  # seconds within which a loop comes round unless something holds it up
+_LATER = 0.1  # seconds until a loop that is held up by others is looked at again
+_LONGEST_HOLD = 300.0  # seconds for which an import keeps off an interrupt
 _DOUBT = 0.25  # seconds until it is looked at again whether a job awaits in vain
 
 
@@ -63,7 +72,9 @@ class Job:
         self.calls = calls
         self.is_stream = is_stream
         self.waits = False
+        self.all_calls = list(calls.calls)  # those that have ended included
         self.keys = [call.key for call in calls.calls]
+        self.raised = False  # Interrupted was raised in it, and the loop has not come round yet
         self._task: asyncio.Task[None] | None = None  # once its coroutine has begun
         self._run = run
         self._end: BaseException | None = None  # why it was made to end
@@ -84,9 +95,10 @@ class Job:
 
     def interrupt(self, call: _native.Call) -> None:
         """End `call`, and the coroutine unless it runs for other calls, too."""
-        if len(self.calls.calls) > 1 and isinstance(self.calls, Batch):
+        if isinstance(self.calls, Batch):
             self.calls.drop(call)
-            return
+            if self.calls.calls:
+                return
         self._end = interrupted(call)
         if self.waits:
             self.actor.withdraw(self)
@@ -96,8 +108,12 @@ class Job:
         elif self._task is not None:
             self._task.cancel()
 
+    def is_given_up(self) -> bool:
+        """Say whether all its calls are to end; any thread."""
+        return all(call.interrupted or call.done() for call in self.calls.calls)
+
     async def run(self) -> None:
-        """Run the coroutine and end the calls, whatever happens."""
+        """Run the coroutine and end the calls; an interrupt may come while the failure of one is encoded."""
         self._task = asyncio.current_task()
         _output.actor.set(self.actor.number)
         current_job.set(self)
@@ -113,10 +129,16 @@ class Job:
             if self._end is not None and isinstance(error, asyncio.CancelledError):
                 error = self._end.with_traceback(error.__traceback__)
             self.calls.fail(error)
-        finally:
-            self._task = self._await = None
-            self.actor.ended()
-            event_loop().ended(self)
+
+    def conclude(self, task: asyncio.Task[None]) -> None:
+        """Take leave of its task, which has ended."""
+        if not task.cancelled():
+            task.exception()  # asked for, so that asyncio does not report it
+        self._task = self._await = None
+        if self.calls.calls:
+            self.calls.fail(interrupted(self.all_calls[0]))
+        self.actor.ended()
+        event_loop().ended(self)
 
     # Waiting for others ------------------------------------------------------------------------------------
 
@@ -200,7 +222,7 @@ def _waited_by(task: asyncio.Task[Any]) -> Iterable[asyncio.Future[Any]]:
 
 
 class Single:
-    """The one call of a job."""
+    """The one call of a job; `calls` is empty once it has ended."""
 
     def __init__(self, call: _native.Call) -> None:
         self.calls = [call]
@@ -209,18 +231,24 @@ class Single:
 
     def settle(self, result: Any) -> None:
         self.calls[0].succeed(*encode_result(result, self._gpus))
-        self.oks.append(True)
+        self._ended(True)
 
     def fail(self, error: BaseException) -> None:
-        fail(self.calls[0], error, self._gpus)
-        self.oks.append(False)
+        for call in self.calls:
+            fail(call, error, self._gpus)
+        self._ended(False)
+
+    def _ended(self, ok: bool) -> None:
+        if self.calls:
+            self.calls = []
+            self.oks.append(ok)
 
 
 class Request(Single):
     """A request of a stream, which ends the call itself and says whether all was well."""
 
     def settle(self, result: Any) -> None:
-        self.oks.append(bool(result))
+        self._ended(bool(result))
 
 
 class _EventLoop:
@@ -231,6 +259,8 @@ class _EventLoop:
         self._interrupts = _native.CompletionQueue()
         self._worker = _native.current_worker()
         self._jobs: dict[int, Job] = {}  # by the keys of their calls
+        self._unheard: dict[int, tuple[_native.Call, float]] = {}  # interrupts, and since when; by the same
+        self._context = contextvars.Context()  # in which no job runs
         self._actors: weakref.WeakSet[AsyncActor] = weakref.WeakSet()
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself only knows them weakly
         self._changed = asyncio.Event()  # a job has ended
@@ -272,6 +302,10 @@ class _EventLoop:
         """Have `function` called on the loop's thread, which this is, in a while."""
         self._loop.call_later(seconds, function)
 
+    def is_this_thread(self) -> bool:
+        """Say whether it is the loop's; any thread."""
+        return threading.current_thread() is self._thread
+
     def has_time_limit(self, task: asyncio.Task[Any]) -> bool:
         """Say whether something is to happen to `task` at some time, or it cannot be told."""
         timers: Any = getattr(self._loop, "_scheduled", None)
@@ -291,22 +325,31 @@ class _EventLoop:
 
     # On the loop.
 
-    def keep(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
-        """Run `coroutine` as a task."""
+    def keep(
+        self,
+        coroutine: Coroutine[Any, Any, None],
+        name: str,
+        conclude: Callable[[asyncio.Task[None]], None] | None = None,
+    ) -> None:
+        """Run `coroutine` as a task, and then `conclude`."""
         task = self._loop.create_task(coroutine, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._tasks.discard, context=self._context)
+        if conclude is not None:
+            task.add_done_callback(conclude, context=self._context)
 
     def ended(self, job: Job) -> None:
         """Count the calls of `job`, and forget it."""
         assert self._worker is not None
-        for key in job.keys:
+        for key, call in zip(job.keys, job.all_calls, strict=True):
             del self._jobs[key]
+            call.end_aside()
         for ok in job.calls.oks:
             self._worker.finished_aside(ok)
         self._changed.set()
 
     def _interrupt(self, call: _native.Call) -> None:
+        self._unheard.pop(call.key, None)
         job = self._jobs.get(call.key)
         if job is not None and not job.look() and call.interrupted:
             job.interrupt(call)
@@ -330,8 +373,10 @@ class _EventLoop:
         while not self._is_ending:
             try:
                 self._loop.run_forever()
-            except BaseException:  # SystemExit of a task that user code has started, say
-                sys.excepthook(*sys.exc_info())
+            except BaseException as error:  # SystemExit of a task that user code has started, say
+                # asyncio passes an interrupt on to here, as it would Ctrl-C, and to the task as well.
+                if not is_interruption(error):
+                    sys.excepthook(*sys.exc_info())
         self._wound_up.set()
         try:
             self._cancel_tasks()
@@ -353,13 +398,44 @@ class _EventLoop:
     # On the watcher's thread.
 
     def _watch(self) -> None:
+        pause: float | None = None
         while True:
-            call = self._interrupts.pop()
+            call = self._interrupts.pop(pause)
             if call is not None:
+                self._unheard[call.key] = call, monotonic()
+                if (job := self._jobs.get(call.key)) is not None:
+                    job.raised = False
                 self.call_soon(self._interrupt, call)
+                pause = _SOON
             elif self._interrupts.closed():
                 return
+            else:
+                for call, since in list(self._unheard.values()):
+                    self._reach(call, since)
+                pause = _LATER if self._unheard else None
             del call
+
+    def _reach(self, call: _native.Call, since: float) -> None:
+        """Raise Interrupted in the job of `call`, if that is what holds up the loop."""
+        job = self._jobs.get(call.key)
+        if job is None or not call.interrupted or not job.is_given_up() or job.raised:
+            return
+        held = monotonic() - since < _LONGEST_HOLD
+        if _native.interrupt_job(current_job, job, _MACHINERY, held):
+            job.raised = True
+
+
+# The frames between the jobs of the loop.
+_MACHINERY = tuple(
+    function.__code__
+    for function in (
+        asyncio.Handle._run,
+        asyncio.BaseEventLoop._run_once,  # type: ignore[attr-defined]
+        asyncio.BaseEventLoop.run_forever,
+        _EventLoop._run,
+        Job.conclude,
+    )
+)
 
 
 _the_loop: _EventLoop | None = None
@@ -371,6 +447,15 @@ def event_loop() -> _EventLoop:
     if _the_loop is None:
         _the_loop = _EventLoop()
     return _the_loop
+
+
+def raise_again() -> bool:
+    """Have an interrupt that was dropped on its way raised again; false if this is not the loop's thread."""
+    job = current_job.get()
+    if job is None or _the_loop is None or not _the_loop.is_this_thread():
+        return False
+    job.raised = False
+    return True
 
 
 def finish() -> None:

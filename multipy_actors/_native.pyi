@@ -4,6 +4,7 @@ The native side of multipy_actors: images, interpreters, mailboxes, calls and te
 
 from collections.abc import Callable, Sequence
 import contextvars
+import types
 from typing import Any
 
 from typing_extensions import CapsuleType
@@ -155,8 +156,8 @@ class Call(Attachment):
     def cancel(self) -> bool:
         """Takes it back if it has not started."""
 
-    def interrupt(self) -> None:
-        """Has Interrupted raised in the code that runs."""
+    def interrupt(self) -> bool:
+        """Has Interrupted raised in the code that runs; false if none does."""
 
     def result(self) -> tuple[bytes, list[Attachment]]:
         """The encoded value or exception, by `state`. Only once done."""
@@ -171,6 +172,17 @@ class Call(Attachment):
 
     @property
     def runs_aside(self) -> bool: ...
+
+    def end_aside(self) -> None:
+        """Nothing goes on aside for it any more."""
+
+    def expire_in(self, seconds: float) -> None:
+        """It ends by its time limit then."""
+
+    def interrupt_in(self, seconds: float) -> None:
+        """
+        Its code, which goes on though the caller was answered, is interrupted then.
+        """
 
     def wait_for_turn(self, turns: int) -> None:
         """
@@ -229,8 +241,8 @@ class CompletionQueue:
 
     def __init__(self) -> None: ...
 
-    def pop(self) -> Call | None:
-        """The next call; None: woken, or closed."""
+    def pop(self, timeout: float | None = None) -> Call | None:
+        """The next call; None: woken, closed, or `timeout` seconds have passed."""
 
     def send(self, data: bytes) -> bool:
         """
@@ -424,12 +436,24 @@ class Worker:
     def take(self) -> Call | None:
         """The next call to run; None: the pool is closed and nothing is left."""
 
-    def begin(self, call: Call, batch: bool = False) -> bool:
+    def run(self, call: Call, function: Callable[[Call], Any]) -> Any:
         """
-        User code of `call` runs from here on: it may be interrupted. False: that has happened already.
+        Returns `function(call)`, in which `call` may be interrupted; nowhere else is it.
 
-        With `batch` it runs for others, too, and is only interrupted with all of its actor.
+        None: it is not to run, as it was interrupted already.
         """
+
+    def run_batch(self, calls: list[Call], function: Callable[[list[Call]], Any]) -> Any:
+        """
+        The same for several calls as one: it is interrupted when that is wanted of all of them.
+        """
+
+    def expire_in(self, seconds: float) -> None:
+        """The call that runs on this thread, the worker's, expires then."""
+
+    @property
+    def expired(self) -> bool:
+        """Whether the call that runs on this thread, the worker's, has."""
 
     def take_more(self, first: Call, seconds: float) -> Call | None:
         """
@@ -437,9 +461,6 @@ class Worker:
 
         None: there is none, or it is one that cannot run together with `first`.
         """
-
-    def end(self) -> None:
-        """User code has returned."""
 
     def finished(self, ok: bool) -> None:
         """Ends the call taken last, for the figures."""
@@ -464,6 +485,21 @@ def main_thread_stack() -> int:
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
+
+def hold_interrupts_in(code: types.CodeType) -> None:
+    """
+    While this code runs on the thread of a call, interrupts of it wait. It should not take long.
+    """
+
+def raise_again() -> None:
+    """The Interrupted that was raised on this thread was dropped on its way."""
+
+def interrupt_job(variable: contextvars.ContextVar[Any], job: object, machinery: tuple[types.CodeType, ...], held: bool) -> bool:
+    """
+    Raises Interrupted on the event loop if it runs in a context that has `job` as `variable`; says whether.
+
+    Its innermost frame must not be of `machinery`. With `held`, it is not raised where interrupts wait.
+    """
 
 def want_long_slices(wanted: bool) -> None:
     """

@@ -91,3 +91,8 @@ def forget_after_fork() -> None:
     global _the_notifier, _lock
     _the_notifier = None
     _lock = threading.RLock()
+
+
+if _native.current_worker() is not None:
+    _native.hold_interrupts_in(watch.__code__)  # no thread, and nothing watched, is left half made
+    _native.hold_interrupts_in(start.__code__)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _cuda, _native, _output
-from multipy_actors._requests import interrupted
+from multipy_actors._requests import as_told, interrupted, took_too_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,15 @@ if TYPE_CHECKING:
     from multipy_actors._batches import Batcher
     from multipy_actors._streams import Stream
 
-__all__ = ["OPERATIONS", "Deferred", "awaits_by_itself", "close_streams", "enter_gpu", "forget_actors"]
+__all__ = [
+    "OPERATIONS",
+    "Deferred",
+    "awaits_by_itself",
+    "close_streams",
+    "enter_gpu",
+    "forget_actors",
+    "leave_gpu",
+]
 
 
 class _Broken:
@@ -76,6 +84,7 @@ _on_loop: dict[int, AsyncActor] = {}
 _batchers: dict[int, Batcher] = {}
 _streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
 _gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
+_limits: dict[int, float] = {}  # seconds for a call of the actor, if it has a time limit
 
 
 def _runs_now(number: int) -> None:
@@ -98,14 +107,20 @@ def _create(
     args: list[Any], kwargs: dict[str, Any], number: int, cls: Callable[..., Any], options: dict[str, Any]
 ) -> Deferred | None:
     _introduce(number, cls.__name__, options)
+    limit = _limits.get(number)
     try:
         _choose_gpu(number, options)
         if _put_on_loop(number, options):
             return Deferred(_on_loop[number].create(args, kwargs, cls))
+        if limit is not None:
+            _this_worker().expire_in(limit)
         with _gpus.get(number, _ANYWHERE):
             _actors[number] = cls(*args, **kwargs)
     except BaseException as error:
-        _actors[number] = _Broken(error)
+        reason = as_told(error)
+        if reason is not error and _this_worker().expired:
+            reason = took_too_long(limit)
+        _actors[number] = _Broken(reason)
         raise
     return None
 
@@ -158,23 +173,31 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     if "max_concurrency" in options:
         from multipy_actors._async_actors import AsyncActor
 
-        _on_loop[number] = AsyncActor(number, options["max_concurrency"], batcher, _gpus.pop(number, None))
+        _on_loop[number] = AsyncActor(
+            number, options["max_concurrency"], batcher, _gpus.pop(number, None), _limits.get(number)
+        )
         return True
     if batcher is not None:
         _batchers[number] = batcher
     return False
 
 
+def _this_worker() -> _native.Worker:
+    worker = _native.current_worker()
+    assert worker is not None
+    return worker
+
+
 def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
+    if "timeout" in options:
+        _limits[number] = options["timeout"]
     _output.introduce(number, cls, options.get("name"))
     _runs_now(number)
 
 
 def _choose_gpu(number: int, options: dict[str, Any]) -> None:
     if "gpus" in options:
-        worker = _native.current_worker()
-        assert worker is not None
-        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][worker.index]))
+        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][_this_worker().index]))
 
 
 def _actor(number: int) -> Any:
@@ -247,6 +270,8 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
         _on_loop.pop(number).drop()
     _batchers.pop(number, None)
     _gpus.pop(number, None)
+    if (limit := _limits.pop(number, None)) is not None:
+        _this_worker().expire_in(limit)
     try:
         close_streams(number)
     finally:
@@ -280,13 +305,17 @@ def _fill(stream: int, most: int | None, call: _native.Call, worker: _native.Wor
     from multipy_actors._streams import Chunk
 
     number, source = _streams[stream]
-    try:
-        if not worker.begin(call):
-            raise interrupted(call)
+
+    def fill(call: _native.Call) -> bool:
         _runs_now(number)
-        return source.fill(Chunk(call, most))
+        return source.fill(Chunk(call, most, _limits.get(number)))
+
+    try:
+        filled: bool | None = worker.run(call, fill)
+        if filled is None:
+            raise interrupted(call)
+        return filled
     finally:
-        worker.end()
         if source.over:
             del _streams[stream]
 
@@ -346,9 +375,7 @@ def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     if (levels := kwargs.get("log_levels")) is not None:
         from multipy_actors import logs
 
-        worker = _native.current_worker()
-        assert worker is not None
-        logs.install(worker.pool.messages, levels)
+        logs.install(_this_worker().pool.messages, levels)
     for name in kwargs["preload"]:
         __import__(name)
     if kwargs["initializer"] is not None:
@@ -379,14 +406,33 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 _OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure")
 
 
-def enter_gpu(operation: list[Any]) -> _cuda.OnGpu | None:
-    """Make the GPU of the actor that is called, if there is one, the current one; the caller leaves it."""
+_entered: _cuda.OnGpu | None = None
+
+
+def enter_gpu(operation: list[Any]) -> None:
+    """Make the GPU of the actor that is called, if there is one, the current one until `leave_gpu`."""
     if not _gpus or operation[0] in _OF_NO_ACTOR:
-        return None
+        return
     gpu = _gpus.get(operation[1])
     if gpu is not None:
-        gpu.__enter__()
-    return gpu
+        _enter_gpu(gpu)
+
+
+def _enter_gpu(gpu: _cuda.OnGpu) -> None:
+    global _entered
+    gpu.__enter__()
+    _entered = gpu
+
+
+def leave_gpu() -> None:
+    """Undo what `enter_gpu` did."""
+    global _entered
+    if _entered is not None:
+        gpu, _entered = _entered, None
+        gpu.__exit__()
+
+
+_native.hold_interrupts_in(_enter_gpu.__code__)
 
 
 def awaits_by_itself(operation: list[Any]) -> bool:

@@ -12,13 +12,23 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _cuda, _native, values
+from multipy_actors._interrupts import is_interruption
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-__all__ = ["await_futures", "encode_result", "fail", "futures_among", "interrupted"]
+__all__ = [
+    "as_told",
+    "await_futures",
+    "encode_failure",
+    "encode_result",
+    "fail",
+    "futures_among",
+    "interrupted",
+    "took_too_long",
+]
 
 
 def await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -49,6 +59,11 @@ def interrupted(call: _native.Call) -> BaseException:
     return errors.Interrupted("the call was interrupted")
 
 
+def took_too_long(limit: float | None) -> TimeoutError:
+    """Return the error of an object whose `__init__` was made to end."""
+    return TimeoutError(f"the actor's __init__ has outlived the timeout of {limit} seconds")
+
+
 def encode_result(result: object, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
     """Encode what a call returned, which comes after all that it told `gpus`, those of its arguments."""
     data, attachments = values.encode(result, "result")
@@ -59,10 +74,25 @@ def encode_result(result: object, gpus: set[int] | None) -> tuple[bytes, list[_n
 
 def fail(call: _native.Call, error: BaseException, gpus: set[int] | None = None) -> None:
     """End `call` with what was raised, which any error can be."""
-    data, attachments = values.encode_exception(_as_image_error(error))
+    call.fail(*encode_failure(error, gpus))
+
+
+def encode_failure(
+    error: BaseException, gpus: set[int] | None = None
+) -> tuple[bytes, list[_native.Attachment]]:
+    """Encode what was raised."""
+    data, attachments = values.encode_exception(_as_image_error(as_told(error)))
     if gpus:
         attachments += _cuda.marks(gpus)
-    call.fail(data, attachments)
+    return data, attachments
+
+
+def as_told(error: BaseException) -> BaseException:
+    """Return what others get for `error`, which may be an interrupt of the call that runs."""
+    if not is_interruption(error):
+        return error
+    told: BaseException = error.told()  # type: ignore[attr-defined]
+    return told
 
 
 def _as_image_error(error: BaseException) -> BaseException:

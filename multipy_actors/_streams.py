@@ -52,9 +52,13 @@ _Encoded = tuple[bytes, "list[_native.Attachment]"]
 class Chunk:
     """The items that one request is answered with."""
 
-    def __init__(self, call: _native.Call, most: int | None = None) -> None:
-        """Gather at most `most` items for `call`; None: as many as are worth a message."""
+    def __init__(self, call: _native.Call, most: int | None = None, limit: float | None = None) -> None:
+        """Gather at most `most` items for `call`; None: as many as are worth a message.
+
+        The generator has `limit` seconds for an item that it is at when the chunk is sent.
+        """
         self.call = call
+        self.limit = limit
         self.due = 0.0  # when it is to be sent
         self.filled: asyncio.Future[bool] | None = None  # of an AsyncStream, whether all was well
         self.job: Job | None = None  # the same: whose request it is
@@ -339,7 +343,8 @@ class _Sender:
                 chunk = self._next()
             if chunk is None:
                 return
-            chunk.send()
+            if chunk.send() and chunk.limit is not None:
+                chunk.call.interrupt_in(chunk.limit)
             del chunk
 
     def _next(self) -> Chunk | None:

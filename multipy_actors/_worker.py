@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _importing, _native, _output, values
+from multipy_actors import _cuda, _importing, _interrupts, _native, _output, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -25,8 +25,9 @@ from multipy_actors._operations import (
     close_streams,
     enter_gpu,
     forget_actors,
+    leave_gpu,
 )
-from multipy_actors._requests import await_futures, encode_result, fail, interrupted
+from multipy_actors._requests import await_futures, encode_failure, encode_result, fail, interrupted
 
 _JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of the user's code
 
@@ -35,6 +36,7 @@ def prepare() -> None:
     """Make the interpreter ready for calls."""
     _importing.prepare()
     _output.prepare()
+    _interrupts.prepare()
 
 
 def run() -> None:
@@ -47,7 +49,7 @@ def run() -> None:
             return
         try:
             succeeded = _execute(call, worker)
-        except BaseException as error:  # an interrupt that came late, say: the call must not be left open
+        except BaseException as error:  # the call must not be left open
             fail(call, error)
             succeeded = False
         if succeeded is not None:
@@ -59,34 +61,48 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     """Run one call and complete it, or hand it over (None); says whether it succeeded."""
     if not call.start():
         return True
-    gpu: _cuda.OnGpu | None = None
+    try:
+        try:
+            outcome = worker.run(call, _serve)
+        except BaseException:  # an interrupt came while a failure was being encoded
+            outcome = None
+        if outcome is None:
+            fail(call, interrupted(call))
+            return False
+        if type(outcome) is Deferred:
+            return outcome.run(call, worker)
+    finally:
+        leave_gpu()
+    succeeded: bool
+    succeeded, data, attachments = outcome
+    if succeeded:
+        call.succeed(data, attachments)
+    else:
+        call.fail(data, attachments)
+    return succeeded
+
+
+def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Attachment]]:
+    """Do what `call` asks for: whether it succeeded, and the encoded value or exception.
+
+    All of the user's code that a call runs is run in here, where interrupts reach it.
+    """
     gpus: set[int] | None = None
     try:
         _cuda.enter()
         data, attachments = call.take_request()
         operation, args, kwargs = values.decode(data, attachments)
-        try:
-            if not worker.begin(call):
-                raise interrupted(call)
-            if attachments and not awaits_by_itself(operation):
-                await_futures(args, kwargs)
-            _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
-            gpu = enter_gpu(operation)
-            result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
-        finally:
-            worker.end()
-        del operation, args, kwargs, attachments
+        if attachments and not awaits_by_itself(operation):
+            await_futures(args, kwargs)
+        _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
+        enter_gpu(operation)
+        result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         if type(result) is Deferred:
-            return result.run(call, worker)
-        data, attachments = encode_result(result, gpus)
+            return result
+        del operation, args, kwargs, attachments
+        return True, *encode_result(result, gpus)
     except BaseException as error:
-        fail(call, error, gpus)
-        return False
-    finally:
-        if gpu is not None:
-            gpu.__exit__()
-    call.succeed(data, attachments)
-    return True
+        return False, *encode_failure(error, gpus)
 
 
 def _run_threading_exits() -> None:

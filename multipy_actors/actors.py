@@ -105,6 +105,8 @@ def make_replicas(
         options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
     if device is not None:
         options["gpus"] = _gpus_for(interpreters, device)
+    if timeout is not None:
+        options["timeout"] = timeout
     try:
         data, attachments = values.encode_call(
             [*operation(number), options], args, kwargs, inline=pool._inline

@@ -194,7 +194,7 @@ def remote(target: Any) -> Any:
       there are as many, with "raise" they get MailboxFullError. Calls to one replica by `on`, and broadcasts,
       are not counted
     - `timeout`: seconds, from when it is submitted, after which a call ends with TimeoutError; the code that
-      runs it is interrupted
+      runs it is interrupted. `__init__` has as long from when it begins
     - `max_concurrency`: how many coroutines of one replica may be under way at once (default: 100); the
       others wait in their order. All methods of a class with `async def` methods run on an event loop
     - `max_batch_size`: so many calls of a method, at most, run as one. It is then called with a list for each

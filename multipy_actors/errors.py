@@ -120,8 +120,38 @@ class SessionError(MultipyError, RuntimeError):
 
 
 class Interrupted(MultipyError):
-    """Raised inside a running call that is cancelled with `interrupt=True` or has outlived its `timeout`.
+    """A call was cancelled with `interrupt=True`, outlived its `timeout`, or its actor was killed.
 
-    It is an Exception, not a BaseException, because everything of this library has one root; a remote
-    method that swallows every Exception in a loop swallows this one too.
+    In the code that is made to end it is raised as Ctrl-C would be: `except multipy.Interrupted` and `except
+    KeyboardInterrupt` catch it, `except Exception` and `except multipy.MultipyError` do not, so that what
+    tries again and again comes to an end. Those who wait for the call get it as an ordinary MultipyError.
     """
+
+
+class _AsCtrlC(type):
+    """Leaves Exception out of what the classes of this kind derive from, although Interrupted has it."""
+
+    def mro(cls) -> list[type]:
+        return [cls, Interrupted, KeyboardInterrupt, BaseException, object]
+
+
+class Interruption(Interrupted, KeyboardInterrupt, metaclass=_AsCtrlC):
+    """An Interrupted as it is raised in the code that is made to end; it never leaves its interpreter."""
+
+    def __init__(self, *args: object) -> None:
+        """Have a text of its own: Python raises it without arguments."""
+        super().__init__(*(args or ("the call was interrupted",)))
+
+    def __reduce__(self) -> tuple[type[Interrupted], tuple[object, ...]]:
+        """Travel as what others get."""
+        return Interrupted, self.args
+
+    def told(self) -> Interrupted:
+        """Return what those who wait for the call get."""
+        error = Interrupted(*self.args).with_traceback(self.__traceback__)
+        error.__cause__, error.__context__ = self.__cause__, self.__context__
+        error.__suppress_context__ = self.__suppress_context__
+        return error
+
+
+Interruption.__name__ = Interruption.__qualname__ = Interrupted.__name__  # in tracebacks

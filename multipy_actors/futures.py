@@ -30,10 +30,11 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, P
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from multipy_actors import _native, _notifier, attached, values
-from multipy_actors.errors import PoolClosedError
+from multipy_actors.errors import DeadlockError, Interrupted, PoolClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
+    from types import FrameType
 
 T = TypeVar("T")
 
@@ -177,8 +178,13 @@ class Future(BaseFuture[T]):
 
         With `interrupt`, a call that runs has `Interrupted` raised in it at its next bytecode (in a
         coroutine, CancelledError at its next `await`), and the answer says whether it was asked to end. What
-        comes of that is the future's result as ever.
+        comes of that is the future's result as ever. Of calls that run as one, as a batch, one that is
+        interrupted ends at once, and the others go on.
+
+        A wait in `asyncio` that is cancelled interrupts the call, also where it waits by
+        `asyncio.wrap_future` or `run_in_executor`; `asyncio.shield` keeps it from that.
         """
+        interrupt = interrupt or _is_of_asyncio(sys._getframe(1))
         cancelled = self._call.cancel() or self._call.state == "cancelled"
         if cancelled:
             with self._condition:
@@ -233,13 +239,16 @@ class Future(BaseFuture[T]):
             self._run_callback(fn)
 
     def __await__(self) -> Generator[Any, None, T]:
-        """Wait in whatever event loop runs, as often as you like. Who is cancelled has the call cancelled."""
+        """Wait in whatever event loop runs, as often as you like.
+
+        Who is cancelled meanwhile has the call cancelled, and interrupted if it runs.
+        """
         from asyncio import CancelledError as TaskCancelled
 
         try:
             yield from until_done(self).__await__()
-        except TaskCancelled:
-            self.cancel()
+        except (TaskCancelled, KeyboardInterrupt):
+            self.cancel(interrupt=True)
             raise
         if self.cancelled():
             raise TaskCancelled()
@@ -284,9 +293,40 @@ class Future(BaseFuture[T]):
             return None, cast("BaseException", tensors[0])  # of an inline call, which ran here
         if not data and self._call.expired:
             return None, FutureTimeoutError("the call has outlived its timeout")
+        if not data and self._call.interrupted:
+            return None, Interrupted("the call was interrupted")
         if not data:
             return None, PoolClosedError("the interpreter ended before the call was done")
         return None, values.decode_exception(data, tensors)
+
+
+def _is_of_asyncio(caller: FrameType) -> bool:
+    """Say whether a future is cancelled because the wait of `asyncio.wrap_future` for it was."""
+    chains = sys.modules.get("asyncio.futures")
+    return (
+        chains is not None
+        and caller.f_globals is chains.__dict__
+        and caller.f_code.co_name == "_call_check_cancel"
+    )
+
+
+def value_of(future: Future[T]) -> T:
+    """Wait for a call that only this caller knows of: nobody else could end it if the wait is given up."""
+    try:
+        return future.result()
+    except DeadlockError:
+        # If it ran later it would begin the same circle again.
+        future.cancel(interrupt=future._call.runs_aside)
+        raise
+    except BaseException:
+        future.cancel(interrupt=True)  # nothing if it is the call's own error
+        raise
+
+
+def give_up(futures: Iterable[Future[Any]], reason: BaseException) -> None:
+    """Cancel calls that only this caller knows of; those that run go on unless it was made to end itself."""
+    for future in futures:
+        future.cancel(interrupt=isinstance(reason, KeyboardInterrupt))
 
 
 attached.register(Future, "Call", lambda future: (future._call, ()), Future)
@@ -394,3 +434,18 @@ def forget_after_fork() -> None:
     global _forks
     _forks += 1
     _notifier.forget_after_fork()
+
+
+if _native.current_worker() is not None:
+    for held in (
+        _StateLock.acquire,
+        _StateLock.release,
+        _StateLock.__enter__,
+        _StateLock.__exit__,
+        threading.Condition.__enter__,
+        threading.Condition.__exit__,
+        Future._watch,
+        Future._condition.fget,  # type: ignore[attr-defined]
+        Future._waiters.fget,  # type: ignore[attr-defined]
+    ):
+        _native.hold_interrupts_in(held.__code__)

@@ -26,11 +26,10 @@ from multipy_actors import _native, attached, values
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import (
     ActorClosedError,
-    DeadlockError,
     PoolClosedError,
     SerializationError,
 )
-from multipy_actors.futures import Future
+from multipy_actors.futures import Future, give_up, value_of
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.members import description_of
 from multipy_actors.pool import Pool
@@ -69,15 +68,14 @@ class RemoteMethod(Generic[P, R]):
         try:
             for items in zip(*iterables, strict=False):
                 calls.append(submit(*items))
-        except BaseException:
-            for call in calls:
-                call.cancel()
+        except BaseException as error:
+            give_up(calls, error)
             raise
         return _results(calls, timeout)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the method and wait for its value."""
-        value: R = _value_of(self._handle._submit(self._name, args, kwargs))
+        value: R = value_of(self._handle._submit(self._name, args, kwargs))
         return value
 
     def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]:
@@ -105,16 +103,6 @@ if TYPE_CHECKING:
         def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[R]: ...
 
 
-def _value_of(future: Future[R]) -> R:
-    """Wait for a call that only this caller knows of."""
-    try:
-        return future.result()
-    except DeadlockError:
-        # Nobody is left to ask for its value, and if it ran later it would begin the same circle again.
-        future.cancel(interrupt=future._call.runs_aside)
-        raise
-
-
 def _results(futures: list[Future[R]], timeout: float | None) -> Iterator[R]:
     import time
 
@@ -128,9 +116,9 @@ def _results(futures: list[Future[R]], timeout: float | None) -> Iterator[R]:
             futures.pop()
             yield value
             del value
-    finally:
-        for future in futures:
-            future.cancel()
+    except BaseException as error:
+        give_up(futures, error)
+        raise
 
 
 class _BroadcastMethod(Generic[P, R]):
@@ -146,7 +134,12 @@ class _BroadcastMethod(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
         """Call the method on every replica and wait for the values."""
-        return [future.result() for future in self.submit(*args, **kwargs)]
+        futures = self.submit(*args, **kwargs)
+        try:
+            return [future.result() for future in futures]
+        except BaseException as error:
+            give_up(futures, error)
+            raise
 
 
 class _Broadcast(Generic[T]):
@@ -232,7 +225,7 @@ class ReplicatedObj(Generic[T]):
 
     def hasattr(self, name: str) -> bool:
         """Ask the object, in the interpreter that is free first, whether it has an attribute `name`."""
-        found: bool = _value_of(self._post(["has", self._actor.number, name], (), {}))
+        found: bool = value_of(self._post(["has", self._actor.number, name], (), {}))
         return found
 
     def statistics(self) -> dict[str, int]:
@@ -269,20 +262,20 @@ class ReplicatedObj(Generic[T]):
     def __getattr__(self, name: str) -> Any:
         """Return the method `name` of the object, or the value of its property."""
         if self._kind_of(name) == "property":
-            return _value_of(self._post(["get", self._actor.number, name], (), {}))
+            return value_of(self._post(["get", self._actor.number, name], (), {}))
         return RemoteMethod(self, name)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the object itself (its `__call__`) and wait for the value."""
         if "__call__" not in self._members:
             raise TypeError(f"{self._actor.label!r} object is not callable")
-        return _value_of(self._submit("__call__", args, kwargs))
+        return value_of(self._submit("__call__", args, kwargs))
 
     def __enter__(self) -> Any:
         """Enter the object; its value, or this handle where the object returns itself."""
         if "__enter__" not in self._members or "__exit__" not in self._members:
             raise TypeError(f"{self._actor.label!r} object is no context manager")
-        is_itself, value = _value_of(self._post(["enter", self._actor.number], (), {}))
+        is_itself, value = value_of(self._post(["enter", self._actor.number], (), {}))
         return self if is_itself else value
 
     def __exit__(self, *exception: Any) -> Any:
@@ -293,7 +286,7 @@ class ReplicatedObj(Generic[T]):
             # The object must be left whatever the exception is like; what cannot travel is described to it.
             error = values.decode_exception(*values.encode_exception(exception[1]))
             left = self._submit("__exit__", (type(error), error, None), {})
-        return _value_of(left)
+        return value_of(left)
 
     def __eq__(self, other: object) -> bool:
         """Say whether both stand for the same object and are pinned alike."""
@@ -389,9 +382,8 @@ class ReplicatedObj(Generic[T]):
         try:
             for index in self._interpreters:
                 futures.append(Future(self._actor.post(data, attachments, index, self._waits, self._timeout)))
-        except BaseException:
-            for future in futures:
-                future.cancel()
+        except BaseException as error:
+            give_up(futures, error)
             raise
         return futures
 

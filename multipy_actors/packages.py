@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from multipy_actors import _native, values
 from multipy_actors.actors import make_replicas
 from multipy_actors.errors import PoolClosedError
-from multipy_actors.futures import Future, get
+from multipy_actors.futures import Future, get, value_of
 from multipy_actors.sessions import Session, acquire, wait_for
 
 if TYPE_CHECKING:
@@ -99,12 +99,12 @@ class Package:
 
     def load_text(self, package: str, resource: str, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return a text of the package."""
-        text: str = self._post(["package", "ask", "load_text"], package, resource, encoding, errors).result()
+        text: str = value_of(self._post(["package", "ask", "load_text"], package, resource, encoding, errors))
         return text
 
     def load_binary(self, package: str, resource: str) -> bytes:
         """Return a binary resource of the package."""
-        data: bytes = self._post(["package", "ask", "load_binary"], package, resource).result()
+        data: bytes = value_of(self._post(["package", "ask", "load_binary"], package, resource))
         return data
 
     def acquire(self, timeout: float | None = None) -> Session:
@@ -161,7 +161,7 @@ class Package:
         pool = self._pool
         loader = pool._own[load._call.interpreter]
         try:
-            label, members = pool._post(loader, ["describe", number], (), {}).result()
+            label, members = value_of(pool._post(loader, ["describe", number], (), {}))
             handle, _ = make_replicas(
                 pool,
                 pool._native.place(len(pool)),

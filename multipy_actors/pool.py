@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from multipy_actors import _native, _notifier, futures, logs, values
 from multipy_actors.errors import PoolClosedError
-from multipy_actors.futures import Future
+from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
     Environment,
     ImageInfo,
@@ -260,9 +260,9 @@ class Pool(Executor):
                     done.reverse()
                     while done:
                         yield done.pop()  # nothing here refers to what the consumer has
-            finally:
-                for future in ahead:
-                    future.cancel()
+            except BaseException as error:
+                give_up(ahead, error)
+                raise
 
         return results()
 

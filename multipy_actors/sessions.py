@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from multipy_actors import _sessions, values
 from multipy_actors.actors import make_replicas
 from multipy_actors.errors import PoolClosedError, SessionError
-from multipy_actors.futures import Future
+from multipy_actors.futures import Future, value_of
 from multipy_actors.handles import ReplicatedObj
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class Session:
     def _ask(
         self, operation: list[Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return self._post(operation, args, kwargs or {}).result()
+        return value_of(self._post(operation, args, kwargs or {}))
 
     def _post(self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         if self._pool._lost or self._native.ended:

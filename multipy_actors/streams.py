@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from multipy_actors import _native, values
 from multipy_actors.errors import ActorClosedError, Interrupted, PoolClosedError
-from multipy_actors.futures import Future, until_done
+from multipy_actors.futures import Future, until_done, value_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -105,13 +105,17 @@ class Stream(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        """Return the next item; waits for it."""
+        """Return the next item; waits for it. Ctrl-C meanwhile interrupts the generator."""
         self._begin_reading()
         try:
             while not self._items and self._ahead is not None:
                 self._ahead._call.wait()
                 self._receive(self._ahead)
             return self._take(StopIteration)
+        except KeyboardInterrupt:
+            if self._ahead is not None:
+                self._ahead.cancel(interrupt=True)
+            raise
         finally:
             self._is_read = False
 
@@ -134,7 +138,7 @@ class Stream(Generic[T]):
     def _receive(self, chunk: _Chunk) -> None:
         """Take over what has come, and ask for more."""
         self._ahead = None
-        self._interpreter = chunk._call.interpreter
+        self._note_interpreter(chunk)
         try:
             ended, items = chunk.result()
             self._items.extend(items)
@@ -166,7 +170,7 @@ class Stream(Generic[T]):
         closing = self._close()
         if closing is not None:
             with contextlib.suppress(ActorClosedError):
-                closing.result()
+                value_of(closing)
 
     async def aclose(self) -> None:
         """End the generator, and wait until it has, as `close` does."""
@@ -186,8 +190,13 @@ class Stream(Generic[T]):
         if self._interpreter is None:
             if cancelled:
                 return None
-            self._interpreter = ahead._call.interpreter
+            self._note_interpreter(ahead)
         return self._post_close()
+
+    def _note_interpreter(self, chunk: _Chunk) -> None:
+        """Learn from an answer who has the generator, unless the request ended before anybody took it."""
+        if chunk._call.interpreter >= 0:
+            self._interpreter = chunk._call.interpreter
 
     def _post_close(self) -> Future[None] | None:
         handle = self._handle
@@ -196,7 +205,10 @@ class Stream(Generic[T]):
         operation = ["close_stream", handle._actor.number, self._number]
         data, attachments = values.encode_call(operation, (), {})
         try:
-            return Future(handle._actor.post(data, attachments, self._interpreter, limited=False))
+            timeout = handle._timeout
+            return Future(
+                handle._actor.post(data, attachments, self._interpreter, True, timeout, limited=False)
+            )
         except PoolClosedError:
             return None
 

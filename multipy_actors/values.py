@@ -196,11 +196,13 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     The text holds causes, contexts and notes, and leaves out the frames of this package that led to the
     user's.
     """
-    traceback = _traceback_of(error)
     try:
         text = str(error)
     except Exception:
         text = "<its message cannot be told>"
+    traceback = _traceback_of(
+        error
+    )  # after that, as `traceback` swallows whatever ends the making of a message
     travelling, tensors = _travelling(error)
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/futex.h"
+#include "bindings/interrupts.h"
 #include "bindings/sequences.h"
 #include "bindings/worker.h"
 #include "task/payload.h"
@@ -84,7 +85,7 @@ bool wait_interruptibly(std::optional<double> seconds, Wait&& wait) {
     const bool napped = is_nap && result == WaitResult::timed_out;
     if (result != WaitResult::interrupted && !napped) return result == WaitResult::woken;
     // In an interpreter it was not a signal, which are the host's, but somebody who wants the call to end.
-    if (PyErr_CheckSignals() != 0 || (worker() != nullptr && Py_MakePendingCalls() != 0)) throw nb::python_error();
+    if (worker() != nullptr ? raise_due() : PyErr_CheckSignals() != 0) throw nb::python_error();
   }
 }
 

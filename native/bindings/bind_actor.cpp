@@ -30,7 +30,9 @@ void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::si
       if (!wait) throw FullError(actor.label() + ": " + error.what());
     }
     // The call may expire while it waits for room: then it fails like one that was queued for too long.
-    if (!wait_interruptibly(timeout, [&](Deadline) { return actor.wait_for_room(on, deadline); })) return;
+    const auto left =
+        deadline ? std::optional(std::chrono::duration<double>(*deadline - Clock::now()).count()) : timeout;
+    if (!wait_interruptibly(left, [&](Deadline until) { return actor.wait_for_room(on, until); })) return;
   }
 }
 

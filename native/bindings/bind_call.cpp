@@ -2,6 +2,7 @@
 #include "bindings/bind.h"
 #include "task/call.h"
 #include "task/completion_queue.h"
+#include "task/timer.h"
 #include "task/waits.h"
 
 namespace multipy::bindings {
@@ -50,7 +51,7 @@ void bind_call(nb::module_& module) {
           "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
       .def("cancel", &Call::cancel, "Takes it back if it has not started.")
       .def("interrupt", &Call::interrupt, nb::call_guard<nb::gil_scoped_release>(),
-           "Has Interrupted raised in the code that runs.")
+           "Has Interrupted raised in the code that runs; false if none does.")
       .def(
           "result", [](const Call& self) { return payload_parts(self.result()); },
           nb::sig("def result(self) -> tuple[bytes, list[Attachment]]"),
@@ -62,6 +63,19 @@ void bind_call(nb::module_& module) {
       .def("run_aside", &Call::run_aside, nb::arg("queue"),
            "The worker goes on with other calls; who wants this one to end pushes it to `queue`.")
       .def_prop_ro("runs_aside", &Call::runs_aside)
+      .def("end_aside", &Call::end_aside, "Nothing goes on aside for it any more.")
+      .def(
+          "expire_in",
+          [](const std::shared_ptr<Call>& self, double seconds) {
+            if (const Deadline deadline = deadline_after(seconds)) expire_at(self, *deadline);
+          },
+          nb::arg("seconds"), "It ends by its time limit then.")
+      .def(
+          "interrupt_in",
+          [](const std::shared_ptr<Call>& self, double seconds) {
+            if (const Deadline deadline = deadline_after(seconds)) interrupt_until_over(self, *deadline - Clock::now());
+          },
+          nb::arg("seconds"), "Its code, which goes on though the caller was answered, is interrupted then.")
       .def("wait_for_turn", &Call::wait_for_turn, nb::arg("turns"),
            "It has to wait until one of the `turns` calls that its actor runs at once has ended.")
       .def("begin_aside", &Call::begin_aside, "It does not wait any more.")
@@ -116,11 +130,13 @@ void bind_completion_queue(nb::module_& module) {
       .def(nb::new_([] { return std::make_shared<CompletionQueue>(); }))
       .def(
           "pop",
-          [](CompletionQueue& self) {
+          [](CompletionQueue& self, std::optional<double> timeout) {
+            const Deadline deadline = deadline_after(timeout);
             nb::gil_scoped_release released;
-            return self.pop();
+            return self.pop(deadline);
           },
-          nb::sig("def pop(self) -> Call | None"), "The next call; None: woken, or closed.")
+          nb::arg("timeout") = nb::none(), nb::sig("def pop(self, timeout: float | None = None) -> Call | None"),
+          "The next call; None: woken, closed, or `timeout` seconds have passed.")
       .def(
           "send",
           [](CompletionQueue& self, const nb::bytes& data) {

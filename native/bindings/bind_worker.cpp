@@ -8,12 +8,37 @@
 #include "bindings/worker.h"
 #include "task/call.h"
 #include "task/completion_queue.h"
+#include "task/timer.h"
 
 namespace multipy::bindings {
 
 namespace {
 
 Worker* this_worker = nullptr;  // written once, before Python starts in this image
+
+constexpr const char* kRun =
+    "def run(self, call: Call, function: collections.abc.Callable[[Call], typing.Any]) -> typing.Any";
+constexpr const char* kRunBatch =
+    "def run_batch(self, calls: list[Call], function: collections.abc.Callable[[list[Call]], typing.Any]) "
+    "-> typing.Any";
+
+/// Calls `function` with `argument` in a turn of the worker thread, if `begin`, which begins it, lets it.
+template <typename Begin>
+nb::object run_turn(Worker& worker, const nb::object& function, const nb::object& argument, Begin&& begin) {
+  ReturnQueue::call_owners();
+  struct Turn {
+    Worker& worker;
+    ~Turn() {
+      worker.end();
+      end_turn();
+      ReturnQueue::put_off_calls();
+    }
+  } turn{worker};
+  if (!begin()) return nb::none();
+  PyObject* const result = PyObject_CallOneArg(function.ptr(), argument.ptr());
+  if (result == nullptr) throw nb::python_error();
+  return nb::steal(result);
+}
 
 }  // namespace
 
@@ -36,7 +61,12 @@ void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "Worker", "The interpreter's place in its pool.")
       .def_ro("index", &Worker::index)
       .def(
-          "adopt_event_loop", [](Worker& self) { self.adopt_thread(true); }, "This thread is that of its event loop.")
+          "adopt_event_loop",
+          [](Worker& self) {
+            self.adopt_thread(true);
+            note_event_loop();
+          },
+          "This thread is that of its event loop.")
       .def(
           "take",
           [](Worker& self) -> std::shared_ptr<Call> {
@@ -55,17 +85,32 @@ void bind_worker(nb::module_& module) {
           nb::sig("def take(self) -> Call | None"),
           "The next call to run; None: the pool is closed and nothing is left.")
       .def(
-          "begin",
-          [](Worker& self, Call& call, bool batch) {
-            ReturnQueue::call_owners();
-            self.running_group.store(call.group().get());
-            self.running_batch.store(batch, std::memory_order_relaxed);
-            self.running.store(&call);
-            return !call.interrupted() && !self.pool.interrupted();
+          "run",
+          [](Worker& self, const nb::object& call, const nb::object& function) {
+            return run_turn(self, function, call, [&] { return self.begin(nb::cast<Call&>(call)); });
           },
-          nb::arg("call"), nb::arg("batch") = false,
-          "User code of `call` runs from here on: it may be interrupted. False: that has happened already.\n\n"
-          "With `batch` it runs for others, too, and is only interrupted with all of its actor.")
+          nb::arg("call"), nb::arg("function"), nb::sig(kRun),
+          "Returns `function(call)`, in which `call` may be interrupted; nowhere else is it.\n\n"
+          "None: it is not to run, as it was interrupted already.")
+      .def(
+          "run_batch",
+          [](Worker& self, const nb::object& calls, const nb::object& function) {
+            return run_turn(self, function, calls, [&] { return self.begin(nb::cast<Worker::Calls>(calls)); });
+          },
+          nb::arg("calls"), nb::arg("function"), nb::sig(kRunBatch),
+          "The same for several calls as one: it is interrupted when that is wanted of all of them.")
+      .def(
+          "expire_in",
+          [](Worker& self, double seconds) {
+            Call* const call = self.running();
+            const Deadline deadline = deadline_after(seconds);
+            if (call != nullptr && deadline)
+              expire_at(std::static_pointer_cast<Call>(call->shared_from_this()), *deadline);
+          },
+          nb::arg("seconds"), "The call that runs on this thread, the worker's, expires then.")
+      .def_prop_ro(
+          "expired", [](Worker& self) { return self.running() != nullptr && self.running()->expired(); },
+          "Whether the call that runs on this thread, the worker's, has.")
       .def(
           "take_more",
           [](Worker& self, const Call& first, double seconds) {
@@ -78,13 +123,6 @@ void bind_worker(nb::module_& module) {
           nb::sig("def take_more(self, first: Call, seconds: float) -> Call | None"),
           "The next call of the mailbox of `first`, waiting `seconds` for it at most.\n\n"
           "None: there is none, or it is one that cannot run together with `first`.")
-      .def(
-          "end",
-          [](Worker& self) {
-            self.running.store(nullptr);
-            ReturnQueue::put_off_calls();
-          },
-          "User code has returned.")
       .def(
           "finished", [](Worker& self, bool ok) { self.pool.dispatcher().finished(self.index, ok); }, nb::arg("ok"),
           "Ends the call taken last, for the figures.")
@@ -110,6 +148,21 @@ void bind_worker(nb::module_& module) {
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def(
+      "hold_interrupts_in", [](nb::handle code) { hold_interrupts_in(reinterpret_cast<PyCodeObject*>(code.ptr())); },
+      nb::arg("code"), nb::sig("def hold_interrupts_in(code: types.CodeType) -> None"),
+      "While this code runs on the thread of a call, interrupts of it wait. It should not take long.");
+  module.def("raise_again", &raise_again, "The Interrupted that was raised on this thread was dropped on its way.");
+  module.def(
+      "interrupt_job",
+      [](nb::handle variable, nb::handle job, nb::handle machinery, bool held) {
+        return interrupt_job(variable.ptr(), job.ptr(), machinery.ptr(), held);
+      },
+      nb::arg("variable"), nb::arg("job"), nb::arg("machinery"), nb::arg("held"),
+      nb::sig("def interrupt_job(variable: contextvars.ContextVar[typing.Any], job: object, "
+              "machinery: tuple[types.CodeType, ...], held: bool) -> bool"),
+      "Raises Interrupted on the event loop if it runs in a context that has `job` as `variable`; says whether.\n\n"
+      "Its innermost frame must not be of `machinery`. With `held`, it is not raised where interrupts wait.");
   module.def(
       "want_long_slices", [](bool wanted) { want_long_slices(wanted); }, nb::arg("wanted"),
       "While it is wanted, this thread runs for longer at a stretch; on the worker thread, until its call ends.");

@@ -3,16 +3,14 @@
 // Runs in the interpreter's own image of this extension, so every Py… name here is the private libpython's. The
 // settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
 #include <Python.h>
-#include <pthread.h>
 
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
 
-#include "base/blocked_signals.h"
 #include "bindings/import.h"
+#include "bindings/interrupts.h"
 #include "bindings/python_memory.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
@@ -178,51 +176,7 @@ bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
   return ok;
 }
 
-/// Runs on the worker thread between two bytecodes. An interrupt that comes after its call's end is too late.
-int raise_interrupted(void* key) {
-  if (multipy::bindings::worker()->running.load() != key) return 0;
-  PyObject* module = multipy::bindings::import_module("multipy_actors.errors");
-  PyObject* type = module == nullptr ? nullptr : PyObject_GetAttrString(module, "Interrupted");
-  if (type != nullptr) PyErr_SetString(type, "the call was interrupted");
-  Py_XDECREF(type);
-  Py_XDECREF(module);
-  return -1;
-}
-
-/// Before 3.13 a pending call added by another thread is only looked at when something else stops the evaluation loop;
-/// asking for the GIL does. It takes a thread of its own, since whoever runs may keep the GIL for long.
-/// Python is not finalised while one of them is on its way.
-std::atomic<int> threads_asking{0};
-
-void* ask_for_the_gil(void*) {
-  const PyGILState_STATE state = PyGILState_Ensure();
-  PyGILState_Release(state);
-  --threads_asking;
-  threads_asking.notify_all();
-  return nullptr;
-}
-
-void wait_for_threads_asking() {
-  Py_BEGIN_ALLOW_THREADS;
-  for (int count = threads_asking; count != 0; count = threads_asking) threads_asking.wait(count);
-  Py_END_ALLOW_THREADS;
-}
-
 }  // namespace
-
-extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_interrupt(void* key) {
-  if (const int failure = Py_AddPendingCall(raise_interrupted, key)) return failure;
-  const multipy::BlockedSignals blocked;
-  pthread_t thread;
-  ++threads_asking;
-  const int failure = pthread_create(&thread, nullptr, ask_for_the_gil, nullptr);
-  if (failure == 0) {
-    pthread_detach(thread);
-  } else {
-    --threads_asking;
-  }
-  return failure;
-}
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_main(const multipy_boot* boot) {
   if (boot->size != sizeof(multipy_boot) || boot->version != MULTIPY_ABI_VERSION) {
@@ -236,6 +190,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     boot->started(boot->context, describe(status).c_str());
     return 1;
   }
+  multipy::bindings::note_worker_thread();
   std::string error;
   const int collects = PyGC_Disable();  // modules that are being imported leave no garbage to look for
   const bool prepared = call_worker("prepare", error);
@@ -249,7 +204,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   if (!call_worker("run", error))
     PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
   boot->ending(boot->context);
-  wait_for_threads_asking();
+  multipy::bindings::wait_for_threads_of_interrupts();
   bool finalisable = false;
   if (!call_worker("finish", error, &finalisable))
     PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());

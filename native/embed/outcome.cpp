@@ -25,6 +25,8 @@ constexpr std::string_view kOwn = "multipy_actors.errors.";
 [[noreturn]] void raise_error_of(const multipy::Call& call) {
   if (call.state() == multipy::CallState::cancelled) throw CancelledError("the call was cancelled");
   const multipy::Payload& error = call.result();
+  if (error.data.empty() && call.interrupted())
+    throw RemoteError(std::string(kOwn) + "Interrupted", "the call was interrupted", {});
   if (error.data.empty()) throw ClosedError("the interpreter ended before the call was done");
   Value parts;
   try {

@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-#define MULTIPY_ABI_VERSION 1
+#define MULTIPY_ABI_VERSION 2
 #define MULTIPY_INTERPRETER_MAIN "multipy_interpreter_main"
 #define MULTIPY_INTERPRETER_INTERRUPT "multipy_interpreter_interrupt"
 
@@ -38,9 +38,10 @@ typedef struct multipy_boot {
 /* 0: finalised. 1: it did not start. 2: left unfinalised, because threads of the user's code still run in it. */
 typedef int32_t (*multipy_interpreter_main_t)(const multipy_boot* boot);
 
-/* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in the running call `key` at its
- * next bytecode, or does nothing if that call is over by then. Nonzero: too many interrupts are pending. */
-typedef int32_t (*multipy_interpreter_interrupt_t)(void* key);
+/* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in what the worker thread runs in
+ * its turn `turn` (see pool/pool.h:Worker) at its next bytecode, or does nothing if that is over by then. Nonzero:
+ * there is no thread for it. */
+typedef int32_t (*multipy_interpreter_interrupt_t)(uint64_t turn);
 
 #ifdef __cplusplus
 static_assert(sizeof(multipy_setting) == 2 * sizeof(void*), "the layout both sides were compiled with");

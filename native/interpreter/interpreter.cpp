@@ -84,9 +84,9 @@ void Interpreter::run(void* worker) {
   if (finalised_) images_.record_locks().release_all();
 }
 
-void Interpreter::interrupt(void* key) {
+void Interpreter::interrupt(std::uint64_t turn) {
   const std::lock_guard lock(interrupt_mutex_);
-  if (interrupt_ != nullptr && state() == State::running) interrupt_(key);
+  if (interrupt_ != nullptr && state() == State::running) interrupt_(turn);
 }
 
 WaitResult Interpreter::wait_started(Deadline deadline) {

@@ -43,8 +43,8 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   /// Waits until the thread has left Python, or `deadline`.
   WaitResult join(Deadline deadline);
 
-  /// Raises Interrupted in the running call `key`, at its next bytecode; any thread.
-  void interrupt(void* key);
+  /// Raises Interrupted in what the worker thread runs in its turn `turn`, at its next bytecode; any thread.
+  void interrupt(std::uint64_t turn);
 
   State state() const noexcept { return static_cast<State>(state_.load(std::memory_order_acquire)); }
   /// Whether Python is gone from it, in State::failed or ended: else user threads go on in there.

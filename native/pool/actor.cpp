@@ -7,10 +7,13 @@
 #include <utility>
 
 #include "base/error.h"
+#include "task/timer.h"
 
 namespace multipy {
 
 namespace {
+
+constexpr Clock::duration kPatience = std::chrono::seconds(1);  // with code of a killed actor
 
 struct Names {
   std::mutex mutex;
@@ -146,7 +149,11 @@ void Actor::kill(const Payload& error) {
   }
   for (const std::size_t interpreter : served_by) {
     const RunnerId runner = pool_->worker(interpreter).id();
+    const Worker::Calls running = pool_->worker(interpreter).running_of(*group_);
+    // Who waits for one is told at once: its code may be where no interrupt reaches it.
+    for (const auto& call : running) call->abandon({});
     Runner::interrupt(runner, nullptr, group_.get());
+    for (const auto& call : running) interrupt_until_over(call, kPatience);
     Runner::interrupt_asides(runner, group_.get(), &error);
     dismiss(interpreter);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <thread>
 
 #include "base/error.h"
 #include "task/call.h"
@@ -30,13 +31,75 @@ Worker::Worker(Pool& owner, std::size_t number, std::string name)
 
 Worker::~Worker() = default;
 
-bool Worker::interrupt_running(const Call* call, const CallGroup* group) {
-  Call* const current = running.load();
-  if (current == nullptr) return false;
-  const bool meant = current == call && !running_batch.load();
-  if (!meant && (group == nullptr || running_group.load() != group)) return false;
-  pool.interpreter(index).interrupt(current);
-  return true;
+/// While there is one, what runs does not end.
+class Worker::Look {
+ public:
+  explicit Look(const Worker& worker) noexcept : worker_(worker) {
+    worker.looking_.fetch_add(1);
+    running = worker.running_.load();
+  }
+  ~Look() { worker_.looking_.fetch_sub(1); }
+  Look(const Look&) = delete;
+  Look& operator=(const Look&) = delete;
+
+  Call* running;
+
+ private:
+  const Worker& worker_;
+};
+
+bool Worker::begin(Call& call) {
+  turns_.fetch_add(1, std::memory_order_relaxed);
+  running_.store(&call);
+  // After that, as who interrupts says so before the look at what runs: one of both sees the other.
+  return !call.interrupted() && !pool.interrupted();
+}
+
+bool Worker::begin(Calls calls) {
+  turns_.fetch_add(1, std::memory_order_relaxed);
+  batch_ = std::move(calls);
+  running_.store(batch_.front().get());
+  if (pool.interrupted()) return false;
+  bool wanted = false;
+  for (const auto& call : batch_) {
+    if (!call->interrupted()) {
+      wanted = true;
+    } else if (batch_.size() > 1) {
+      call->abandon({});
+    }
+  }
+  return wanted;
+}
+
+void Worker::end() noexcept {
+  if (running_.load(std::memory_order_relaxed) == nullptr) return;
+  running_.store(nullptr);
+  while (looking_.load() != 0) std::this_thread::yield();
+  batch_.clear();
+}
+
+Worker::Calls Worker::running_of(const CallGroup& group) const {
+  const Look look(*this);
+  if (look.running == nullptr || look.running->group().get() != &group) return {};
+  if (!batch_.empty()) return batch_;
+  return {std::static_pointer_cast<Call>(look.running->shared_from_this())};
+}
+
+Runner::Reached Worker::interrupt_running(const Call* call, const CallGroup* group) {
+  const Look look(*this);
+  if (look.running == nullptr) return Reached::nothing;
+  if (group != nullptr) {
+    if (look.running->group().get() != group) return Reached::nothing;
+  } else if (call != nullptr && batch_.empty()) {
+    if (look.running != call) return Reached::nothing;
+  } else if (call != nullptr) {
+    const auto is_meant = [call](const auto& member) { return member.get() == call; };
+    const auto is_to_end = [](const auto& member) { return member->interrupted() || member->done(); };
+    if (std::none_of(batch_.begin(), batch_.end(), is_meant)) return Reached::nothing;
+    if (!std::all_of(batch_.begin(), batch_.end(), is_to_end)) return Reached::shared_code;
+  }
+  pool.interpreter(index).interrupt(turns_.load());
+  return Reached::code;
 }
 
 Pool::Pool(const std::vector<InterpreterOptions>& interpreters, std::string name)
@@ -112,7 +175,7 @@ void Pool::interrupt_running() {
   // Before the look at what runs, as a worker says what it runs before it asks: one of both sees the other.
   interrupted_.store(true);
   for (const auto& worker : workers_) {
-    if (const Call* call = worker->running.load()) Runner::interrupt(worker->id(), call, worker->running_group.load());
+    Runner::interrupt(worker->id(), nullptr, nullptr);
     Runner::interrupt_asides(worker->id(), nullptr, nullptr);
   }
 }

@@ -29,20 +29,44 @@ namespace multipy {
 class Pool;
 
 /// What an interpreter's own code knows of its place; handed to its extension module as an opaque pointer.
+///
+/// What can be interrupted on the worker thread happens in turns: from begin() to end() it runs for one call, or for
+/// several as one. Turns have numbers, as calls' addresses are used again.
+///
+/// Threads: begin() and end() on the worker thread, all else on any. Whoever looks at what runs is counted meanwhile,
+/// and end() waits for that, so that no call goes away under them.
 struct MULTIPY_API Worker final : Runner {
+  using Calls = std::vector<std::shared_ptr<Call>>;
+
   Worker(Pool& pool, std::size_t index, std::string name);
   ~Worker() override;
 
   Pool& pool;
   const std::size_t index;
   const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
-  // The call whose user code runs now, and its group; only compared, as both may end at any time.
-  std::atomic<Call*> running = nullptr;
-  std::atomic<const CallGroup*> running_group = nullptr;
-  std::atomic<bool> running_batch = false;  // other calls than `running` run with it: it alone cannot be interrupted
+
+  /// User code of `call` runs from here on. False: it is not to, as an interrupt has come already.
+  bool begin(Call& call);
+  /// The same of `calls`, one or more, as one. False if none of them is to run.
+  bool begin(Calls calls);
+  void end() noexcept;
+  /// The number of the turn under way; 0: there is none.
+  std::uint64_t turn() const noexcept { return running_.load() == nullptr ? 0 : turns_.load(); }
+  /// The call whose turn it is, on the worker thread; null: none's.
+  Call* running() const noexcept { return running_.load(); }
+  /// The calls of `group` whose turn it is.
+  Calls running_of(const CallGroup& group) const;
 
  protected:
-  bool interrupt_running(const Call* call, const CallGroup* group) override;
+  Reached interrupt_running(const Call* call, const CallGroup* group) override;
+
+ private:
+  class Look;
+
+  std::atomic<std::uint64_t> turns_ = 0;
+  std::atomic<Call*> running_ = nullptr;  // or the first of batch_
+  Calls batch_;                           // unchanged while running_ is set
+  mutable std::atomic<std::uint32_t> looking_ = 0;
 };
 
 class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {

@@ -169,28 +169,35 @@ void Call::begin_aside() noexcept {
   backlog_->tell_of_room();
 }
 
-void Call::push_to_interrupts() {
+void Call::end_aside() {
+  std::shared_ptr<CompletionQueue> queue;  // dropped after the mutex
+  const std::lock_guard lock(watch_mutex_);
+  queue.swap(interrupts_);
+}
+
+bool Call::push_to_interrupts() {
   std::shared_ptr<CompletionQueue> queue;
   {
     const std::lock_guard lock(watch_mutex_);
     queue = interrupts_;
   }
-  if (queue) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  return queue != nullptr && queue->push(std::static_pointer_cast<Call>(shared_from_this()));
 }
 
-void Call::interrupt() {
-  if (is_lost()) return;
+bool Call::interrupt() {
+  if (is_lost()) return false;
   interrupted_.store(true);
-  if (runs_aside()) {
-    push_to_interrupts();
-  } else if (const RunnerId id = runner()) {
-    Runner::interrupt(id, this, nullptr);
-  }
+  if (runs_aside()) return push_to_interrupts();
+  const RunnerId id = runner();
+  if (id == 0) return false;
+  const Runner::Reached reached = Runner::interrupt(id, this, nullptr);
+  if (reached == Runner::Reached::shared_code) abandon({});
+  return reached != Runner::Reached::nothing;
 }
 
-void Call::expire() {
+bool Call::expire() {
   expired_.store(true, std::memory_order_release);
-  if (abandon({})) interrupt();
+  return abandon({}) && interrupt();
 }
 
 void Call::disturb_waiters() noexcept {

@@ -98,13 +98,15 @@ class MULTIPY_API Call : public Attachment {
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
+  /// Nothing goes on aside for it any more.
+  void end_aside();
   /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended.
   void wait_for_turn(std::size_t turns);
   /// It has begun to run aside, and does not count as waiting any more.
   void begin_aside() noexcept;
   std::size_t turns() const noexcept { return turns_.load(); }
-  /// Pushes it to the queue it gave to run_aside().
-  void push_to_interrupts();
+  /// Pushes it to the queue it gave to run_aside(); false if nothing goes on for it any more.
+  bool push_to_interrupts();
   /// Somebody wants the code that runs to end.
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
   /// Its actor has ended, and it should not run.
@@ -113,10 +115,12 @@ class MULTIPY_API Call : public Attachment {
   // For the caller.
   /// pending → cancelled; false if the call runs or has ended.
   bool cancel();
-  /// Asks the code that runs to end; nothing if none does.
-  void interrupt();
-  /// Ends a call that takes too long: pending or running → failed, without an error, and interrupted.
-  void expire();
+  /// Asks the code that runs to end; false if none does. A call that runs as one with others ends itself instead, and
+  /// the code is asked when that is wanted of all of them.
+  bool interrupt();
+  /// Ends a call that takes too long: pending or running → failed, without an error, and interrupted. False if no code
+  /// runs for it.
+  bool expire();
   /// Whether it was expire() that ended it.
   bool expired() const noexcept { return expired_.load(std::memory_order_acquire); }
   CallState state() const noexcept;

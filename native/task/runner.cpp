@@ -48,12 +48,23 @@ void Runner::leave() {
   Graph::instance().runners.erase(id_);
 }
 
-void Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) {
+Runner::Reached Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) {
   const std::lock_guard lock(Graph::instance().mutex);
   const auto found = Graph::instance().runners.find(runner);
-  if (found == Graph::instance().runners.end() || !found->second->interrupt_running(call, group)) return;
-  found->second->disturbed_ = true;
-  const auto wait = Graph::instance().waits.find({runner, false});
+  if (found == Graph::instance().runners.end()) return Reached::nothing;
+  const Reached reached = found->second->interrupt_running(call, group);
+  if (reached == Reached::code) found->second->disturb(false);
+  return reached;
+}
+
+void Runner::disturb_event_loop() {
+  const std::lock_guard lock(Graph::instance().mutex);
+  disturb(true);
+}
+
+void Runner::disturb(bool event_loop) {
+  disturbed_[event_loop] = true;
+  const auto wait = Graph::instance().waits.find({id_, event_loop});
   if (wait != Graph::instance().waits.end()) wait->second->disturb();
 }
 

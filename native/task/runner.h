@@ -47,9 +47,15 @@ class MULTIPY_API Runner {
   /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
   void leave();
 
+  /// What came of asking for an interrupt: the code runs for no such call; it is interrupted; it runs for other calls,
+  /// too, and goes on.
+  enum class Reached { nothing, code, shared_code };
+
   /// Has the user code that `runner` runs just now interrupted, and its sleep ended if it waits, if it is that of
-  /// `call`, or of any call of `group`. Either may be null.
-  static void interrupt(RunnerId runner, const Call* call, const CallGroup* group);
+  /// `call`, or of any call of `group`, or, where both are null, whatever it is.
+  static Reached interrupt(RunnerId runner, const Call* call, const CallGroup* group);
+  /// Ends the sleep of its event loop's thread, if it waits.
+  void disturb_event_loop();
 
   /// `call`, which this thread's runner took, goes on beside others.
   static void put_aside(const std::shared_ptr<Call>& call);
@@ -57,18 +63,20 @@ class MULTIPY_API Runner {
   static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error);
 
  protected:
-  /// Interrupts what runs if it is of `call` or `group`; false if it is not. With the graph's mutex held.
-  virtual bool interrupt_running(const Call* call, const CallGroup* group) = 0;
+  /// Interrupts what runs if it is of `call` or `group`, see interrupt(). With the graph's mutex held.
+  virtual Reached interrupt_running(const Call* call, const CallGroup* group) = 0;
 
  private:
   friend class Wait;
   /// The runner that this thread belongs to, or null; and which of its threads it is.
   static Runner* of_this_thread() noexcept;
   static bool is_event_loop() noexcept;
+  /// With the graph's mutex held.
+  void disturb(bool event_loop);
 
   const RunnerId id_;
   const std::string name_;
-  std::atomic<bool> disturbed_ = false;
+  std::atomic<bool> disturbed_[2] = {false, false};  // its thread, and that of its event loop
   std::mutex asides_mutex_;
   std::vector<std::weak_ptr<Call>> asides_;  // guarded by asides_mutex_; those that have ended are swept out
   std::size_t sweep_at_ = 64;                // the same

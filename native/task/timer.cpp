@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/blocked_signals.h"
@@ -22,16 +23,9 @@ class Timer {
     std::thread([this] { run(); }).detach();
   }
 
-  void add(const std::shared_ptr<Call>& call, Clock::time_point when) {
+  void add(const std::shared_ptr<Call>& call, Clock::duration patience, bool given_up) {
     const std::lock_guard lock(mutex_);
-    if (entries_.size() >= sweep_at_) {
-      std::erase_if(entries_, [](const Entry& entry) { return entry.call.expired(); });
-      std::make_heap(entries_.begin(), entries_.end(), later);
-      sweep_at_ = std::max<std::size_t>(kLeast, 2 * entries_.size());
-    }
-    entries_.push_back({when, call});
-    std::push_heap(entries_.begin(), entries_.end(), later);
-    if (entries_.front().when == when) changed_.notify_one();
+    add({Clock::now() + patience, call, std::max(patience, kLeastPatience), given_up});
   }
 
   pid_t process() const noexcept { return process_; }
@@ -40,10 +34,26 @@ class Timer {
   struct Entry {
     Clock::time_point when;
     std::weak_ptr<Call> call;
+    Clock::duration patience;
+    bool given_up;  // it is only to be interrupted again
   };
   static constexpr std::size_t kLeast = 1024;
+  static constexpr Clock::duration kLeastPatience = std::chrono::seconds(1);
 
   static bool later(const Entry& left, const Entry& right) { return left.when > right.when; }
+
+  /// With the mutex held.
+  void add(Entry entry) {
+    if (entries_.size() >= sweep_at_) {
+      std::erase_if(entries_, [](const Entry& entry) { return entry.call.expired(); });
+      std::make_heap(entries_.begin(), entries_.end(), later);
+      sweep_at_ = std::max<std::size_t>(kLeast, 2 * entries_.size());
+    }
+    const auto when = entry.when;
+    entries_.push_back(std::move(entry));
+    std::push_heap(entries_.begin(), entries_.end(), later);
+    if (entries_.front().when == when) changed_.notify_one();
+  }
 
   void run() {
     std::unique_lock lock(mutex_);
@@ -54,12 +64,14 @@ class Timer {
         changed_.wait_until(lock, when);
       } else {
         std::pop_heap(entries_.begin(), entries_.end(), later);
-        auto call = entries_.back().call.lock();
+        Entry entry = std::move(entries_.back());
         entries_.pop_back();
         lock.unlock();
-        if (call) call->expire();
+        auto call = entry.call.lock();
+        const bool runs = call && (entry.given_up ? call->interrupt() : call->expire());
         call.reset();  // it may be the last reference, and what goes with it may do anything
         lock.lock();
+        if (runs) add({Clock::now() + entry.patience, std::move(entry.call), entry.patience, true});
       }
     }
   }
@@ -73,17 +85,22 @@ class Timer {
 
 }  // namespace
 
-void expire_at(const std::shared_ptr<Call>& call, Clock::time_point when) {
+/// The process's only one.
+static Timer& timer() {
   static std::mutex mutex;
-  static Timer* timer = nullptr;  // never destroyed: its thread goes on to the end of the process
-  Timer* current;
-  {
-    const std::lock_guard lock(mutex);
-    // A forked child has none of its parent's threads.
-    if (timer == nullptr || timer->process() != ::getpid()) timer = new Timer;
-    current = timer;
-  }
-  current->add(call, when);
+  static Timer* current = nullptr;  // never destroyed: its thread goes on to the end of the process
+  const std::lock_guard lock(mutex);
+  // A forked child has none of its parent's threads.
+  if (current == nullptr || current->process() != ::getpid()) current = new Timer;
+  return *current;
+}
+
+void expire_at(const std::shared_ptr<Call>& call, Clock::time_point when) {
+  timer().add(call, when - Clock::now(), false);
+}
+
+void interrupt_until_over(const std::shared_ptr<Call>& call, Clock::duration patience) {
+  timer().add(call, patience, true);
 }
 
 }  // namespace multipy

@@ -296,7 +296,7 @@ void Wait::disturb() noexcept {
 
 bool Wait::disturbed() {
   if (runner_ == nullptr) return false;
-  const bool interrupted = !is_event_loop_ && runner_->disturbed_.exchange(false);
+  const bool interrupted = runner_->disturbed_[is_event_loop_].exchange(false);
   if (told_.exchange(false)) {
     const std::lock_guard lock(graph().mutex);
     if (!hopeless_.empty()) throw DeadlockError(hopeless_);

@@ -302,14 +302,16 @@ def test_generators_of_a_batched_actor_stream_as_ever(model):
     assert list(model.count_to.stream(3)) == [0, 1, 2]
 
 
-def test_one_call_of_a_batch_that_runs_is_not_interrupted_but_all_of_a_killed_actor_are(pool):
+def test_one_call_of_a_batch_that_runs_ends_alone_when_it_is_interrupted(pool):
     model = Model.options(pool=pool, max_batch_size=2, batch_wait=PATIENCE).remote()
     with Gate() as gate:
         futures = [model.stop.submit(gate), model.stop.submit(gate)]
         gate.arrivals()
         futures[0].cancel(interrupt=True)
+        with pytest.raises(multipy.Interrupted):
+            futures[0].result(PATIENCE)
         gate.open()
-        assert multipy.get(futures, timeout=PATIENCE) == [None, None]
+        assert futures[1].result(PATIENCE) is None
 
 
 def test_async_methods_are_batched_too(pool):

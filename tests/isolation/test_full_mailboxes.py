@@ -351,6 +351,25 @@ def test_ctrl_c_ends_the_wait_of_the_host(full, gate):
     assert multipy.get(full.queued) == [1, 2] and counter.add() == 3
 
 
+@pytest.mark.parametrize("options", [{}, {"timeout": PATIENCE}], ids=["for ever", "for a time"])
+def test_ctrl_c_that_does_not_disturb_the_sleep_ends_the_wait_of_the_host(full, gate, options):
+    counter = full(**options)
+
+    def interrupt(host):
+        sleeping(host)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # as one that comes just before the sleep
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt, args=[threading.main_thread()]).start()
+        with pytest.raises(KeyboardInterrupt):
+            counter.add.submit()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    gate.open()
+    assert multipy.get(full.queued) == [1, 2] and counter.add() == 3
+
+
 def test_an_interrupt_ends_the_wait_of_an_actor(pool, full, gate):
     counter = full()
     feeder = Feeder.options(pool=pool, interpreter=1).remote()

@@ -29,7 +29,7 @@ class Worker final : public Runner {
   ~Worker() override { leave(); }
 
  protected:
-  bool interrupt_running(const Call*, const CallGroup*) override { return false; }
+  Reached interrupt_running(const Call*, const CallGroup*) override { return Reached::nothing; }
 };
 
 /// Has `worker` start `call` and put it aside.

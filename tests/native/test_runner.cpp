@@ -37,10 +37,10 @@ class Worker final : public Runner {
   std::atomic<int> interrupts = 0;
 
  protected:
-  bool interrupt_running(const Call* call, const CallGroup* of) override {
-    if ((call == nullptr || running != call) && (of == nullptr || group != of)) return false;
+  Reached interrupt_running(const Call* call, const CallGroup* of) override {
+    if ((call == nullptr || running != call) && (of == nullptr || group != of)) return Reached::nothing;
     ++interrupts;
-    return true;
+    return Reached::code;
   }
 };
 

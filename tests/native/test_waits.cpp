@@ -34,7 +34,7 @@ class Worker final : public Runner {
   ~Worker() override { leave(); }
 
  protected:
-  bool interrupt_running(const Call*, const CallGroup*) override { return true; }
+  Reached interrupt_running(const Call*, const CallGroup*) override { return Reached::code; }
 };
 
 using Calls = std::vector<std::shared_ptr<Call>>;
