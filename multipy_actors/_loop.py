@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 __all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
 _PATIENCE = 5.0  # seconds for what user code has left on the loop to end
-_SOON = 0.02  # seconds within which a loop comes round unless something holds it up
+_SOON = 0.1  # seconds within which a loop comes round unless something holds it up
 _LATER = 0.1  # seconds until a loop that is held up by others is looked at again
 _LONGEST_HOLD = 300.0  # seconds for which an import keeps off an interrupt
 _DOUBT = 0.25  # seconds until it is looked at again whether a job awaits in vain

@@ -8,7 +8,9 @@
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/blocked_signals.h"
@@ -68,18 +70,37 @@ class NoCollection {
   const int was_on_;
 };
 
-bool is_held(PyCodeObject* code) {
+std::string_view text_of(PyObject* text) {
+  Py_ssize_t size = 0;
+  const char* const bytes = PyUnicode_AsUTF8AndSize(text, &size);
+  if (bytes != nullptr) return {bytes, static_cast<std::size_t>(size)};
+  PyErr_Clear();
+  return {};
+}
+
+/// Code of asyncio that would lose a callback, and what waits for it would sleep for ever. `innermost`: it is what
+/// runs.
+bool loses_callbacks(std::string_view file, std::string_view name, bool innermost) {
+  if (innermost && file.ends_with("asyncio/events.py")) return name == "_run";
+  if (!file.ends_with("asyncio/base_events.py")) return false;
+  return name == "call_soon" || name == "_call_soon" || name == "call_soon_threadsafe" ||
+         (innermost && name == "_run_once");
+}
+
+bool is_held(PyCodeObject* code, bool innermost) {
   if (std::find(held_codes.begin(), held_codes.end(), code) != held_codes.end()) return true;
-  return PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+  const std::string_view file = text_of(code->co_filename);
+  return file == "<frozen importlib._bootstrap>" || loses_callbacks(file, text_of(code->co_name), innermost);
 }
 
 /// Whether one of the frames of `thread` holds interrupts.
 bool is_held(PyThreadState* thread) {
   bool held = false;
+  bool innermost = true;
   PyFrameObject* frame = PyThreadState_GetFrame(thread);
   while (frame != nullptr && !held) {
     PyCodeObject* code = PyFrame_GetCode(frame);
-    held = is_held(code);
+    held = is_held(code, std::exchange(innermost, false));
     Py_DECREF(code);
     PyFrameObject* caller = PyFrame_GetBack(frame);
     Py_DECREF(frame);

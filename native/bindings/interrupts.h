@@ -3,7 +3,7 @@
 // Problem: a call that somebody wants to end runs somewhere in Python code of its worker thread or event loop, or in C,
 // or sleeps in a wait of ours. The exception must come at the next bytecode, must not come once the call is over, and
 // must not leave behind what only works if it is done as a whole: a module that is half imported, a lock that nobody
-// lets go of.
+// lets go of, a callback that asyncio has taken out and not run.
 //
 // Model: what runs on the worker thread does so in numbered turns (pool/pool.h:Worker). An interrupt names a turn,
 // which is then *due*. A thread of the interpreter, started for that, takes the GIL; with it, nothing moves, so it can

@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 import time
+import traceback
 
 import multipy_actors as multipy
 
@@ -203,6 +204,26 @@ def disturb(bystanders, drawn, count):
                 raise Failure(f"call {number} returned {value}")
 
 
+def stacks():
+    """Return what the threads of an interpreter do."""
+    import sys
+    import threading
+    import traceback
+
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames().items()
+    return "\n".join(f"{names.get(i)}:\n{''.join(traceback.format_stack(frame))}" for i, frame in frames)
+
+
+def show_stacks():
+    """Print the stacks of both interpreters, as far as they answer."""
+    for interpreter in multipy.default_pool().interpreters:
+        try:
+            print(interpreter, interpreter.submit(stacks).result(5))
+        except concurrent.futures.TimeoutError:
+            print(interpreter, "does not answer")
+
+
 def main() -> int:
     rounds = int(os.environ.get("ROUNDS", "10000"))
     seed = int(os.environ.get("SEED", str(time.time_ns() % 1_000_000)))
@@ -233,6 +254,8 @@ def main() -> int:
                 async_worker.check.submit().result(timeout=PATIENCE)
     except Exception as error:
         print(f"round {number}, SEED={seed}: {type(error).__name__}: {error}\n{error.__cause__ or ''}")
+        traceback.print_exc(file=sys.stdout)
+        show_stacks()
         return 1
     for what, count in sorted(tally.items()):
         print(count, what)
