@@ -1,10 +1,10 @@
 """Everything that is not pure data, as a pickle: functions, classes, objects, models, cyclic values.
 
-Model: pickle protocol 5 as cloudpickle writes it. Importable functions and classes go by reference; those
-of `__main__` and local ones by value, and the receiver makes one class of all the copies it gets. Identity
-and cycles within one pickle are kept. Wherever pickle meets a tensor or an array, `_reduce` puts its number
-in the table of tensors instead, so that it is shared; what DLPack refuses keeps its own way of being
-pickled. Memoryviews go by reference as well (see buffers).
+Model: pickle protocol 5 as cloudpickle writes it. Importable functions and classes go by reference, and so do
+those that a global of the script leads to, which then comes with the pickle (see scripts). Others go by value
+(see functions and classes). Identity and cycles within one pickle are kept. Wherever pickle meets a tensor or
+an array, `_reduce` puts its number in the table of tensors instead, so that it is shared; what DLPack refuses
+keeps its own way of being pickled. Memoryviews go by reference as well (see buffers).
 
 A `Copied` is a pickle inside the pickle, written with copies of the tensors in it.
 
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Copied", "dumps", "loads"]
 
 
+_Function = type(attached.register)
+
+
 class Copied:
     """What `values.copied` returns."""
 
@@ -53,6 +56,8 @@ class Copied:
 def dumps(value: Any, outgoing: Outgoing) -> bytes:
     """Pickle `value`, its tensors added to `outgoing`. Raises whatever the value's own code raises."""
     file = BytesIO()
+    if type(value) is _Function and _write_named(file, value, outgoing):
+        return file.getvalue()
     pickler = _new_pickler(file, outgoing)
     pickler.dump(value)
     if pickler.tokens:
@@ -65,6 +70,32 @@ def loads(data: Buffer, incoming: Incoming) -> Any:
     if data[-1] == _TABLE:
         _receive_table(data, incoming)
     return _load(data, incoming)
+
+
+def _write_named(file: BytesIO, function: Any, outgoing: Outgoing) -> bool:
+    """Write a function of the script as the name that leads to it, without a pickler, if one does."""
+    scripts: Any = sys.modules.get("multipy_actors.scripts")
+    if scripts is None or function.__module__ not in scripts.names_of_scripts:
+        return False
+    where = scripts.namespace_of(function.__globals__)
+    path = None if where is None else scripts.place_of(function, where)
+    if path is None:
+        return False
+    from pickle import dumps
+
+    file.write(dumps(_Named(where.token, path), 5))
+    _write_table(file, {where.token: None}, {(where.token, path[0]): None}, outgoing)
+    return True
+
+
+class _Named:
+    """Arrives as the function to which a global leads."""
+
+    def __init__(self, token: str, path: list[str]) -> None:
+        self.place = token, path, ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _find, self.place
 
 
 _current = _local()
@@ -369,7 +400,7 @@ def _dispatched(function: Any, registry: list[tuple[type, Any]]) -> Any:
     return made
 
 
-_NAMED = (type, type(Copied.__init__), type(sys))  # classes, functions, modules
+_NAMED = (type, _Function, type(sys))  # classes, functions, modules
 
 
 def _reduce_packaged(obj: Any) -> tuple[Any, ...] | None:

@@ -235,9 +235,11 @@ def find(token: str, path: list[str]) -> Any:
     """Return what a global of the script leads to here."""
     here = _namespaces[token]
     name = path[0]
-    load = here.pending.get(name)
-    if load is not None and name not in here.begun:
-        load()
+    if name in here.pending:
+        with _lock:  # another thread may be loading it
+            load = here.pending.get(name)
+            if load is not None and name not in here.begun:
+                load()
     found = here.begun[name] if name in here.begun else here.globals[name]
     for attribute in path[1:]:
         found = getattr(found, attribute)
