@@ -124,7 +124,11 @@ class Call(Attachment):
 
     @property
     def key(self) -> int:
-        """Identifies the call while it is alive."""
+        """Names the call for good, whatever stands for it."""
+
+    @property
+    def makes(self) -> int:
+        """The number of the actor that it makes a replica of; 0: it makes none."""
 
     @property
     def mailbox(self) -> int:
@@ -201,6 +205,9 @@ class Call(Attachment):
     def succeed(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
 
     def fail(self, data: bytes, attachments: Sequence[Attachment]) -> bool: ...
+
+    def fail_plainly(self, error: object) -> bool:
+        """Fails it with what can be told of `error` without running Python code."""
 
 class Await:
     """A job on an event loop, as it awaits calls: for the graph of waits."""
@@ -434,7 +441,16 @@ class Worker:
         """This thread is that of its event loop."""
 
     def take(self) -> Call | None:
-        """The next call to run; None: the pool is closed and nothing is left."""
+        """
+        The next call to run; None: the pool is closed and nothing is left.
+
+        A call that was delivered before and has not begun is delivered again; one that has begun and not ended has failed.
+        """
+
+    def lost(self, error: object) -> None:
+        """
+        The worker loop has failed with `error`, and so have the calls that it ran.
+        """
 
     def run(self, call: Call, function: Callable[[Call], Any]) -> Any:
         """
@@ -485,6 +501,11 @@ def main_thread_stack() -> int:
 
 def current_worker() -> Worker | None:
     """This interpreter's place in its pool; None in the host."""
+
+def keep_recursion_limit() -> bool:
+    """
+    The recursion limit is at least what the library needs for its own part of a call; true: it was less.
+    """
 
 def hold_interrupts_in(code: types.CodeType) -> None:
     """

@@ -6,8 +6,16 @@ Model: calls that somebody here watches are pushed to a queue of the core, from 
 and runs what was to be run. The same queue wakes it when tensors that this interpreter exported are to be
 released, for which other threads may have no time.
 
-Threads: `watch`, `start` and `forget_after_fork` from any. The notifier is a daemon thread, started when
-needed. At exit it is stopped; what ends later tells nobody.
+Calls are known by their numbers. Two futures may stand for one call, and each is told: the queue names the
+call once for each of them, the first time all that are there are told, and later there may be nobody.
+
+Threads and locks: `watch`, `start` and `forget_after_fork` from any. The notifier is a daemon thread,
+started when needed. At exit it is stopped; what ends later tells nobody. The lock guards the table; it can
+be taken again by the thread that has it, as the collector may drop a handle, and so come here, at any time.
+
+Guarantees: nothing ends the thread before that. What is raised in it, by a callback, by the logging of that,
+by another thread or for want of memory, costs no other call its callbacks: whatever is in the table and has
+ended is told then.
 """
 
 from __future__ import annotations
@@ -32,35 +40,67 @@ class _Notifier:
 
     def __init__(self) -> None:
         self._queue = _native.CompletionQueue()
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._lock = threading.RLock()
+        self._watched: dict[int, tuple[_native.Call | inline.Call, list[Callable[[], None]]]] = {}
         self._thread = threading.Thread(target=self._run, name="multipy-notifier", daemon=True)
         _native.watch_returns(self._queue)
         self._thread.start()
         atexit.register(self.stop)
 
     def watch(self, call: _native.Call | inline.Call, tell: Callable[[], None]) -> None:
-        self._watched[call.key] = tell
+        with self._lock:
+            self._watched.setdefault(call.key, (call, []))[1].append(tell)
         call.watch(self._queue)
 
     def _run(self) -> None:
+        failed = False
+        while True:
+            try:
+                if failed:
+                    failed = False
+                    self._tell_of_all()
+                self._tell_until_closed()
+                return
+            except BaseException:  # what it took from the queue may be lost, but not from the table
+                failed = True
+
+    def _tell_until_closed(self) -> None:
         while True:
             call = self._queue.pop()
             _native.drain_returns()
             if call is not None:
-                tell = self._watched.pop(call.key)
-                try:
-                    tell()
-                except BaseException:  # a callback's SystemExit, say, must not end this thread
-                    LOGGER.exception("telling of the end of a call by %r", tell)
-                del call, tell
+                self._tell_of(call.key)
+                del call
             elif self._queue.closed():
                 return
+
+    def _tell_of_all(self) -> None:
+        """Tell of whatever has ended."""
+        for key, (call, _) in list(self._watched.items()):
+            if call.done():
+                self._tell_of(key)
+
+    def _tell_of(self, key: int) -> None:
+        while (watched := self._watched.get(key)) is not None:
+            with self._lock:
+                tell = watched[1].pop(0) if watched[1] else None
+                if not watched[1]:
+                    self._watched.pop(key, None)
+            if tell is not None:
+                _tell(tell)
 
     def stop(self) -> None:
         _native.watch_returns(None)
         self._queue.close()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5.0)
+
+
+def _tell(tell: Callable[[], None]) -> None:
+    try:
+        tell()
+    except BaseException:  # a callback's SystemExit, say
+        LOGGER.exception("telling of the end of a call by %r", tell)
 
 
 _lock = threading.RLock()  # the collector may drop a handle, and so come here again, at any time

@@ -32,6 +32,7 @@ __all__ = [
     "close_streams",
     "enter_gpu",
     "forget_actors",
+    "keep_failure",
     "leave_gpu",
 ]
 
@@ -123,6 +124,12 @@ def _create(
         _actors[number] = _Broken(reason)
         raise
     return None
+
+
+def keep_failure(number: int, error: BaseException) -> None:
+    """Have the calls of an actor raise `error`, with which its creation has failed, whatever came of it."""
+    if number not in _actors and number not in _on_loop:
+        _actors[number] = _Broken(as_told(error))
 
 
 def _adopt(args: list[Any], kwargs: dict[str, Any], number: int, options: dict[str, Any]) -> Deferred | None:
@@ -382,6 +389,17 @@ def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
         kwargs["initializer"](*kwargs["initargs"])
 
 
+def _search_paths(args: list[Any], kwargs: dict[str, Any], old: list[str], new: list[str]) -> None:
+    """Follow the host, whose `sys.path` was `old` and is `new`; what code in here has changed stays."""
+    known = set(old)
+    own = [place for place, path in enumerate(sys.path) if path not in known]
+    first = next((place for place, path in enumerate(sys.path) if path in known), len(sys.path))
+    removed = known.difference(sys.path)
+    before = [sys.path[place] for place in own if place < first]
+    after = [sys.path[place] for place in own if place > first]
+    sys.path[:] = [*before, *(path for path in new if path not in removed), *after]
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": _call,
     "map": _map,
@@ -402,8 +420,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "package": _package,
     "source": _source,
     "configure": _configure,
+    "search_paths": _search_paths,
 }
-_OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure")
+_OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure", "search_paths")
 
 
 _entered: _cuda.OnGpu | None = None

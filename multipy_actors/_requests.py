@@ -73,14 +73,27 @@ def encode_result(result: object, gpus: set[int] | None) -> tuple[bytes, list[_n
 
 
 def fail(call: _native.Call, error: BaseException, gpus: set[int] | None = None) -> None:
-    """End `call` with what was raised, which any error can be."""
-    call.fail(*encode_failure(error, gpus))
+    """End `call` with what was raised, which any error can be, and whatever is raised meanwhile."""
+    try:
+        data, attachments = encode_failure(error, gpus)
+    except BaseException:
+        call.fail_plainly(error)
+    else:
+        call.fail(data, attachments)
 
 
 def encode_failure(
     error: BaseException, gpus: set[int] | None = None
 ) -> tuple[bytes, list[_native.Attachment]]:
     """Encode what was raised."""
+    try:
+        return _encode_failure(error, gpus)
+    except (MemoryError, RecursionError):
+        _make_room(error)
+        return _encode_failure(error, gpus)
+
+
+def _encode_failure(error: BaseException, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
     data, attachments = values.encode_exception(_as_image_error(as_told(error)))
     if gpus:
         attachments += _cuda.marks(gpus)
@@ -93,6 +106,18 @@ def as_told(error: BaseException) -> BaseException:
         return error
     told: BaseException = error.told()  # type: ignore[attr-defined]
     return told
+
+
+def _make_room(error: BaseException) -> None:
+    """Let go of what the code that failed holds, and have the library be able to call functions."""
+    _native.keep_recursion_limit()
+    traceback = error.__traceback__
+    while traceback is not None:
+        try:  # noqa: SIM105 - contextlib would have to be imported
+            traceback.tb_frame.clear()
+        except RuntimeError:  # it still runs
+            pass
+        traceback = traceback.tb_next
 
 
 def _as_image_error(error: BaseException) -> BaseException:

@@ -67,6 +67,8 @@ class Seat:
             succeeded = outcome is not None or call.state == "succeeded"
         except BaseException as error:
             succeeded = False
+            if call.makes and call.makes not in self._actors:
+                self._actors[call.makes] = _Broken(error), {}
             # The frames of this package are not the user's, and refer to the call.
             call.fail_with(error.with_traceback(_user_frames(error)))
             if _is_for_the_thread(error):

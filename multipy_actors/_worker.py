@@ -10,7 +10,10 @@ Threads: everything here runs on the worker thread, which is also Python's main 
 `take` without holding this interpreter's GIL. User code may start threads of its own; `finish` waits for
 those that are not daemons, as Python does at exit, but not for ever.
 
-Guarantees: whatever a call raises, SystemExit and KeyboardInterrupt included, fails that call alone.
+Guarantees: whatever a call raises, SystemExit and KeyboardInterrupt included, fails that call alone. What is
+raised in this loop itself, by another thread or for want of memory, ends nothing: the core knows which calls
+the worker has in hand, delivers again those that have not begun and fails the others. What another thread
+raises while no call runs is dropped. The recursion limit is raised for the library's own part of a call.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from multipy_actors._operations import (
     close_streams,
     enter_gpu,
     forget_actors,
+    keep_failure,
     leave_gpu,
 )
 from multipy_actors._requests import await_futures, encode_failure, encode_result, fail, interrupted
@@ -44,17 +48,16 @@ def run() -> None:
     worker = _native.current_worker()
     assert worker is not None
     while True:
-        call = worker.take()
-        if call is None:
-            return
+        call = None
         try:
-            succeeded = _execute(call, worker)
-        except BaseException as error:  # the call must not be left open
-            fail(call, error)
-            succeeded = False
-        if succeeded is not None:
-            worker.finished(succeeded)
-        del call
+            while (call := worker.take()) is not None:
+                succeeded = _execute(call, worker)
+                if succeeded is not None:
+                    worker.finished(succeeded)
+                del call
+            return
+        except BaseException as error:  # raised by another thread, say, between two calls
+            worker.lost(error)
 
 
 def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
@@ -64,9 +67,14 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     try:
         try:
             outcome = worker.run(call, _serve)
-        except BaseException:  # an interrupt came while a failure was being encoded
+        except BaseException as error:  # it was raised while a failure was being encoded
+            if not _interrupts.is_interruption(error):
+                call.fail_plainly(error)
+                return False
             outcome = None
         if outcome is None:
+            if call.makes:
+                keep_failure(call.makes, interrupted(call))
             fail(call, interrupted(call))
             return False
         if type(outcome) is Deferred:
@@ -100,8 +108,16 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
         if type(result) is Deferred:
             return result
         del operation, args, kwargs, attachments
+        try:
+            return True, *encode_result(result, gpus)
+        except BaseException:
+            if not _native.keep_recursion_limit():
+                raise
         return True, *encode_result(result, gpus)
     except BaseException as error:
+        _native.keep_recursion_limit()
+        if call.makes:
+            keep_failure(call.makes, error)
         return False, *encode_failure(error, gpus)
 
 

@@ -10,9 +10,10 @@ Threads: any.
 from __future__ import annotations
 
 import itertools
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multipy_actors import _native, values
+from multipy_actors import _native, module_level, values
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
@@ -44,20 +45,51 @@ def create_replicas(
     interpreter: Interpreter | int | None = None,
     **options: Any,
 ) -> ReplicatedObj[T]:
-    """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once."""
-    chosen_pool, chosen = _choose(pool, replicas, interpreter)
+    """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once.
+
+    While a module is imported in an interpreter, what the process has made there already is returned.
+    """
     made_by: Any = cls
-    handle, _ = make_replicas(
-        chosen_pool,
-        chosen,
-        made_by.__qualname__,
-        members_of(made_by),
-        lambda number: ["create", number, cls],
-        args,
-        kwargs,
-        **options,
-    )
-    return handle
+
+    def make() -> ReplicatedObj[T]:
+        chosen_pool, chosen = _choose(pool, replicas, interpreter)
+        handle, _ = make_replicas(
+            chosen_pool,
+            chosen,
+            made_by.__qualname__,
+            members_of(made_by),
+            lambda number: ["create", number, cls],
+            args,
+            kwargs,
+            **options,
+        )
+        return handle
+
+    place = module_level.place()
+    if place is None:
+        return make()
+    name = options["name"] = options.get("name") or place
+    if _native.current_worker() is not None:
+        return _find_or_make(name, made_by.__qualname__, make)
+    if name is place and find_actor(name) is not None:
+        options["name"] = None  # the module was imported anew, and what it made before is in use
+    return make()
+
+
+class _NameTakenError(ValueError):
+    """There is an actor of that name, or will be."""
+
+
+def _find_or_make(name: str, label: str, make: Callable[[], ReplicatedObj[T]]) -> ReplicatedObj[T]:
+    """Return the actor of that name, of the class `label`; if there is none, what `make` makes."""
+    while (actor := find_actor(name)) is None or actor.closed:
+        try:
+            return make()
+        except _NameTakenError:  # it is being made: it can be found in a moment
+            time.sleep(0.001)
+    if actor.label != label:
+        raise ValueError(f"there is an actor named {name!r} already, of the class {actor.label}")
+    return ReplicatedObj(actor)
 
 
 def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
@@ -97,7 +129,7 @@ def make_replicas(
     """
     number = number or _native.Actor.next_number()
     options: dict[str, Any] = {}  # what the interpreter has to know
-    if name:
+    if name and not module_level.is_hidden(name):
         options["name"] = name
     if not _ASYNCHRONOUS.isdisjoint(members.values()):
         options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
@@ -123,7 +155,7 @@ def make_replicas(
         )
     except BaseException as error:
         if type(error) is MultipyError:
-            raise ValueError(str(error)) from None  # the name is taken
+            raise _NameTakenError(str(error)) from None
         for index in interpreters:
             pool._native.count_actors(index, -1)
         raise

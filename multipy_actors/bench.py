@@ -341,7 +341,8 @@ def table(found: Sequence[Row]) -> Iterator[str]:
             if theirs is None:
                 cells.append("-")
                 continue
-            better = theirs / ours if row.less_is_better else ours / theirs
+            more, less = (theirs, ours) if row.less_is_better else (ours, theirs)
+            better = more / less if less else float("inf")  # on a busy machine nothing may have come in time
             cells.append(f"{_shown(theirs, row.unit)} ({better:.{0 if better >= 10 else 2}f}x)")
         yield _line(row.title, *cells)
 

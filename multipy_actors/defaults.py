@@ -1,7 +1,8 @@
 """The default pool, which actors and remote functions use where no other is named.
 
 Model: one per process, made by `init` or when it is first needed, and closed by `shutdown` or at exit,
-without a warning. Inside an interpreter it is the pool that the interpreter belongs to.
+without a warning. Inside an interpreter it is the pool that the interpreter belongs to, which `init` returns
+there: a module that calls it when it is imported is imported in interpreters, too.
 
 Threads and locks: any thread; `_default_lock` is held while the pool is made. In a forked child there is
 none, until one is made there.
@@ -28,10 +29,13 @@ _default_lock = threading.Lock()
 
 
 def init(**pool_options: Unpack[PoolOptions]) -> Pool:
-    """Make the default pool, with `Pool`'s options. RuntimeError if there is one already."""
+    """Make the default pool, with `Pool`'s options. RuntimeError if there is one already.
+
+    In an interpreter it is there already, and returned; the options are those of who made it.
+    """
     global _default
     if (interpreter := current_interpreter()) is not None:
-        raise RuntimeError(f"the default pool of an interpreter is its own, {interpreter._pool!r}")
+        return interpreter._pool
     with _default_lock:
         if _default is not None and not _default._closed:
             raise RuntimeError("multipy is initialised already; call multipy.shutdown() first")

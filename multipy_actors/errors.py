@@ -19,6 +19,7 @@ __all__ = [
     "ActorClosedError",
     "DeadlockError",
     "ImageError",
+    "InterpreterDiedError",
     "InterpreterStartError",
     "Interrupted",
     "MailboxFullError",
@@ -97,6 +98,10 @@ class ImageError(MultipyError, ImportError):
 
 class InterpreterStartError(MultipyError):
     """A private interpreter could not be started; the message says why and, if known, what to install."""
+
+
+class InterpreterDiedError(MultipyError):
+    """An interpreter has ended while its pool is open; the message names it, and why if that is known."""
 
 
 class PoolClosedError(MultipyError, RuntimeError):

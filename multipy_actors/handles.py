@@ -20,12 +20,15 @@ pass through the host's Python.
 from __future__ import annotations
 
 import difflib
+import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors import _native, attached, values
+from multipy_actors import _native, attached, module_level, values
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import (
     ActorClosedError,
+    InterpreterDiedError,
+    MultipyError,
     PoolClosedError,
     SerializationError,
 )
@@ -323,7 +326,8 @@ class ReplicatedObj(Generic[T]):
         return [] if self._pool._lost else self._actor.interpreters
 
     def _name_it(self) -> str:
-        return f"{self._actor.label} {self._actor.name!r}" if self._actor.name else self._actor.label
+        named = self._actor.name and not module_level.is_hidden(self._actor.name)
+        return f"{self._actor.label} {self._actor.name!r}" if named else self._actor.label
 
     def _kind_of(self, name: str) -> str:
         """Return what the object's attribute `name` is; AttributeError, naming the nearest, if none."""
@@ -365,6 +369,8 @@ class ReplicatedObj(Generic[T]):
     ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
+        if sys.path != self._pool._host_paths:
+            self._pool._follow_search_paths()
         data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
         try:
             return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
@@ -376,6 +382,8 @@ class ReplicatedObj(Generic[T]):
             raise self._closed_error()
         if name in self._generators:
             raise self._generator_error(name)
+        if sys.path != self._pool._host_paths:
+            self._pool._follow_search_paths()
         operation = ["method", self._actor.number, name]
         data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
         futures: list[Future[Any]] = []
@@ -387,7 +395,9 @@ class ReplicatedObj(Generic[T]):
             raise
         return futures
 
-    def _closed_error(self) -> ActorClosedError:
+    def _closed_error(self) -> MultipyError:
+        if not self._pool._lost and not self._actor.closed:
+            return InterpreterDiedError(f"{self!r}: the interpreters that could run the call have ended")
         why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"
         return ActorClosedError(f"{self!r}: {why}")
 

@@ -65,6 +65,7 @@ class Call:
     """One request and, once done, its outcome."""
 
     expired = False
+    makes = 0  # the number of the actor that it makes a replica of
     interrupted = False
     runs_aside = False
 
@@ -411,7 +412,9 @@ class Actor:
 
     def make_replica(self, interpreter: int, data: bytes, attachments: Sequence[Any]) -> Call:
         """Run the request that makes the replica on one seat."""
-        return self.pool.run(Call(self.pool, (data, attachments), lambda: [interpreter], None))
+        call = Call(self.pool, (data, attachments), lambda: [interpreter], None)
+        call.makes = self.number
+        return self.pool.run(call)
 
     def announce(self) -> None:
         """Do nothing: whoever looks for it by its name finds it."""

@@ -8,8 +8,8 @@ Model: `find_libpython` finds the shared library of the running version, `boot_s
 and an `Environment` adds package folders. An `Interpreter` is the user's view of one interpreter of a pool;
 the pool owns it.
 
-Threads: any; what is found is cached. The settings are read from `sys` when a pool is made, so a later
-change of the host's `sys.path` reaches later pools only.
+Threads: any; what is found is cached. The settings are read from `sys` when a pool is made; a later change of
+the host's `sys.path` is told to the interpreters with the next call (see pool).
 """
 
 from __future__ import annotations

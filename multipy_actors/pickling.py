@@ -11,8 +11,9 @@ A `Copied` is a pickle inside the pickle, written with copies of the tensors in 
 Threads: any. A pickle names only global functions, so `_take` finds its table of tensors in a thread-local
 variable, which `loads` sets and restores: unpickling may run code that unpickles something else.
 
-What functools makes of functions (`cache`, `singledispatch`, `cached_property`) is taken apart here, as
-cloudpickle cannot; caches arrive empty.
+Exceptions are made anew without their constructors (see exceptions). What functools makes of functions
+(`cache`, `singledispatch`, `cached_property`) is taken apart here, as cloudpickle cannot; caches arrive
+empty.
 
 Security: both ends are one process and one user, so unpickling grants nothing that the sender did not have.
 
@@ -345,6 +346,10 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attached.is_attachable(kind):
         attachment, rest = attached.take_apart(obj)
         return _take_attached, (outgoing.attach(attachment), *rest)
+    if isinstance(obj, BaseException):
+        from multipy_actors import exceptions
+
+        return exceptions.reduce(obj)
     if hasattr(kind, "__reduce_deploy__") or issubclass(kind, _NAMED):
         return _reduce_packaged(obj)
     if tensors.kind_of(kind) is None:

@@ -20,16 +20,18 @@ from __future__ import annotations
 
 import atexit
 import collections
+import contextlib
 import itertools
 import os
 import sys
+import threading
 import warnings
 import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, _notifier, futures, logs, values
-from multipy_actors.errors import PoolClosedError
+from multipy_actors import _native, _notifier, futures, logs, module_level, values
+from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
     Environment,
@@ -79,6 +81,7 @@ _GRACE_SECONDS = 2.0
 _pool_numbers = itertools.count(1)
 _live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _known_pools: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
+_paths_lock = threading.Lock()
 _draining: set[Pool] = set()  # shut down without waiting; the end of the process waits for them
 
 
@@ -140,9 +143,11 @@ class Pool(Executor):
             raise ValueError(f"interpreters must be at least 1, not {count}")
         if cuda_streams not in ("per-interpreter", "default"):
             raise ValueError(f'cuda_streams must be "per-interpreter" or "default", not {cuda_streams!r}')
+        _refuse_at_import()
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
-        search_paths = (env or Environment()).search_paths(sys.path)
+        self._env = env or Environment()
+        search_paths = self._env.search_paths(sys.path)
         environment = thread_variables(intra_op_threads, count)
         levels = logs.levels(forward_logging) if forward_logging is not False else None
         if inline:
@@ -158,6 +163,7 @@ class Pool(Executor):
                 private_patterns=list(private),
                 shared_patterns=list(shared),
             )
+        self._search_paths = search_paths
         self._warns = True  # if it is forgotten; nobody is asked to close the default pool
         self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
         self._adopt()
@@ -193,6 +199,8 @@ class Pool(Executor):
         """Take from the native pool what every view of it has."""
         native = self._native
         self._lost = False  # in a forked child, where no interpreter goes on
+        # The host's sys.path that the interpreters follow. An interpreter's own is nobody's but its own.
+        self._host_paths = list(sys.path) if self._owned else sys.path
         self._inline = not isinstance(native, _native.Pool)
         self._any = native.any_mailbox
         self._own = [native.own_mailbox(index) for index in range(len(native))]
@@ -270,7 +278,10 @@ class Pool(Executor):
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
         data, tensors = values.encode_call(["call", fn], args, kwargs, inline=self._inline)
-        return [Future(self._native.post(own, data, tensors)) for own in self._own]
+        try:
+            return [Future(self._native.post(own, data, tensors)) for own in self._own]
+        except PoolClosedError as error:
+            raise self._no_interpreter(error) from None
 
     # Packages and sessions ---------------------------------------------------------------------------------
 
@@ -316,13 +327,40 @@ class Pool(Executor):
     def _mailbox(self, index: int | None) -> int:
         if self._closed:
             raise PoolClosedError(f"{self!r}: cannot submit to it any more")
+        if sys.path != self._host_paths:
+            self._follow_search_paths()
         return self._any if index is None else self._own[index]
+
+    def _follow_search_paths(self) -> None:
+        """Have the interpreters import from where the host does now, before they run what is posted next."""
+        if not self._owned or self._inline:
+            self._host_paths = sys.path
+            return
+        with _paths_lock:
+            paths = list(sys.path)
+            old, new = self._search_paths, self._env.search_paths(paths)
+            if new != old and not self._closed:
+                data, _ = values.encode_call(["search_paths", old, new], (), {})
+                for own in self._own:
+                    with contextlib.suppress(PoolClosedError):  # that one has ended
+                        self._native.post(own, data, [])
+                self._search_paths = new
+            self._host_paths = paths
 
     def _post(
         self, mailbox: int, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Future[Any]:
         data, attachments = values.encode_call(operation, args, kwargs, inline=self._inline)
-        return Future(self._native.post(mailbox, data, attachments))
+        try:
+            return Future(self._native.post(mailbox, data, attachments))
+        except PoolClosedError as error:
+            raise self._no_interpreter(error) from None
+
+    def _no_interpreter(self, error: PoolClosedError) -> MultipyError:
+        """Return what `error` means, with which the core has refused a call."""
+        if self._native.closed:
+            return error
+        return InterpreterDiedError(f"{self!r}: the interpreters that could run the call have ended")
 
     # Looking at it -----------------------------------------------------------------------------------------
 
@@ -451,6 +489,16 @@ class Pool(Executor):
             self._native.interrupt_running()
 
 
+def _refuse_at_import() -> None:
+    """Refuse a pool where an interpreter imports a module: those of the pool would import it, and so on."""
+    if _native.current_worker() is not None and (module := module_level.importing_module()) is not None:
+        raise RuntimeError(
+            f"the module {module!r} makes a pool when it is imported, and an interpreter imports it: "
+            "make the pool in a function, or under `if multipy.current_interpreter() is None:`; "
+            "multipy.init() can be called in both"
+        )
+
+
 def _now() -> float:
     import time
 
@@ -485,6 +533,8 @@ def _close_forgotten() -> None:
 
 
 def _after_fork_in_child() -> None:
+    global _paths_lock
+    _paths_lock = threading.Lock()
     for pool in list(_known_pools.values()):
         pool._lost = True
     _live_pools.clear()

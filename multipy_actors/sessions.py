@@ -20,6 +20,7 @@ interpreter depends on the thread, see above.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import warnings
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -179,6 +180,8 @@ class Session:
     def _post(self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
         if self._pool._lost or self._native.ended:
             raise SessionError(f"{self!r} has ended")
+        if sys.path != self._pool._host_paths:
+            self._pool._follow_search_paths()
         outer = getattr(_sending, "session", None)
         _sending.session = self
         try:

@@ -20,6 +20,7 @@ Guarantees: items come in their order; what the generator raises comes after wha
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -87,6 +88,8 @@ class Stream(Generic[T]):
         handle = self._handle
         if handle._pool._lost:
             raise handle._closed_error()
+        if sys.path != handle._pool._host_paths:
+            handle._pool._follow_search_paths()
         data, attachments = values.encode_call(operation, args, kwargs, inline=handle._pool._inline)
         try:
             waits, timeout = handle._waits, handle._timeout

@@ -26,7 +26,8 @@ do.
 
 from __future__ import annotations
 
-from multipy_actors import buffers, packing
+from multipy_actors import _native, buffers, packing
+from multipy_actors._interrupts import is_interruption
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -198,12 +199,12 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     """
     try:
         text = str(error)
-    except Exception:
+    except BaseException as failure:  # the user's code, which may raise anything
+        _pass_on(failure)
         text = "<its message cannot be told>"
-    traceback = _traceback_of(
-        error
-    )  # after that, as `traceback` swallows whatever ends the making of a message
-    travelling, tensors = _travelling(error)
+    # After that, as `traceback` swallows whatever ends the making of a message.
+    traceback = _traceback_of(error)
+    travelling, tensors = _travelling(error, text)
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
     return _encode((travelling, *texts), shared=tensors)
@@ -223,12 +224,31 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
     else:
         Incoming(tensors)  # what the call did to a GPU comes first, whatever it raised
     if error is None:
-        error = RemoteError(type_name, text, traceback)
-    error.__cause__ = RemoteTraceback(traceback)
+        known = None if traceback else _known_error(type_name, text)
+        error = known or RemoteError(type_name, text, traceback)
+    if traceback:
+        error.__cause__ = RemoteTraceback(traceback)
     return error
 
 
-def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
+def _known_error(type_name: str, text: str) -> BaseException | None:
+    """Return the error that the core has told of, if it is one of this library or of Python's."""
+    import builtins
+
+    from multipy_actors import errors
+
+    module, _, name = type_name.rpartition(".")
+    cls = getattr(errors if module == errors.__name__ else builtins, name, None)
+    if module not in ("", errors.__name__) or not (isinstance(cls, type) and issubclass(cls, BaseException)):
+        return None
+    try:
+        error: BaseException = cls(text) if text else cls()
+    except TypeError:  # it takes more than a text
+        return None
+    return error
+
+
+def _travelling(error: BaseException, text: str) -> tuple[bytes | None, list[Attachment]]:
     """Return the exception pickled, or None if it would not arrive as what it is."""
     from multipy_actors import pickling
 
@@ -236,10 +256,10 @@ def _travelling(error: BaseException) -> tuple[bytes | None, list[Attachment]]:
     try:
         notes = getattr(error, "__notes__", None)
         pickled = pickling.dumps((error, notes), outgoing)
-        if _resembles(error, _rebuilt(pickled, outgoing.shared)):
+        if _resembles(_rebuilt(pickled, outgoing.shared), error, text):
             return pickled, outgoing.shared
-    except (Exception, SystemExit):  # the user's own code runs here; whatever it does, the texts remain
-        pass
+    except BaseException as failure:  # the user's own code runs here; whatever it does, the texts remain
+        _pass_on(failure)
     return None, []
 
 
@@ -253,13 +273,31 @@ def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | N
         if notes is not None and getattr(error, "__notes__", None) != notes:
             error.__notes__ = notes  # an exception's own __reduce__ may have dropped them
         return error
-    except (Exception, SystemExit):
+    except BaseException as failure:
+        _pass_on(failure)
         return None
 
 
-def _resembles(sent: BaseException, received: BaseException | None) -> bool:
-    """Say whether the constructor has made of `sent.args` the same `args` again."""
-    if type(received) is not type(sent) or len(received.args) != len(sent.args):
+def _pass_on(failure: BaseException) -> None:
+    """Raise again what is not for the value that is being sent or rebuilt, but for who does so."""
+    if isinstance(failure, MemoryError) or is_interruption(failure):
+        raise failure
+    if isinstance(failure, KeyboardInterrupt) and _native.current_worker() is None:
+        raise failure  # Ctrl-C, in the host
+
+
+def _resembles(received: BaseException | None, sent: BaseException, text: str) -> bool:
+    """Say whether the same has arrived as was sent, whose text is `text`.
+
+    What says itself how it is pickled may keep in `args` what it likes, and is told by its text.
+    """
+    from multipy_actors.exceptions import has_own_way
+
+    if type(received) is not type(sent):
+        return False
+    if has_own_way(type(sent)) and str(received) == text:
+        return True
+    if len(received.args) != len(sent.args):
         return False
     for old, new in zip(sent.args, received.args, strict=True):
         if type(old) is not type(new) or (isinstance(old, (str, bytes, int)) and old != new):
@@ -275,5 +313,6 @@ def _traceback_of(error: BaseException) -> str:
         frames = frames.tb_next
     try:
         return "".join(TracebackException(type(error), error, frames).format())
-    except Exception:
+    except BaseException as failure:
+        _pass_on(failure)
         return f"{_name_of(type(error))}: <its traceback cannot be told>\n"

@@ -1,5 +1,6 @@
 // Call: one request and its outcome. Made by Pool.post, completed by a worker.
 #include "bindings/bind.h"
+#include "bindings/failing.h"
 #include "task/call.h"
 #include "task/completion_queue.h"
 #include "task/timer.h"
@@ -33,8 +34,8 @@ void bind_call(nb::module_& module) {
       .def(nb::new_([] { return std::make_shared<Call>(Payload{}); }), "One that is not posted: its maker runs it.")
       .def_prop_ro("state", &state_name, "How far it is: pending, running, or for good succeeded, failed or cancelled.")
       .def_prop_ro(
-          "key", [](const Call& self) { return reinterpret_cast<std::uintptr_t>(&self); },
-          "Identifies the call while it is alive.")
+          "key", [](Call& self) { return self.number(); }, "Names the call for good, whatever stands for it.")
+      .def_prop_ro("makes", &Call::makes, "The number of the actor that it makes a replica of; 0: it makes none.")
       .def_prop_ro("mailbox", &Call::mailbox, "Where it was posted.")
       .def_prop_ro("expired", &Call::expired, "Whether its time limit ended it, if it failed without an error.")
       .def_prop_ro("interrupted", &Call::interrupted, "Whether somebody wants the code that runs to end.")
@@ -98,7 +99,10 @@ void bind_call(nb::module_& module) {
           [](Call& self, const nb::bytes& data, const Attachments& attachments) {
             return self.fail(make_payload(data, attachments));
           },
-          nb::arg("data"), nb::arg("attachments"));
+          nb::arg("data"), nb::arg("attachments"))
+      .def(
+          "fail_plainly", [](Call& self, nb::handle error) { return fail_plainly(self, error.ptr()); },
+          nb::arg("error"), "Fails it with what can be told of `error` without running Python code.");
 
   nb::class_<Await>(module, "Await", "A job on an event loop, as it awaits calls: for the graph of waits.")
       .def(nb::new_([](const std::vector<std::shared_ptr<Call>>& job) { return std::make_shared<Await>(job); }),

@@ -5,9 +5,11 @@
 #include "base/thread.h"
 #include "base/time_slice.h"
 #include "bindings/bind.h"
+#include "bindings/failing.h"
 #include "bindings/worker.h"
 #include "task/call.h"
 #include "task/completion_queue.h"
+#include "task/failure.h"
 #include "task/timer.h"
 
 namespace multipy::bindings {
@@ -57,6 +59,44 @@ DeviceMemory* device_memory() noexcept {
   return this_worker == nullptr ? nullptr : &this_worker->pool.interpreter(this_worker->index).images().device_memory();
 }
 
+namespace {
+
+/// How often a call is delivered that the worker loop failed to begin.
+constexpr int kDeliveries = 10;
+
+/// Ends the calls in hand that run, with `error` if it is not null: the worker loop has failed and will not.
+void give_up_running(Worker& worker, PyObject* error) {
+  for (const auto& call : worker.in_hand) {
+    if (call->state() != CallState::running || call->runs_aside()) continue;
+    if (error != nullptr) {
+      fail_plainly(*call, error);
+    } else {
+      call->abandon(own_failure("MultipyError", "the worker loop of the interpreter failed while it ran the call"));
+    }
+  }
+}
+
+/// What was delivered before and has not begun, if there is something; nothing is in hand otherwise.
+std::shared_ptr<Call> settle_in_hand(Worker& worker) {
+  if (worker.in_hand.empty()) return nullptr;
+  give_up_running(worker, nullptr);
+  std::erase_if(worker.in_hand, [](const auto& call) { return call->state() != CallState::pending; });
+  if (worker.in_hand.empty()) return nullptr;
+  if (++worker.redeliveries < kDeliveries) return worker.in_hand.front();
+  for (const auto& call : worker.in_hand)
+    call->abandon(own_failure("MultipyError", "the worker loop of the interpreter failed to begin the call"));
+  worker.in_hand.clear();
+  return nullptr;
+}
+
+void hold_in_hand(Worker& worker, const std::shared_ptr<Call>& call) {
+  worker.in_hand.push_back(call);
+  worker.redeliveries = 0;
+  ++worker.deliveries;
+}
+
+}  // namespace
+
 void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "Worker", "The interpreter's place in its pool.")
       .def_ro("index", &Worker::index)
@@ -71,6 +111,8 @@ void bind_worker(nb::module_& module) {
           "take",
           [](Worker& self) -> std::shared_ptr<Call> {
             want_long_slices(false);
+            keep_recursion_limit();
+            if (auto call = settle_in_hand(self)) return call;
             for (;;) {
               self.returns->drain();
               Dispatcher::Delivery delivery;
@@ -79,11 +121,19 @@ void bind_worker(nb::module_& module) {
                 delivery = self.pool.dispatcher().take(self.index);
               }
               if (delivery.kind == Dispatcher::Delivery::closed) return nullptr;
-              if (delivery.kind == Dispatcher::Delivery::call_ready) return delivery.call;
+              if (delivery.kind != Dispatcher::Delivery::call_ready) continue;
+              hold_in_hand(self, delivery.call);
+              drop_late_exception();
+              return delivery.call;
             }
           },
           nb::sig("def take(self) -> Call | None"),
-          "The next call to run; None: the pool is closed and nothing is left.")
+          "The next call to run; None: the pool is closed and nothing is left.\n\n"
+          "A call that was delivered before and has not begun is delivered again; one that has begun and not ended has "
+          "failed.")
+      .def(
+          "lost", [](Worker& self, nb::handle error) { give_up_running(self, error.ptr()); }, nb::arg("error"),
+          "The worker loop has failed with `error`, and so have the calls that it ran.")
       .def(
           "run",
           [](Worker& self, const nb::object& call, const nb::object& function) {
@@ -117,7 +167,9 @@ void bind_worker(nb::module_& module) {
             nb::gil_scoped_release released;
             ReturnQueue::call_owners();
             const Deadline deadline = deadline_after(std::min(seconds, 1e9));
-            return self.pool.dispatcher().take_more(self.index, first.mailbox(), *deadline, &first);
+            auto more = self.pool.dispatcher().take_more(self.index, first.mailbox(), *deadline, &first);
+            if (more != nullptr) hold_in_hand(self, more);
+            return more;
           },
           nb::arg("first"), nb::arg("seconds"),
           nb::sig("def take_more(self, first: Call, seconds: float) -> Call | None"),
@@ -148,6 +200,8 @@ void bind_worker(nb::module_& module) {
   module.def(
       "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
       nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def("keep_recursion_limit", &keep_recursion_limit,
+             "The recursion limit is at least what the library needs for its own part of a call; true: it was less.");
   module.def(
       "hold_interrupts_in", [](nb::handle code) { hold_interrupts_in(reinterpret_cast<PyCodeObject*>(code.ptr())); },
       nb::arg("code"), nb::sig("def hold_interrupts_in(code: types.CodeType) -> None"),

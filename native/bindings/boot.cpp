@@ -4,10 +4,12 @@
 // settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
 #include <Python.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "bindings/import.h"
 #include "bindings/interrupts.h"
@@ -176,6 +178,18 @@ bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
   return ok;
 }
 
+/// Runs the worker loop, anew whenever it fails, until the pool is closed or it fails over and over without a call.
+void run_calls(std::string& error) {
+  constexpr int kVainAttempts = 100;
+  const multipy::Worker& worker = *multipy::bindings::worker();
+  std::uint64_t before = 0;
+  for (int vain = 0; vain < kVainAttempts; ++vain) {
+    if (call_worker("run", error)) return;
+    if (std::exchange(before, worker.deliveries) != worker.deliveries) vain = 0;
+  }
+  PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
+}
+
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_main(const multipy_boot* boot) {
@@ -201,8 +215,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   boot->started(boot->context, nullptr);
-  if (!call_worker("run", error))
-    PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
+  run_calls(error);
   boot->ending(boot->context);
   multipy::bindings::wait_for_threads_of_interrupts();
   bool finalisable = false;

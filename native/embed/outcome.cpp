@@ -15,7 +15,8 @@ constexpr std::string_view kOwn = "multipy_actors.errors.";
   // What the library itself reports is the same in both languages.
   if (type.compare(0, kOwn.size(), kOwn) == 0) {
     const std::string name = type.substr(kOwn.size());
-    if (name == "ActorClosedError" || name == "PoolClosedError") throw ClosedError(message);
+    if (name == "ActorClosedError" || name == "PoolClosedError" || name == "InterpreterDiedError")
+      throw ClosedError(message);
     if (name == "SessionError") throw SessionError(message);
     if (name == "DeadlockError") throw DeadlockError(message);
   }
@@ -35,7 +36,8 @@ constexpr std::string_view kOwn = "multipy_actors.errors.";
     throw RemoteError("Exception", "its text is no valid Unicode", {});
   }
   // The pickled exception, for Python, then three texts.
-  if (parts.kind() != Value::Kind::tuple || parts.size() != 4) throw Error("a call has failed without saying why");
+  const bool is_sequence = parts.kind() == Value::Kind::tuple || parts.kind() == Value::Kind::list;
+  if (!is_sequence || parts.size() != 4) throw Error("a call has failed without saying why");
   raise(parts.at(1).to<std::string>(), parts.at(2).to<std::string>(), parts.at(3).to<std::string>());
 }
 

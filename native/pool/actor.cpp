@@ -104,6 +104,7 @@ std::size_t Actor::queued() const {
 std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload request) {
   // Not one of the calls of its group, which its users count.
   auto call = std::make_shared<Call>(std::move(request));
+  call->set_makes(number());
   pool_->dispatcher().post(pool_->own_mailbox(interpreter), call);
   const std::lock_guard lock(mutex_);
   making_[interpreter] = call;

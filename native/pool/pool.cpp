@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "task/call.h"
+#include "task/failure.h"
 
 namespace multipy {
 
@@ -146,6 +147,15 @@ void Pool::start() {
   }
 }
 
+Payload Pool::end_of(std::size_t index) const {
+  const std::string& interpreter = workers_[index]->name();
+  if (closed())
+    return own_failure("PoolClosedError", "the interpreter " + interpreter + " ended before the call was done");
+  std::string text = "the interpreter " + interpreter + " has ended";
+  if (const std::string& why = interpreters_[index]->failure(); !why.empty()) text += ": " + why;
+  return own_failure("InterpreterDiedError", text);
+}
+
 void Pool::ended(std::size_t index) {
   const auto& returns = workers_[index]->returns;
   returns->set_wake(nullptr);
@@ -156,7 +166,13 @@ void Pool::ended(std::size_t index) {
     // They would need the GIL of a Python in which anything may still go on: what it exported is never released.
     new std::shared_ptr<ReturnQueue>(returns);
   }
-  for (const auto& call : dispatcher_.retire(index)) call->abandon({});
+  const Payload error = end_of(index);
+  auto calls = dispatcher_.retire(index);
+  auto& in_hand = workers_[index]->in_hand;
+  calls.insert(calls.end(), in_hand.begin(), in_hand.end());
+  in_hand.clear();
+  for (const auto& call : calls) call->abandon(error);
+  Runner::interrupt_asides(workers_[index]->id(), nullptr, &error);
   if (++ended_ == size()) messages_->close();
 }
 

@@ -44,6 +44,11 @@ struct MULTIPY_API Worker final : Runner {
   Pool& pool;
   const std::size_t index;
   const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
+  // The worker thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what
+  // tells of the calls that it has not ended.
+  Calls in_hand;
+  std::uint64_t deliveries = 0;
+  int redeliveries = 0;  // of what is in hand
 
   /// User code of `call` runs from here on. False: it is not to, as an interrupt has come already.
   bool begin(Call& call);
@@ -109,6 +114,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   WaitResult join(Deadline deadline);
 
  private:
+  /// What calls fail with that an interpreter which has ended will not run.
+  Payload end_of(std::size_t index) const;
   void ended(std::size_t index);
 
   const pid_t process_ = ::getpid();

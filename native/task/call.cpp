@@ -42,6 +42,15 @@ Call::Call(Payload request, std::shared_ptr<CallGroup> group)
 
 Call::~Call() = default;
 
+std::uint64_t Call::number() noexcept {
+  // Few calls are asked: one counter for all of them would be a word that all callers write to.
+  static std::atomic<std::uint64_t> last = 0;
+  std::uint64_t number = number_.load(std::memory_order_acquire);
+  if (number != 0) return number;
+  const std::uint64_t fresh = last.fetch_add(1, std::memory_order_relaxed) + 1;
+  return number_.compare_exchange_strong(number, fresh, std::memory_order_acq_rel) ? fresh : number;
+}
+
 void Backlog::tell_of_room() noexcept {
   if (waiters.load() == 0) return;
   room.fetch_add(1, std::memory_order_relaxed);

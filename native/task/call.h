@@ -109,6 +109,9 @@ class MULTIPY_API Call : public Attachment {
   bool push_to_interrupts();
   /// Somebody wants the code that runs to end.
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
+  /// The number of the actor that it makes a replica of; 0: it makes none. Set before anybody else knows of the call.
+  std::uint64_t makes() const noexcept { return makes_; }
+  void set_makes(std::uint64_t actor) noexcept { makes_ = actor; }
   /// Its actor has ended, and it should not run.
   bool killed() const noexcept { return group_ != nullptr && group_->ended.load(); }
 
@@ -136,6 +139,9 @@ class MULTIPY_API Call : public Attachment {
   void watch(std::shared_ptr<CompletionQueue> queue);
   /// Takes back one watch(), if it has not been served.
   void unwatch(const CompletionQueue& queue);
+
+  /// Names the call for good, in this process.
+  std::uint64_t number() noexcept;
 
   // For the pool.
   /// pending or running → failed with `error`: its interpreter died or closed. False if it has ended already.
@@ -192,7 +198,9 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<bool> counts_aside_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
+  std::atomic<std::uint64_t> number_ = 0;  // 0: nobody has asked for it
   std::uint64_t mailbox_ = 0;
+  std::uint64_t makes_ = 0;
   std::string batch_;
   std::shared_ptr<const Servers> servers_;
   Holdings holdings_;

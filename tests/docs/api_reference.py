@@ -39,6 +39,7 @@ SECTIONS = {
         "ActorClosedError",
         "DeadlockError",
         "ImageError",
+        "InterpreterDiedError",
         "InterpreterStartError",
         "Interrupted",
         "MailboxFullError",

@@ -114,14 +114,23 @@ def raiser(pool):
 
 @pytest.mark.parametrize(
     ("make", "text"),
+    [(lambda: TwoArguments(1, 2), "1 and 2"), (lambda: KeywordOnly(code=5), "5")],
+    ids=["two arguments", "keyword only"],
+)
+def test_an_exception_whose_constructor_takes_other_arguments_arrives_as_itself(raiser, make, text):
+    for _ in range(2):
+        error = raiser.fail.submit(make).exception(PATIENCE)
+        assert type(error) is type(make()) and str(error) == text
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
     [
-        (lambda: TwoArguments(1, 2), "1 and 2"),
-        (lambda: KeywordOnly(code=5), "5"),
         (evil, "cannot be told"),
         (exiting, "x"),
         (with_lock, "locked"),
     ],
-    ids=["two arguments", "keyword only", "evil", "exiting", "unpicklable attribute"],
+    ids=["evil", "exiting", "unpicklable attribute"],
 )
 def test_an_exception_that_cannot_travel_is_described(raiser, make, text):
     for _ in range(2):

@@ -12,8 +12,8 @@ import types
 import numpy
 import pytest
 
-from multipy_actors.errors import RemoteError, RemoteTraceback
-from multipy_actors.values import decode_exception, encode_exception
+from multipy_actors.errors import InterpreterDiedError, RemoteError, RemoteTraceback
+from multipy_actors.values import decode, decode_exception, encode, encode_exception
 
 
 def raised(error):
@@ -149,8 +149,6 @@ def test_frames_of_the_package_itself_are_left_out_of_the_traceback():
 @pytest.mark.parametrize(
     "error",
     [
-        TwoArguments(1, 2),
-        Decorating("text"),
         Turncoat("text"),
         Nasty("text"),
         Coded(1, detail=threading.Lock()),
@@ -164,6 +162,88 @@ def test_what_cannot_travel_arrives_as_a_remote_error(error):
     assert received.text == str(error)
     assert "in raised" in received.traceback
     assert isinstance(received.__cause__, RemoteTraceback)
+
+
+class Uncalled(OSError):
+    def __init__(self, code):
+        self.args = (code, "of its own")  # OSError is not told, and so has no errno
+
+
+class Leaving(SystemExit):
+    def __init__(self, *, status):
+        super().__init__(status)
+        self.status = status
+
+
+class Undecoded(UnicodeDecodeError):
+    def __init__(self, data):
+        super().__init__("utf-8", data, 0, 1, "of its own")
+
+
+class Missing(OSError):
+    def __init__(self, file):
+        super().__init__(errno.ENOENT, "it is missing", file)
+
+
+class Described(Exception):
+    def __init__(self, first, second):
+        super().__init__("described")
+        self.parts = first, second
+
+    def __reduce__(self):
+        return Described._of, (list(self.parts),)
+
+    @staticmethod
+    def _of(parts):
+        made = Described(*parts)
+        made.args = ()
+        return made
+
+    def __str__(self):
+        return f"{self.parts}"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TwoArguments(1, 2),
+        Decorating("text"),
+        Coded(1, detail=[2]),
+        Uncalled(3),
+        Leaving(status=4),
+        Undecoded(b"\xff"),
+        Missing("spoon"),
+        Described(5, 6),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_constructor_with_other_arguments_is_not_called_again(error):
+    received = travelled(error)
+    assert type(received) is type(error)
+    assert str(received) == str(error)
+    assert vars(received).keys() == vars(error).keys()
+    for name in ("errno", "strerror", "filename", "code", "start", "object"):
+        assert getattr(received, name, None) == getattr(error, name, None)
+
+
+def test_exceptions_inside_a_value_keep_their_type_as_well():
+    (received,) = decode(*encode([TwoArguments(1, TwoArguments(2, 3))]))
+    assert type(received) is TwoArguments
+    assert received.args == ("1 and 2 and 3",)
+
+
+def test_what_the_core_says_of_a_failure_arrives_in_its_own_type():
+    for name, text, kind in (
+        ("multipy_actors.errors.InterpreterDiedError", "it ended", InterpreterDiedError),
+        ("MemoryError", "", MemoryError),
+        ("some.module.Error", "text", RemoteError),
+        ("UnicodeDecodeError", "text", RemoteError),
+        ("print", "text", RemoteError),
+    ):
+        received = decode_exception(encode([None, name, text, ""])[0])
+        assert type(received) is kind
+        assert text in str(received)
+        assert received.__cause__ is None
 
 
 def test_an_exception_that_cannot_tell_its_message_arrives_all_the_same():

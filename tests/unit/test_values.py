@@ -265,10 +265,66 @@ def a_closure_over(lock):
     return lambda: lock
 
 
+class Leaving:
+    """Leaves its lock out, and not the other thing."""
+
+    def __init__(self, other):
+        self.lock = threading.Lock()
+        self.other = other
+
+    def __getstate__(self):
+        return {"other": self.other}
+
+
+class Reduced:
+    def __init__(self, part):
+        self.lock = threading.Lock()
+        self.part = part
+
+    def __reduce__(self):
+        return Reduced, (self.part,)
+
+
+class Numbered(list):
+    def __init__(self, items, lock):
+        super().__init__(items)
+        self.lock = lock
+
+
+class Circular:
+    def __init__(self, lock):
+        self.itself = [self]
+        self.lock = lock
+
+
+def a_class_with(lock):
+    class Local(Holder):
+        def method(self):
+            return super().__repr__()  # its closure holds the class
+
+        held = lock
+
+    return Local
+
+
+def a_function_with_a_global(lock):
+    namespace = {"held": lock, "handle": threading.Lock()}
+    exec("def function(box):\n    return (held, box.handle)", namespace)
+    return namespace["function"]
+
+
 @pytest.mark.parametrize(
     ("argument", "path"),
     [
         (threading.Lock(), "argument 1"),
+        (Leaving([threading.Lock()]), "argument 1.other[0]"),
+        (Reduced({"a": threading.Lock()}), "argument 1.part['a']"),
+        (Numbered([1, threading.Lock()], None), "argument 1[1]"),
+        (Numbered([1], threading.Lock()), "argument 1.lock"),
+        (Circular(threading.Lock()), "argument 1.lock"),
+        (a_class_with(threading.Lock()), "argument 1.held"),
+        (a_function_with_a_global(threading.Lock()), "argument 1 global 'held'"),
+        (ValueError("text", threading.Lock()), "argument 1.args[1]"),
         ({"lock": [Holder(threading.Lock())]}, "argument 1['lock'][0].handle"),
         ((1, Record({"k": threading.Lock()})), "argument 1[1].name['k']"),
         ([a_slotted_lock()], "argument 1[0].lock"),
