@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "base/blocked_signals.h"
+#include "base/process_lock.h"
 
 namespace multipy {
 
 namespace {
 
 struct Registry {
-  std::mutex mutex;
+  ProcessLock<std::mutex> mutex{ForkOrder::gpu_caches};
   std::condition_variable changed;  // `asking`, or what a round has still open
   std::vector<std::shared_ptr<DeviceCaches::Offer>> offers;
   std::vector<const void*> asking;  // owners that have others emptied now, once for each thread that does
@@ -99,7 +100,7 @@ void DeviceCaches::withdraw(const std::shared_ptr<Offer>& offer) {
 bool DeviceCaches::empty_others(const void* owner, std::chrono::milliseconds patience) {
   const Asking asking(owner);
   const auto round = std::make_shared<Round>();
-  std::unique_lock lock(registry().mutex);
+  std::unique_lock<std::mutex> lock(registry().mutex);
   for (const auto& offer : registry().offers) {
     if (offer->owner != owner) round->open.push_back(offer);
   }

@@ -1,9 +1,11 @@
 #include "base/graph_captures.h"
 
+#include "base/process_lock.h"
+
 namespace multipy {
 
 std::mutex& GraphCaptures::mutex() {
-  static std::mutex& instance = *new std::mutex;
+  static auto& instance = *new ProcessLock<std::mutex>(ForkOrder::graph_captures);
   return instance;
 }
 

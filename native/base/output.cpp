@@ -1,15 +1,15 @@
 #include "base/output.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
-#include <new>
 #include <string>
+
+#include "base/process_lock.h"
 
 namespace multipy {
 
@@ -23,16 +23,12 @@ struct OpenLine {
 };
 
 struct Outputs {
-  Outputs() {
-    // A child has none of the threads that may have held it.
-    pthread_atfork(nullptr, nullptr, [] { new (&outputs().mutex) std::mutex; });
-  }
   static Outputs& outputs() {
     static auto& all = *new Outputs;  // threads may write while the process exits
     return all;
   }
 
-  std::mutex mutex;  // guards the rest
+  ProcessLock<std::mutex> mutex{ForkOrder::output};  // guards the rest
   OpenLine lines[2];
 };
 

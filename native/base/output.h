@@ -9,7 +9,7 @@
 // prefix, which would make it too wide for the terminal, and takes the place of a line that was drawn so.
 //
 // Threads and locks: any thread, without a GIL. One mutex is held while writing, as both descriptors are often the same
-// terminal; a forked child has a fresh one. What the host's Python or C code writes by itself does not come here.
+// terminal. What the host's Python or C code writes by itself does not come here.
 #pragma once
 
 #include <cstdint>

@@ -10,6 +10,8 @@
 #include <mutex>
 #include <set>
 
+#include "base/process_lock.h"
+
 namespace multipy {
 
 namespace {
@@ -54,7 +56,7 @@ Date date_of(std::int64_t days) {
 
 /// Names are never freed: a struct tm may point to them for ever.
 const char* keep(std::string_view name) {
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::time_zones);
   static auto& names = *new std::set<std::string, std::less<>>();
   const std::lock_guard lock(mutex);
   const auto found = names.find(name);
@@ -386,7 +388,7 @@ std::optional<std::int64_t> TimeZone::time_of(std::tm& given) const {
 }
 
 const TimeZone& TimeZone::named(const char* name, const char* folder) {
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::time_zones);
   static auto& known = *new std::map<std::string, const TimeZone*>();
   static const TimeZone& universal = *new TimeZone;
   std::string text = name == nullptr ? "/etc/localtime" : name;

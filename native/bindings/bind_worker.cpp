@@ -51,7 +51,11 @@ void set_worker(Worker* worker) noexcept {
 Worker* worker() noexcept { return this_worker; }
 
 const std::shared_ptr<ReturnQueue>& returns() {
-  static const auto& host = *new std::shared_ptr<ReturnQueue>(std::make_shared<ReturnQueue>());
+  static const auto& host = *[] {
+    auto* const queue = new std::shared_ptr<ReturnQueue>(std::make_shared<ReturnQueue>());
+    if (this_worker == nullptr) (*queue)->guard_across_forks();
+    return queue;
+  }();
   return this_worker != nullptr ? this_worker->returns : host;
 }
 

@@ -128,7 +128,7 @@ PyStatus initialise(const multipy_boot& boot) {
   if (PyStatus_Exception(status)) return status;
   PyConfig config;
   PyConfig_InitPythonConfig(&config);
-  config.install_signal_handlers = 0;
+  config.install_signal_handlers = 1;  // the interpreter's own: system/signal_actions.h
   config.parse_argv = 0;
   config.module_search_paths_set = 1;
   config.configure_c_stdio = 0;

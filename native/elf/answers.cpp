@@ -185,29 +185,12 @@ pid_t Namespace::fork() {
     if (entry->prepare != nullptr) entry->prepare();
   }
   const pid_t pid = ::fork();
+  if (pid == 0) signals_.install();
   for (const auto& entry : functions) {
     void (*function)() = pid == 0 ? entry.child : entry.parent;
     if (function != nullptr) function();
   }
   return pid;
-}
-
-int Namespace::sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller) {
-  const std::lock_guard lock(mutex_);
-  const bool from_python = caller != nullptr && !images_.empty() && caller == images_.front().get();
-  if (action != nullptr && from_python) {
-    errno = EPERM;
-    return -1;
-  }
-  struct sigaction current{};
-  if (const auto believed = believed_actions_.find(number); believed != believed_actions_.end()) {
-    current = believed->second;
-  } else if (::sigaction(number, nullptr, &current) != 0) {
-    return -1;
-  }
-  if (action != nullptr) believed_actions_[number] = *action;
-  if (old != nullptr) *old = current;
-  return 0;
 }
 
 }  // namespace multipy::elf

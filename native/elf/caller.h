@@ -57,5 +57,6 @@ std::span<const SeamFunction> functions_of_threads();
 std::span<const SeamFunction> functions_of_process();
 std::span<const SeamFunction> functions_of_time();
 std::span<const SeamFunction> functions_of_locale();
+std::span<const SeamFunction> functions_of_signals();
 
 }  // namespace multipy::elf

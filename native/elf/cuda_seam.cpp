@@ -14,6 +14,7 @@
 
 #include "base/device_memory.h"
 #include "base/graph_captures.h"
+#include "base/process_lock.h"
 #include "elf/namespace.h"
 #include "elf/patient_locks.h"
 #include "elf/rebinding.h"
@@ -32,7 +33,7 @@ constexpr std::array<Names, 4> kLibraries{{{"cublasCreate_v2", "cublasDestroy_v2
                                            {"cusparseCreate", "cusparseDestroy"}}};
 
 // A process has one copy of each library; should it have two, the second one's functions stay as they are.
-std::mutex found_mutex;
+ProcessLock<std::mutex>& found_mutex = *new ProcessLock<std::mutex>(ForkOrder::cuda_functions);
 DeviceMemory::Runtime runtime{};
 std::array<DeviceMemory::Handles, kLibraries.size()> handles{};
 
@@ -149,7 +150,7 @@ void learn_from(void* driver) {
 }
 
 void meet_driver() {
-  static std::mutex& mutex = *new std::mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::cuda_functions);
   static std::atomic<bool> met = false;
   if (met.load(std::memory_order_acquire)) return;
   const std::lock_guard lock(mutex);
@@ -264,7 +265,7 @@ void* cuda_seam(std::string_view name, void* address) {
 }
 
 void count_captures_of_host() {
-  static std::mutex& mutex = *new std::mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::cuda_functions);
   static auto& known = *new std::set<std::uintptr_t>;  // where the libraries lie
   static std::uint64_t looked_at = 0;                  // how many had been loaded then
   const std::lock_guard lock(mutex);

@@ -3,6 +3,8 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "base/process_lock.h"
+
 namespace multipy::elf {
 
 std::shared_ptr<Definitions> Definitions::of(const File& file, const std::vector<const File*>& scope) {
@@ -10,7 +12,7 @@ std::shared_ptr<Definitions> Definitions::of(const File& file, const std::vector
     std::vector<const File*> scope;
     std::shared_ptr<Definitions> definitions;
   };
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::definitions);
   static auto& by_file = *new std::unordered_map<const File*, Kept>();
   const std::lock_guard lock(mutex);
   Kept& kept = by_file[&file];

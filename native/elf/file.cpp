@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "base/process_lock.h"
 #include "elf/arch.h"
 #include "elf/skeleton.h"
 
@@ -71,7 +72,7 @@ std::shared_ptr<const File> File::open(const std::string& path) {
   const UniqueFd fd = open_regular(path, status);
   using Key = std::tuple<dev_t, ino_t, off_t, std::int64_t>;
   const Key key{status.st_dev, status.st_ino, status.st_size, modified_at(status)};
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::elf_files);
   static auto& cache = *new std::map<Key, std::shared_ptr<const File>>();
   const std::lock_guard lock(mutex);
   if (const auto found = cache.find(key); found != cache.end()) return found->second;
@@ -90,7 +91,8 @@ std::shared_ptr<const File> File::open(const std::string& path) {
 }
 
 const Skeleton& File::skeleton() const {
-  const std::lock_guard lock(mutex_);
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::skeletons);
+  const std::lock_guard lock(mutex);
   if (skeleton_ == nullptr) skeleton_ = std::make_shared<const Skeleton>(build_skeleton(*this));
   return *skeleton_;
 }

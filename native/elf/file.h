@@ -179,7 +179,6 @@ class MULTIPY_API File {
   std::span<const ElfW(Relr)> relr_;
   std::vector<ElfW(Rela)> tls_rela_;
 
-  mutable std::mutex mutex_;  // held while the skeleton is made
   mutable std::shared_ptr<const Skeleton> skeleton_;
 };
 

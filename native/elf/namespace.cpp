@@ -11,6 +11,8 @@
 
 #include "base/error.h"
 #include "base/heap.h"
+#include "base/output.h"
+#include "base/process_lock.h"
 #include "elf/arch.h"
 #include "elf/cuda_seam.h"
 #include "elf/limits.h"
@@ -30,7 +32,7 @@ constexpr std::size_t kLarge = 16 << 20;
 /// Which image lies where. Written under the exclusive lock, with the namespace's list, when a batch is adopted.
 /// Nothing else is locked meanwhile.
 struct Registry {
-  std::shared_mutex mutex;
+  ProcessLock<std::shared_mutex> mutex{ForkOrder::images};
   std::map<std::uintptr_t, Image*> by_base;
 };
 Registry& registry() {
@@ -369,7 +371,24 @@ Target Namespace::find_shared_symbol(const Image& image, const Symbol& symbol) {
   return {};
 }
 
+void Namespace::set_attention(std::function<void()> attention) {
+  const std::lock_guard lock(attention_mutex_);
+  attention_ = std::move(attention);
+}
+
+void Namespace::ring() {
+  if (signals_.deliver(SIGALRM) == SignalActions::Delivery::handled) {
+    const std::lock_guard lock(attention_mutex_);
+    if (attention_) attention_();
+    return;
+  }
+  // It would end a process of its own.
+  write_output(2, 0, {},
+               "multipy: the alarm of interpreter " + label_ + " went off, and it has no handler for SIGALRM\n");
+}
+
 void Namespace::run_destructors() {
+  alarm_.cancel();
   device_memory_.end();
   run_at_exit(nullptr);
   for (auto image = constructed_.rbegin(); image != constructed_.rend(); ++image) (*image)->run_destructors();

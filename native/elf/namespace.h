@@ -35,7 +35,9 @@
 #include "elf/own_time_zone.h"
 #include "elf/policy.h"
 #include "elf/search.h"
+#include "system/alarm.h"
 #include "system/record_locks.h"
+#include "system/signal_actions.h"
 
 namespace multipy::elf {
 
@@ -82,6 +84,11 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   /// process has meanwhile.
   pid_t process_number() const noexcept { return process_number_; }
   void set_process_number(pid_t number) noexcept { process_number_ = number; }
+  SignalActions& signals() noexcept { return signals_; }
+  Alarm& alarm() noexcept { return alarm_; }
+  /// How to have Python look for signals: it does not notice handlers that were called on a thread that is none of its
+  /// own. Once it has returned, what was set before is neither called nor being called.
+  void set_attention(std::function<void()> attention);
   /// The signals that the host's thread had blocked when it started the interpreter: those of its child processes.
   const sigset_t& host_signal_mask() const noexcept { return host_signal_mask_; }
   void set_host_signal_mask(const sigset_t& mask) noexcept { host_signal_mask_ = mask; }
@@ -105,14 +112,12 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   /// Fork handlers of an interpreter take its locks, its GIL even: they are for its own forks alone.
   int at_fork(void (*prepare)(), void (*parent)(), void (*child)());
   pid_t fork();
-  /// Signals are the host's. Python code that asks for one is told so (EPERM); libraries that set handlers when they
-  /// are loaded are left in the belief that they did.
-  int sigaction(int number, const struct sigaction* action, struct sigaction* old, const Image* caller);
-
   Resolution resolve(const Image& image, const Symbol& symbol) override;
 
  private:
   Namespace(std::string label, Policy policy);
+  /// SIGALRM, of the interpreter alone.
+  void ring();
 
   using Batch = std::vector<std::unique_ptr<Image>>;
   Image& load(const std::string& path, bool global, const Image* loaded_by, const std::string& reason);
@@ -140,6 +145,10 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   DeviceMemory device_memory_;
   RecordLocks record_locks_;
   pid_t process_number_ = 0;
+  SignalActions signals_;
+  std::mutex attention_mutex_;
+  std::function<void()> attention_;  // guarded by attention_mutex_
+  Alarm alarm_{[this] { ring(); }};
   sigset_t host_signal_mask_{};
   const pid_t process_;
   std::atomic<pid_t> main_thread_ = 0;
@@ -169,7 +178,6 @@ class MULTIPY_API Namespace final : public SymbolResolver {
     void (*child)();
   };
   std::vector<ForkFunctions> fork_functions_;
-  std::map<int, struct sigaction> believed_actions_;
 };
 
 /// The image that `address` lies in, of whatever namespace; null: none.

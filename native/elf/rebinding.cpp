@@ -6,6 +6,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "base/process_lock.h"
 #include "elf/arch.h"
 #include "elf/pages.h"
 
@@ -80,7 +81,7 @@ struct Loaded {
 
 int rebind(const link_map& map, const std::function<std::uintptr_t(std::string_view)>& replacement_of) {
   // A page is made writable for a moment: another thread must not make it read-only meanwhile.
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::bindings_of_libraries);
   const std::lock_guard lock(mutex);
   const Loaded library(map);
   if (library.symbols == nullptr || library.strings == nullptr) return 0;

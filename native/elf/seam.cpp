@@ -230,30 +230,6 @@ int seam_pthread_atfork(void (*prepare)(), void (*parent)(), void (*child)()) {
   return at_fork(caller.space, prepare, parent, child);
 }
 
-/// Stands for how a host without a handler of its own takes SIGINT.
-void hosts_handler(int) {}
-
-int seam_sigaction(int number, const struct sigaction* action, struct sigaction* old) {
-  MULTIPY_CALLER;
-  // A child between fork and exec sets its own signals, as subprocess does.
-  if (!caller.is_in_interpreter()) return ::sigaction(number, action, old);
-  const int status = answer_or_errno([&] { return caller.space->sigaction(number, action, old, caller.image); });
-  // A Python that finds SIGINT at its default takes it to be its own, and asyncio.run would replace the handler.
-  if (status == 0 && action == nullptr && old != nullptr && number == SIGINT && old->sa_handler == SIG_DFL)
-    old->sa_handler = hosts_handler;
-  return status;
-}
-
-sighandler_t seam_signal(int number, sighandler_t handler) {
-  MULTIPY_CALLER;
-  if (!caller.is_in_interpreter()) return ::signal(number, handler);
-  struct sigaction action{};
-  struct sigaction old{};
-  action.sa_handler = handler;
-  const int status = answer_or_errno([&] { return caller.space->sigaction(number, &action, &old, caller.image); });
-  return status == 0 ? old.sa_handler : SIG_ERR;
-}
-
 std::span<const SeamFunction> functions_of_libraries() {
   static const std::array functions{
       SeamFunction{"dlopen", reinterpret_cast<void*>(seam_dlopen)},
@@ -276,8 +252,6 @@ std::span<const SeamFunction> functions_of_libraries() {
       SeamFunction{"forkpty", reinterpret_cast<void*>(seam_forkpty)},
       SeamFunction{"__register_atfork", reinterpret_cast<void*>(seam_register_atfork)},
       SeamFunction{"pthread_atfork", reinterpret_cast<void*>(seam_pthread_atfork)},
-      SeamFunction{"sigaction", reinterpret_cast<void*>(seam_sigaction)},
-      SeamFunction{"signal", reinterpret_cast<void*>(seam_signal)},
   };
   return functions;
 }
@@ -287,8 +261,9 @@ using Table = std::unordered_map<std::string_view, void*>;
 /// All of the seam, or what of it shared libraries are bound to.
 Table functions_of_seam(bool all) {
   Table table;
-  for (const auto functions : {functions_of_libraries(), functions_of_programs(), functions_of_threads(),
-                               functions_of_process(), functions_of_time(), functions_of_locale()}) {
+  for (const auto functions :
+       {functions_of_libraries(), functions_of_programs(), functions_of_threads(), functions_of_process(),
+        functions_of_signals(), functions_of_time(), functions_of_locale()}) {
     for (const auto& each : functions) {
       if (all || each.in_shared) table.emplace(each.name, each.function);
     }

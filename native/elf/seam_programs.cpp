@@ -14,6 +14,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "base/process_lock.h"
 #include "elf/caller.h"
 
 namespace multipy::elf {
@@ -24,43 +25,46 @@ char** environment_of(const Caller& caller) {
   return caller.space == nullptr ? environ : caller.space->environment().array();
 }
 
-void unblock_signals(const Caller& caller) {
+/// Prepares a child to become another program. False: it is no child, but the process, which is the host's.
+bool becomes_program(const Caller& caller) {
+  if (caller.is_in_interpreter()) return refuse("exec would replace the process, which is the host's") == 0;
   if (caller.space != nullptr) ::pthread_sigmask(SIG_SETMASK, &caller.space->host_signal_mask(), nullptr);
+  return true;
 }
 
 int seam_execve(const char* path, char* const* arguments, char* const* variables) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execve(path, arguments, variables);
 }
 
 int seam_execv(const char* path, char* const* arguments) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execve(path, arguments, environment_of(caller));
 }
 
 int seam_execvp(const char* file, char* const* arguments) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execvpe(file, arguments, environment_of(caller));
 }
 
 int seam_execvpe(const char* file, char* const* arguments, char* const* variables) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execvpe(file, arguments, variables);
 }
 
 int seam_fexecve(int file, char* const* arguments, char* const* variables) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::fexecve(file, arguments, variables);
 }
 
 int seam_execveat(int folder, const char* path, char* const* arguments, char* const* variables, int flags) {
   MULTIPY_CALLER;
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execveat(folder, path, arguments, variables, flags);
 }
 
@@ -86,7 +90,7 @@ int seam_execl(const char* path, const char* first, ...) {
   MULTIPY_CALLER;
   MULTIPY_ARGUMENTS(arguments, first);
   va_end(rest);
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execve(path, arguments, environment_of(caller));
 }
 
@@ -94,7 +98,7 @@ int seam_execlp(const char* file, const char* first, ...) {
   MULTIPY_CALLER;
   MULTIPY_ARGUMENTS(arguments, first);
   va_end(rest);
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execvpe(file, arguments, environment_of(caller));
 }
 
@@ -103,7 +107,7 @@ int seam_execle(const char* path, const char* first, ...) {
   MULTIPY_ARGUMENTS(arguments, first);
   char* const* variables = va_arg(rest, char* const*);
   va_end(rest);
-  unblock_signals(caller);
+  if (!becomes_program(caller)) return -1;
   return ::execve(path, arguments, variables);
 }
 
@@ -165,7 +169,7 @@ int seam_system(const char* command) {
 
 /// The streams of seam_popen that are open. The lock is held while a child is started, which must close them all.
 struct OpenPipes {
-  std::mutex mutex;
+  ProcessLock<std::mutex> mutex{ForkOrder::pipes};
   std::unordered_map<FILE*, pid_t> children;
 };
 OpenPipes& open_pipes() {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/process_lock.h"
 #include "elf/rebinding.h"
 #include "elf/seam.h"
 
@@ -65,7 +66,7 @@ unsigned long long count_unloaded() {
 }  // namespace
 
 void answer_for_interpreters(void* handle) {
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::bindings_of_libraries);
   // Those that are done, as long as glibc has unloaded nothing: another library may then lie in the same place.
   static auto& done = *new std::set<const link_map*>();
   static unsigned long long unloaded_then = 0;

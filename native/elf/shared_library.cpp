@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "base/process_lock.h"
 #include "elf/arch.h"
 #include "elf/shared_calls.h"
 
@@ -72,7 +73,7 @@ bool is_unversioned(const void* address, const std::string& name) {
 
 void* find_global(const SymbolName& symbol) {
   // What the global scope defines it goes on defining: every image of every interpreter asks for the same names.
-  static std::shared_mutex mutex;
+  static auto& mutex = *new ProcessLock<std::shared_mutex>(ForkOrder::global_symbols);
   static auto& known = *new std::unordered_map<std::string, void*>();
   std::string key(symbol.name);
   key.append("@").append(symbol.version);

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <utility>
 
+#include "base/process_lock.h"
 #include "elf/tls_descriptor.h"
 
 extern "C" void* __tls_get_addr(void* module_and_offset);
@@ -134,7 +135,7 @@ namespace {
 
 /// One Variable for all descriptors that name it.
 const Variable* kept(std::size_t module, std::size_t offset) {
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::thread_locals);
   static auto& variables = *new std::map<std::pair<std::size_t, std::size_t>, Variable>();
   const std::lock_guard lock(mutex);
   return &variables.try_emplace({module, offset}, Variable{module, offset}).first->second;

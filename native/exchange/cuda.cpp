@@ -15,6 +15,7 @@
 #include "base/blocked_signals.h"
 #include "base/error.h"
 #include "base/graph_captures.h"
+#include "base/process_lock.h"
 
 namespace multipy::cuda {
 
@@ -211,7 +212,7 @@ class Device::OutsideCapture {
 };
 
 Device& Device::at(int ordinal) {
-  static std::mutex& mutex = *new std::mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::gpus);
   static auto& devices = *new std::map<int, Device>;
   const std::lock_guard lock(mutex);
   return devices.try_emplace(ordinal, Driver::get(), ordinal).first->second;

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/process_lock.h"
+
 namespace multipy {
 
 namespace {
@@ -38,6 +40,26 @@ void ReturnQueue::set_wake(std::function<void()> wake) {
 void ReturnQueue::call_owner() {
   const std::lock_guard lock(wake_mutex_);
   if (wake_) wake_();
+}
+
+void ReturnQueue::guard_across_forks() {
+  multipy::guard_across_forks(
+      ForkOrder::releases, this,
+      [](void* what) {
+        auto* self = static_cast<ReturnQueue*>(what);
+        self->wake_mutex_.lock();
+        self->mutex_.lock();
+      },
+      [](void* what) {
+        auto* self = static_cast<ReturnQueue*>(what);
+        self->mutex_.unlock();
+        self->wake_mutex_.unlock();
+      },
+      [](void* what) {
+        auto* self = static_cast<ReturnQueue*>(what);
+        new (&self->mutex_) std::mutex;
+        new (&self->wake_mutex_) std::recursive_mutex;
+      });
 }
 
 void ReturnQueue::post(Release release, void* argument) {

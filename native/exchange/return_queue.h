@@ -54,6 +54,9 @@ class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue>
   /// Runs all pending releases; from now on post() runs them itself. Idempotent.
   void close();
 
+  /// Has a forked child find the queue free and whole. It lives for ever.
+  void guard_across_forks();
+
   /// From here on, what this thread posts calls nobody until call_owners().
   static void put_off_calls() noexcept;
   /// Puts nothing off any more, and calls the owners who still have something to release.

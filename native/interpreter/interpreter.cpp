@@ -57,6 +57,7 @@ void Interpreter::run(void* worker) {
   };
   boot.ending = [](void* context) {
     auto* self = static_cast<Interpreter*>(context);
+    self->images_.set_attention(nullptr);
     const std::lock_guard lock(self->interrupt_mutex_);
     self->interrupt_ = nullptr;
   };
@@ -76,10 +77,12 @@ void Interpreter::run(void* worker) {
     failure_ = error.what();
     return;
   }
+  images_.set_attention([this] { interrupt(kNoTurn); });
   // Outside every handler: a C++ exception that user code lets go would leave a Python in the middle of a call, its
   // GIL held. It ends the process instead, where it was thrown, as in a Python of its own.
   const int32_t status = enter(&boot);
   finalised_ = status != 2;
+  images_.set_attention(nullptr);  // where it did not start
   if (status == 0) images_.run_destructors();
   if (finalised_) images_.record_locks().release_all();
 }

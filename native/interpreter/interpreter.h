@@ -54,6 +54,9 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   elf::Namespace& images() const noexcept { return images_; }
 
  private:
+  /// No turn has this number: Python looks around, and nothing is interrupted.
+  static constexpr std::uint64_t kNoTurn = ~std::uint64_t{0};
+
   void run(void* worker);
   void become(State state);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/process_lock.h"
 #include "task/timer.h"
 
 namespace multipy {
@@ -16,7 +17,7 @@ namespace {
 constexpr Clock::duration kPatience = std::chrono::seconds(1);  // with code of a killed actor
 
 struct Names {
-  std::mutex mutex;
+  ProcessLock<std::mutex> mutex{ForkOrder::names_of_actors};
   std::map<std::string, std::weak_ptr<Actor>> actors;
 };
 Names& names() {

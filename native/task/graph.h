@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/process_lock.h"
 #include "task/runner.h"
 
 namespace multipy {
@@ -15,7 +16,7 @@ class Await;
 class Wait;
 
 struct Graph {
-  std::mutex mutex;
+  ProcessLock<std::mutex> mutex{ForkOrder::graph_of_waits};
   RunnerId last = 0;
   std::map<RunnerId, Runner*> runners;
   std::map<Runner::Thread, Wait*> waits;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/blocked_signals.h"
+#include "base/process_lock.h"
 #include "task/call.h"
 
 namespace multipy {
@@ -87,7 +88,7 @@ class Timer {
 
 /// The process's only one.
 static Timer& timer() {
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::time_limits);
   static Timer* current = nullptr;  // never destroyed: its thread goes on to the end of the process
   const std::lock_guard lock(mutex);
   // A forked child has none of its parent's threads.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
+
+import multipy_actors as multipy
 
 # A host that waits, and a call that sends Ctrl-C when the host does: it looks at the state of its thread.
 PREAMBLE = """
@@ -39,12 +42,199 @@ host = threading.get_native_id()
 """
 
 
-def test_a_handler_cannot_be_installed_in_an_interpreter(pool):
-    before = signal.getsignal(signal.SIGUSR1)
-    for handler in (signal.SIG_IGN, signal.SIG_DFL, print):
-        with pytest.raises(OSError, match="not permitted"):
-            pool.submit(signal.signal, signal.SIGUSR1, handler).result()
-    assert signal.getsignal(signal.SIGUSR1) is before
+def disposition():
+    with open("/proc/self/status") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    # Signals 32 and 33 are the C library's own; it handles them once there are threads.
+    return [int(fields[name], 16) & ~(3 << 31) for name in ("SigIgn", "SigCgt")]
+
+
+def test_a_handler_that_an_interpreter_sets_is_its_own(pool):
+    def set_and_ask(number):
+        def handler(*_):
+            pass
+
+        answers = []
+        for action in (signal.SIG_IGN, handler, signal.SIG_DFL):
+            before = signal.getsignal(number)
+            answers += [signal.signal(number, action) is before, signal.getsignal(number) is action]
+        signal.siginterrupt(number, False)
+        return all(answers)
+
+    before = disposition(), [signal.getsignal(number) for number in signal.valid_signals()]
+    for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGCHLD, signal.SIGINT):
+        assert pool.submit(set_and_ask, number).result()
+    assert before == (disposition(), [signal.getsignal(number) for number in signal.valid_signals()])
+
+
+def test_an_interpreter_begins_with_the_actions_of_a_new_process(pool):
+    numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1, signal.SIGCHLD]
+    code = f"import signal; print([str(signal.getsignal(n)) for n in {[int(n) for n in numbers]}])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+
+    def actions():
+        return str([str(signal.getsignal(number)) for number in numbers])
+
+    def plain(text):
+        return re.sub("0x[0-9a-f]+", "", text)
+
+    with multipy.Pool(1) as fresh:
+        assert plain(fresh.submit(actions).result()) == plain(process)
+
+
+@pytest.mark.parametrize("send", ["raise_signal", "pthread_kill"])
+def test_what_an_interpreter_sends_to_itself_arrives_at_its_handler(pool, send):
+    def send_and_handle():
+        import threading
+
+        received = []
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: received.append((number, bool(frame))))
+        try:
+            if send == "raise_signal":
+                signal.raise_signal(signal.SIGUSR1)
+            else:
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+            signal.raise_signal(signal.SIGCHLD)  # ignored by default
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        return received
+
+    assert pool.submit(send_and_handle).result() == [(signal.SIGUSR1, True)]
+
+
+def test_a_handler_runs_in_its_own_interpreter_alone(pool):
+    def note():
+        import builtins
+
+        builtins.noted = []
+        signal.signal(signal.SIGUSR2, lambda number, _: builtins.noted.append(number))
+
+    def send():
+        signal.raise_signal(signal.SIGUSR2)
+
+    def noted():
+        import builtins
+
+        return builtins.noted
+
+    multipy.get(pool.broadcast(note))
+    pool.interpreters[1].submit(send).result()
+    assert multipy.get(pool.broadcast(noted)) == [[], [signal.SIGUSR2]]
+
+
+def test_ctrl_c_that_an_interpreter_sends_to_itself_is_a_keyboard_interrupt_there(pool):
+    def interrupt(send):
+        try:
+            send()
+            for _ in range(1000):
+                pass
+        except KeyboardInterrupt:
+            return True
+        return False
+
+    def simulate():
+        import _thread
+
+        _thread.interrupt_main()
+
+    assert pool.submit(interrupt, lambda: signal.raise_signal(signal.SIGINT)).result()
+    assert pool.submit(interrupt, simulate).result()
+
+
+def test_a_signal_whose_default_would_end_the_host_is_refused(pool):
+    with pytest.raises(OSError, match="would end the process, which is the host's"):
+        pool.submit(signal.raise_signal, signal.SIGTERM).result()
+
+
+def test_an_alarm_is_the_interpreters_own(pool):
+    def bounded(seconds):
+        def stop(*_):
+            raise TimeoutError("took too long")
+
+        signal.signal(signal.SIGALRM, stop)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            while True:
+                pass
+        except TimeoutError as error:
+            return str(error), signal.getitimer(signal.ITIMER_REAL)
+
+    def ticks(count):
+        seen = []
+        signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+        while len(seen) < count:
+            pass
+        left, period = signal.setitimer(signal.ITIMER_REAL, 0)
+        return 0 < left <= period == 0.01
+
+    def replaced():
+        signal.alarm(1000)
+        return signal.alarm(0)
+
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    results = [pool.interpreters[index].submit(bounded, 0.05) for index in range(2)]
+    assert multipy.get(results) == [("took too long", (0.0, 0.0))] * 2
+    assert pool.submit(ticks, 5).result()
+    assert pool.submit(replaced).result() in (999, 1000)
+    with pytest.raises(OSError, match="only ITIMER_REAL"):
+        pool.submit(signal.setitimer, signal.ITIMER_PROF, 1).result()
+
+
+def test_an_alarm_without_a_handler_says_so_and_ends_nothing(run_script):
+    finished = run_script(
+        """
+        import signal, time
+        import multipy_actors as multipy
+
+        def wait():
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            while signal.getitimer(signal.ITIMER_REAL) != (0.0, 0.0):
+                pass
+            return "alive"
+
+        with multipy.Pool(1, name="clock") as pool:
+            print(pool.submit(wait).result())
+        """
+    )
+    assert finished.stdout == "alive\n"
+    assert (
+        finished.stderr
+        == "multipy: the alarm of interpreter clock-0 went off, and it has no handler for SIGALRM\n"
+    )
+
+
+def test_a_forked_child_of_an_interpreter_has_its_handlers_and_not_the_hosts(run_script):
+    run_script(
+        """
+        import os, signal
+        import multipy_actors as multipy
+
+        def fork(set_handler):
+            if set_handler:
+                signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.write(writer, b".")
+                while True:
+                    signal.pause()
+            os.read(reader, 1)
+            os.kill(pid, signal.SIGTERM)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        signal.signal(signal.SIGTERM, lambda *_: print("the host's"))
+        with multipy.Pool(1) as pool:
+            assert pool.submit(fork, True).result() == 7
+        with multipy.Pool(1) as pool:
+            assert pool.submit(fork, False).result() == -signal.SIGTERM
+        """
+    )
+
+
+def test_exec_in_an_interpreter_does_not_replace_the_host(pool):
+    with pytest.raises(OSError, match="exec would replace the process, which is the host's"):
+        pool.submit(os.execv, "/bin/true", ["true"]).result()
 
 
 def test_booting_interpreters_leaves_the_hosts_handlers_alone(run_script):
