@@ -216,6 +216,7 @@ def _make_pickler_classes() -> tuple[Any, ...]:
             path = self._place_of(function, where)
             if path is not None:
                 return self._reference_to(where, path, "")
+            self.tokens[where.token] = None  # it is made anew there, whether or not it needs a global
             names = function.__globals__
             in_code = by_value._extract_code_globals(function.__code__)
             for name in (*in_code, *functions.names_in_annotations(function.__annotations__, names)):

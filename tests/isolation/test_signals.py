@@ -55,7 +55,8 @@ def test_a_handler_that_an_interpreter_sets_is_its_own(pool):
             pass
 
         answers = []
-        for action in (signal.SIG_IGN, handler, signal.SIG_DFL):
+        first = signal.getsignal(number)
+        for action in (signal.SIG_IGN, handler, signal.SIG_DFL, first):
             before = signal.getsignal(number)
             answers += [signal.signal(number, action) is before, signal.getsignal(number) is action]
         signal.siginterrupt(number, False)
