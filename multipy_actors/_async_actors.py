@@ -17,12 +17,13 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _cuda, _native, _streams, errors
+from multipy_actors import _cuda, _native, _requests, _streams, errors
 from multipy_actors._loop import Job, Request, Single, event_loop
-from multipy_actors._requests import as_told, futures_among, took_too_long
+from multipy_actors._requests import as_told, futures_among, kept_traceback, took_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from multipy_actors._batches import Batcher
 
@@ -54,6 +55,7 @@ class AsyncActor:
         self._batcher = batcher
         self._object: Any = None
         self._error: BaseException | None = errors.ActorClosedError("the actor was never made")
+        self._traceback: TracebackType | None = None
         self._room = 1  # how many more jobs may run; at first only the one that makes the object
         self._running = 0
         self._is_made = False
@@ -70,12 +72,13 @@ class AsyncActor:
             if self._seconds is not None:
                 call.expire_in(self._seconds)
             try:
-                self._object = cls(*args, **kwargs)
+                self._object = _call_once(cls, args, kwargs)
                 self._error = None
             except BaseException as error:
                 self._error = as_told(error)
                 if self._error is not error and call.expired:
                     self._error = took_too_long(self._seconds)
+                self._traceback = kept_traceback(self._error)
                 raise
 
         return lambda call, worker: self._hand_over(partial(run, call), call, worker)
@@ -97,8 +100,10 @@ class AsyncActor:
     def stream(self, args: list[Any], kwargs: dict[str, Any], name: str, number: int) -> _Start:
         """Call a generator method, and send its first item."""
 
+        share = _requests.share
+
         async def run(call: _native.Call) -> bool:
-            self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name))
+            self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name), share)
             return await self._fill(number, _streams.Chunk(call, 1, self._seconds))
 
         return partial(self._hand_over_request, run)
@@ -154,13 +159,13 @@ class AsyncActor:
 
     def _made(self) -> Any:
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(self._traceback)
         return self._object
 
     async def _call(self, args: list[Any], kwargs: dict[str, Any], name: str) -> Any:
         for container, place in futures_among(args, kwargs):
             container[place] = await container[place]
-        return await _awaited(getattr(self._made(), name)(*args, **kwargs))
+        return await _awaited(_call_once(getattr(self._made(), name), args, kwargs))
 
     async def _fill(self, number: int, chunk: _streams.Chunk) -> bool:
         stream = self._streams.get(number)
@@ -214,6 +219,14 @@ class AsyncActor:
         """Close the generators that are left."""
         while self._streams:
             await _close(self._streams.popitem()[1])
+
+
+def _call_once(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call `function`, which then alone has the arguments: the worker may still have the lists."""
+    positional, named = tuple(args), dict(kwargs)
+    args.clear()
+    kwargs.clear()
+    return function(*positional, **named)
 
 
 async def _awaited(result: Any) -> Any:

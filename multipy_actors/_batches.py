@@ -27,12 +27,15 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, errors, values
+from multipy_actors import _native, _requests, errors, values
 from multipy_actors._interrupts import is_interruption
-from multipy_actors._requests import await_futures, fail, interrupted
+from multipy_actors._requests import await_futures, encode_error, encode_failure, fail, interrupted
+from multipy_actors.sharing import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from multipy_actors.sharing import Share
 
 __all__ = ["Batch", "Batcher"]
 
@@ -40,12 +43,13 @@ __all__ = ["Batch", "Batcher"]
 class _Member:
     """One call of a batch; `call` is None once it has dropped out."""
 
-    __slots__ = ("args", "call", "kwargs")
+    __slots__ = ("args", "call", "kwargs", "share")
 
-    def __init__(self, call: _native.Call, args: list[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(self, call: _native.Call, args: list[Any], kwargs: dict[str, Any], share: Share) -> None:
         self.call: _native.Call | None = call
         self.args = args
         self.kwargs = kwargs
+        self.share = share
 
 
 class Batch:
@@ -61,15 +65,15 @@ class Batch:
         """Those that have not ended."""
         return [member.call for member in self._members if member.call is not None]
 
-    def add(self, call: _native.Call, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Take a call in."""
-        self._members.append(_Member(call, args, kwargs))
+    def add(self, call: _native.Call, args: list[Any], kwargs: dict[str, Any], share: Share = ARRAYS) -> None:
+        """Take a call in; `share` says what of its result is shared."""
+        self._members.append(_Member(call, args, kwargs, share))
 
     def drop(self, call: _native.Call) -> None:
         """End one call alone, before or while the others run, as it was interrupted."""
         for member in self._members:
             if member.call is not None and member.call.key == call.key:
-                self._end(member, interrupted(call))
+                self._end(member, encode_failure(interrupted(call)))
 
     def drop_ended(self) -> None:
         """End those that nobody waits for any more."""
@@ -78,7 +82,7 @@ class Batch:
                 self.drop(call)
 
     def arguments(self, function: Callable[..., Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Move the arguments out, as `function` wants them for all members at once."""
+        """Move the arguments out, as `function` wants them for all members; nobody else has them then."""
         stacked_position, stacked_name = _stacked_parameters(function)
         self._members = [member for member in self._members if member.call is not None]
         columns = zip(*(member.args for member in self._members), strict=True)
@@ -87,7 +91,8 @@ class Batch:
             name: [member.kwargs[name] for member in self._members] for name in self._members[0].kwargs
         }
         for member in self._members:
-            member.args, member.kwargs = [], {}
+            member.args.clear()
+            member.kwargs.clear()
         for index, column in enumerate(args):
             if (package := stacked_position(index)) is not None:
                 args[index] = _stack(package, column, f"argument {index}")
@@ -107,14 +112,14 @@ class Batch:
             if member.call is None:
                 continue
             if isinstance(part, Exception):
-                self._end(member, part)
+                self._end(member, encode_error(part))
                 continue
             try:
-                data, attachments = values.encode(part, "result")
+                data, attachments = values.encode(part, "result", share=member.share)
             except BaseException as error:
                 if is_interruption(error):
                     raise  # it is meant for all of them
-                self._end(member, error)
+                self._end(member, encode_failure(error))
                 continue
             member.call.succeed(data, attachments)
             member.call = None
@@ -122,13 +127,14 @@ class Batch:
 
     def fail(self, error: BaseException) -> None:
         """End all members with `error`."""
+        encoded = encode_failure(error)
         for member in self._members:
-            self._end(member, error)
+            self._end(member, encoded)
 
-    def _end(self, member: _Member, error: BaseException) -> None:
+    def _end(self, member: _Member, error: tuple[bytes, list[_native.Attachment]]) -> None:
         call, member.call = member.call, None
         if call is not None:
-            fail(call, error)
+            call.fail(*error)
             self.oks.append(False)
 
 
@@ -145,7 +151,7 @@ class Batcher:
     ) -> Batch:
         """Return `call`, which the worker has taken, in a batch with what else there is."""
         batch = Batch()
-        batch.add(call, args, kwargs)
+        batch.add(call, args, kwargs, _requests.share)
         deadline = monotonic() + self._wait if self._wait else 0.0
         while len(batch.calls) < self._most:
             left = max(0.0, deadline - monotonic()) if self._wait else 0.0
@@ -183,12 +189,12 @@ class Batcher:
 
 
 def _read(worker: _native.Worker, call: _native.Call, batch: Batch) -> None:
-    def read(call: _native.Call) -> tuple[list[Any], dict[str, Any]]:
+    def read(call: _native.Call) -> tuple[list[Any], dict[str, Any], Share]:
         data, attachments = call.take_request()
-        _, args, kwargs = values.decode(data, attachments)
+        _, args, kwargs, share = values.decode_call(data, attachments)
         if attachments:
             await_futures(args, kwargs)
-        return args, kwargs
+        return args, kwargs, share
 
     try:
         arguments = worker.run(call, read)
@@ -204,11 +210,15 @@ def _read(worker: _native.Worker, call: _native.Call, batch: Batch) -> None:
 def _run(function: Callable[..., Any], batch: Batch) -> bool:
     """Run and settle; what the settling of one member raises is that member's alone."""
     try:
-        args, kwargs = batch.arguments(function)
-        batch.settle(function(*args, **kwargs))
+        batch.settle(_call(function, batch))
     except BaseException as error:
         batch.fail(error)
     return True
+
+
+def _call(function: Callable[..., Any], batch: Batch) -> Any:
+    args, kwargs = batch.arguments(function)
+    return function(*args, **kwargs)
 
 
 # Arguments and results -------------------------------------------------------------------------------------

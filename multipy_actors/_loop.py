@@ -38,7 +38,7 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _cuda, _native, _output, errors
+from multipy_actors import _cuda, _native, _output, _requests, errors
 from multipy_actors._batches import Batch
 from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import encode_result, fail, interrupted
@@ -228,9 +228,12 @@ class Single:
         self.calls = [call]
         self.oks: list[bool] = []
         self._gpus = _cuda.given
+        self._share = _requests.share
 
     def settle(self, result: Any) -> None:
-        self.calls[0].succeed(*encode_result(result, self._gpus))
+        encoded = encode_result(result, self._gpus, self._share)
+        del result
+        self.calls[0].succeed(*encoded)
         self._ended(True)
 
     def fail(self, error: BaseException) -> None:

@@ -47,9 +47,12 @@ class SharedTensor(Attachment):
     interpreter, when the last receiver is done.
     """
 
-    def __init__(self, capsule: CapsuleType, stream: int | None = None) -> None:
+    def __init__(self, capsule: CapsuleType, stream: int | None = None, keep: object | None = None, torch_tensor: int = 0, copied: bool = False) -> None:
         """
         Takes over a DLPack capsule; of a tensor on a GPU, which the CUDA stream of that address computes.
+
+        While the memory is shared, `keep` is held, and the storage of the torch tensor at the address
+        `torch_tensor` cannot be resized. A `copied` one was made for its receiver.
         """
 
     def __dlpack__(self, *, stream: object | None = None, max_version: object | None = None, dl_device: object | None = None, copy: object | None = None) -> CapsuleType:
@@ -81,7 +84,33 @@ class SharedTensor(Attachment):
     def read_only(self) -> bool: ...
 
     @property
+    def copied(self) -> bool:
+        """Whether it was made for its receiver."""
+
+    @property
+    def must_be_copied(self) -> bool:
+        """
+        Whether its receiver has to make a copy, as it was made for one that has it alone.
+        """
+
+    @property
     def nbytes(self) -> int: ...
+
+def join_memory(tensor: SharedTensor, interpreter: int, how: str) -> None:
+    """
+    An interpreter has that memory, and wants to know who writes to it; `how` it came to have it.
+    """
+
+def look_for_writes(interpreter: int, writer: str) -> list[tuple[str, int, list[str]]]:
+    """
+    Memory of the interpreter that has changed since anybody looked, `writer` having written: how it came to be
+    shared, its bytes, and who wrote before. Each pair is told once.
+    """
+
+def set_torch_layout(storage_offset: int, flag_offset: int) -> None:
+    """
+    Where the tensors of torch here have their storage, and a storage its flag `resizable`.
+    """
 
 class Mark(Attachment):
     """A place in a CUDA stream, for others to wait for."""
@@ -158,13 +187,19 @@ class Call(Attachment):
         """
 
     def cancel(self) -> bool:
-        """Takes it back if it has not started."""
+        """
+        Takes it back if it has not started; what it was to be given is released then.
+        """
 
     def interrupt(self) -> bool:
         """Has Interrupted raised in the code that runs; false if none does."""
 
     def result(self) -> tuple[bytes, list[Attachment]]:
-        """The encoded value or exception, by `state`. Only once done."""
+        """
+        The encoded value or exception, by `state`. Only once done.
+
+        What the call was given, and has let go of, is released before.
+        """
 
     def watch(self, queue: CompletionQueue) -> None:
         """Pushes the call to `queue` when it is done."""

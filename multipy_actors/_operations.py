@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _native, _output
-from multipy_actors._requests import as_told, interrupted, took_too_long
+from multipy_actors import _cuda, _native, _output, _requests, sharing
+from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from multipy_actors._async_actors import AsyncActor
     from multipy_actors._batches import Batcher
     from multipy_actors._streams import Stream
+    from multipy_actors._write_checks import WriteChecks
 
 __all__ = [
     "OPERATIONS",
@@ -34,6 +35,7 @@ __all__ = [
     "forget_actors",
     "keep_failure",
     "leave_gpu",
+    "run_checked",
 ]
 
 
@@ -42,7 +44,7 @@ class _Broken:
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
-        self._traceback = error.__traceback__
+        self._traceback = kept_traceback(error)
 
     def fail(self) -> None:
         raise self.error.with_traceback(self._traceback)  # it would grow with each call
@@ -122,6 +124,8 @@ def _create(
         if reason is not error and _this_worker().expired:
             reason = took_too_long(limit)
         _actors[number] = _Broken(reason)
+        args.clear()  # the frames that the error keeps lead to this one
+        kwargs.clear()
         raise
     return None
 
@@ -294,7 +298,8 @@ def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, str
         return Deferred(_on_loop[number].stream(args, kwargs, name, stream))
     from multipy_actors._streams import Stream
 
-    _streams[stream] = number, Stream(iter(getattr(_actor(number), name)(*args, **kwargs)))
+    iterator = iter(getattr(_actor(number), name)(*args, **kwargs))
+    _streams[stream] = number, Stream(iterator, _requests.share)
     return Deferred(lambda call, worker: _fill(stream, 1, call, worker))
 
 
@@ -377,6 +382,13 @@ def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> No
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
+    sharing.of_this_pool = kwargs.get("share", sharing.ARRAYS)
+    if kwargs.get("check_sharing", False):
+        from multipy_actors._write_checks import WriteChecks
+
+        worker = _native.current_worker()
+        assert worker is not None
+        _requests.checks = WriteChecks(worker)
     _cuda.watch(kwargs.get("own_cuda_streams", True))
     _output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
@@ -422,6 +434,35 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "configure": _configure,
     "search_paths": _search_paths,
 }
+
+
+def run_checked(
+    checks: WriteChecks,
+    operation: list[Any],
+    args: list[Any],
+    kwargs: dict[str, Any],
+    attachments: Sequence[_native.Attachment],
+) -> Any:
+    """Run what is asked for, and look who writes to shared memory meanwhile."""
+    target: Any = None
+    name = operation[0]
+    if name in ("call", "map"):
+        target = operation[1]
+        name = getattr(target, "__qualname__", repr(target))
+    elif name == "create":
+        target = getattr(operation[2], "__init__", None)
+        name = operation[2].__name__
+    elif name == "method" and operation[1] in _actors:
+        kind = type(_actors[operation[1]])
+        target = getattr(kind, operation[2], None)
+        name = f"{kind.__qualname__}.{operation[2]}"
+
+    def perform() -> Any:
+        return OPERATIONS[operation[0]](args, kwargs, *operation[1:])
+
+    return checks.run(perform, target, name, attachments)
+
+
 _OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure", "search_paths")
 
 

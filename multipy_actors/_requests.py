@@ -13,22 +13,35 @@ import sys
 
 from multipy_actors import _cuda, _native, values
 from multipy_actors._interrupts import is_interruption
+from multipy_actors.sharing import ARRAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import TracebackType
     from typing import Any
+
+    from multipy_actors._write_checks import WriteChecks
+    from multipy_actors.sharing import Share
 
 __all__ = [
     "as_told",
     "await_futures",
+    "encode_error",
     "encode_failure",
     "encode_result",
     "fail",
     "futures_among",
     "interrupted",
+    "kept_traceback",
     "took_too_long",
 ]
+
+_SUSPENDABLE = 0x20 | 0x80 | 0x200  # flags of generators, coroutines and asynchronous generators
+
+
+share: Share = ARRAYS  # of the call that the worker has read last
+checks: WriteChecks | None = None  # where writes to shared memory are looked for
 
 
 def await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -64,9 +77,41 @@ def took_too_long(limit: float | None) -> TimeoutError:
     return TimeoutError(f"the actor's __init__ has outlived the timeout of {limit} seconds")
 
 
-def encode_result(result: object, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
+def encode_result(
+    result: object, gpus: set[int] | None, share: Share = ARRAYS
+) -> tuple[bytes, list[_native.Attachment]]:
     """Encode what a call returned, which comes after all that it told `gpus`, those of its arguments."""
-    data, attachments = values.encode(result, "result")
+    data, attachments = values.encode(result, "result", share=share)
+    if gpus:
+        attachments += _cuda.marks(gpus)
+    return data, attachments
+
+
+def encode_failure(
+    error: BaseException, gpus: set[int] | None = None
+) -> tuple[bytes, list[_native.Attachment]]:
+    """Encode what was raised, which any error can be, and let go of what its frames hold: the arguments.
+
+    Its traceback is text from here on, as in the process pools of the standard library.
+    """
+    encoded = encode_error(error, gpus)
+    BaseException.with_traceback(error, None)
+    return encoded
+
+
+def encode_error(
+    error: BaseException, gpus: set[int] | None = None
+) -> tuple[bytes, list[_native.Attachment]]:
+    """Encode an error that stays as it is."""
+    try:
+        return _encode_error(error, gpus)
+    except (MemoryError, RecursionError):
+        _make_room(error)
+        return _encode_error(error, gpus)
+
+
+def _encode_error(error: BaseException, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
+    data, attachments = values.encode_exception(_as_image_error(as_told(error)))
     if gpus:
         attachments += _cuda.marks(gpus)
     return data, attachments
@@ -80,24 +125,6 @@ def fail(call: _native.Call, error: BaseException, gpus: set[int] | None = None)
         call.fail_plainly(error)
     else:
         call.fail(data, attachments)
-
-
-def encode_failure(
-    error: BaseException, gpus: set[int] | None = None
-) -> tuple[bytes, list[_native.Attachment]]:
-    """Encode what was raised."""
-    try:
-        return _encode_failure(error, gpus)
-    except (MemoryError, RecursionError):
-        _make_room(error)
-        return _encode_failure(error, gpus)
-
-
-def _encode_failure(error: BaseException, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
-    data, attachments = values.encode_exception(_as_image_error(as_told(error)))
-    if gpus:
-        attachments += _cuda.marks(gpus)
-    return data, attachments
 
 
 def as_told(error: BaseException) -> BaseException:
@@ -118,6 +145,20 @@ def _make_room(error: BaseException) -> None:
         except RuntimeError:  # it still runs
             pass
         traceback = traceback.tb_next
+
+
+def kept_traceback(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an error that is to be raised again and again, without what its frames hold."""
+    from contextlib import suppress
+
+    traceback = step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if not code.co_flags & _SUSPENDABLE:  # that would be closed
+            with suppress(RuntimeError):  # it still runs
+                step.tb_frame.clear()
+        step = step.tb_next
+    return traceback
 
 
 def _as_image_error(error: BaseException) -> BaseException:

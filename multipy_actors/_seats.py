@@ -18,12 +18,14 @@ from multipy_actors import _sessions, _sources, values
 from multipy_actors._requests import await_futures
 from multipy_actors.errors import ActorClosedError
 from multipy_actors.members import introduction_of
+from multipy_actors.sharing import ARRAYS
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
     from multipy_actors.inline import Call
+    from multipy_actors.sharing import Share
 
     Encoded = tuple[bytes, Sequence[Any]]
 
@@ -50,7 +52,8 @@ class Seat:
         self.failed = 0
         self.busy_seconds = 0.0
         self._actors: dict[int, tuple[Any, dict[str, Any]]] = {}  # with their options
-        self._streams: dict[int, tuple[int, Any]] = {}  # iterators by their own numbers, with their actors'
+        self._streams: dict[int, tuple[int, Any, Share]] = {}  # actors' numbers and iterators, by their own
+        self._share: Share = ARRAYS  # of the call that was read last
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self, call: Call) -> None:
@@ -60,7 +63,7 @@ class Seat:
         outcome: Encoded | None = None
         actor = call.actor
         try:
-            operation, args, kwargs = values.decode(*call.request)
+            operation, args, kwargs, self._share = values.decode_call(*call.request)
             call.request = b"", ()
             await_futures(args, kwargs)
             outcome = self._perform(operation, args, kwargs, call)
@@ -88,6 +91,7 @@ class Seat:
         self, operation: list[Any], args: list[Any], kwargs: dict[str, Any], call: Call
     ) -> Encoded | None:
         """Return the encoded outcome; None if the call has it already."""
+        share = self._share  # other calls may run here meanwhile
         if operation[0] == "method" and self._is_batched(operation, args, kwargs):
             self._run_batch(args, kwargs, call, *operation[1:])
             return None
@@ -96,7 +100,7 @@ class Seat:
         if operation[0] in ("stream", "next"):
             encoded: Encoded = result
             return encoded
-        return values.encode(result, "result", inline=True)
+        return values.encode(result, "result", inline=True, share=share)
 
     # Operations --------------------------------------------------------------------------------------------
 
@@ -166,7 +170,7 @@ class Seat:
         actor, options = self._actor(number)
         method = getattr(actor, name)
         batch = Batch()
-        batch.add(call, args, kwargs)
+        batch.add(call, args, kwargs, self._share)
         listed, named = batch.arguments(method)
         batch.settle(self._on_loop_if(options, method, listed, named))
 
@@ -207,19 +211,22 @@ class Seat:
     def _do_stream(
         self, args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int
     ) -> Encoded:
+        share = self._share
         actor, options = self._actor(number)
         iterator = self._on_loop_if(options, getattr(actor, name), args, kwargs)
-        self._streams[stream] = number, iterator if hasattr(iterator, "__anext__") else iter(iterator)
+        self._streams[stream] = number, iterator if hasattr(iterator, "__anext__") else iter(iterator), share
         return self._do_next([], {}, number, stream)
 
     def _do_next(self, args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> Encoded:
         """Return the next item as a chunk (see _streams)."""
         if stream not in self._streams:
             raise ActorClosedError("the stream was closed")
-        _, iterator = self._streams[stream]
+        _, iterator, share = self._streams[stream]
         try:
             item = self._item_of(iterator)
-            data, attachments = (b"", []) if item is _END else values.encode(item, "item", inline=True)
+            data, attachments = (
+                (b"", []) if item is _END else values.encode(item, "item", inline=True, share=share)
+            )
         except BaseException:
             del self._streams[stream]
             self._end(iterator)
@@ -299,7 +306,7 @@ class Seat:
 
     def drop(self, number: int) -> None:
         """Let go of an actor and its streams."""
-        for stream, (actor, iterator) in list(self._streams.items()):
+        for stream, (actor, iterator, _) in list(self._streams.items()):
             if actor == number:
                 del self._streams[stream]
                 self._end(iterator)
@@ -310,7 +317,7 @@ class Seat:
 
     def close(self) -> None:
         """Let go of everything."""
-        for number in {*self._actors, *(actor for actor, _ in self._streams.values())}:
+        for number in {*self._actors, *(actor for actor, _, _ in self._streams.values())}:
             self.drop(number)
         if self._loop is None:
             return

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from multipy_actors import _native
     from multipy_actors._loop import Job
+    from multipy_actors.sharing import Share
 
 __all__ = ["AsyncStream", "Chunk", "Stream", "current_job", "finish", "open_stream"]
 
@@ -104,10 +105,11 @@ class Chunk:
 class Stream:
     """A generator, and what it has to tell that no request has asked for yet."""
 
-    def __init__(self, iterator: Any) -> None:
-        """Run `iterator` when asked for items."""
+    def __init__(self, iterator: Any, share: Share) -> None:
+        """Run `iterator` when asked for items; `share` says what of them is shared."""
         self.over = False  # the reader has been told that nothing more will come
         self._iterator = iterator
+        self._share = share
         self._kept: _Encoded | None = None  # it came when its chunk had been sent
         self._ended = False
         self._error: BaseException | None = None
@@ -141,7 +143,7 @@ class Stream:
             if item is _END:
                 self._ended = True
                 return
-            encoded = values.encode(item, "item")
+            encoded = values.encode(item, "item", share=self._share)
             del item
             if not chunk.add(encoded):
                 self._kept = encoded
@@ -172,10 +174,11 @@ class Stream:
 class AsyncStream:
     """An asynchronous generator, run by a task of its own as long as there is a request."""
 
-    def __init__(self, iterator: Any) -> None:
-        """Run `iterator` when asked for items."""
+    def __init__(self, iterator: Any, share: Share) -> None:
+        """Run `iterator` when asked for items; `share` says what of them is shared."""
         self.over = False
         self._iterator = iterator
+        self._share = share
         self._kept: _Encoded | None = None
         self._ended = False
         self._closing = False
@@ -232,7 +235,7 @@ class AsyncStream:
                 current_job.set(chunk.job)
                 before = monotonic()
                 item = await self._iterator.__anext__()
-                encoded = values.encode(item, "item")
+                encoded = values.encode(item, "item", share=self._share)
                 del item
                 self._add(encoded, before)
         except StopAsyncIteration:
@@ -308,11 +311,11 @@ class AsyncStream:
             chunk.filled.set_result(ok)
 
 
-def open_stream(iterator: Any) -> Stream | AsyncStream:
-    """Return the stream of what a generator method has returned."""
+def open_stream(iterator: Any, share: Share) -> Stream | AsyncStream:
+    """Return the stream of what a generator method has returned; `share` says what of it is shared."""
     if hasattr(iterator, "__anext__"):
-        return AsyncStream(iterator)
-    return Stream(iter(iterator))
+        return AsyncStream(iterator, share)
+    return Stream(iter(iterator), share)
 
 
 class _Sender:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _cuda, _importing, _interrupts, _native, _output, values
+from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -30,6 +30,7 @@ from multipy_actors._operations import (
     forget_actors,
     keep_failure,
     leave_gpu,
+    run_checked,
 )
 from multipy_actors._requests import await_futures, encode_failure, encode_result, fail, interrupted
 
@@ -61,7 +62,10 @@ def run() -> None:
 
 
 def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
-    """Run one call and complete it, or hand it over (None); says whether it succeeded."""
+    """Run one call and complete it, or hand it over (None); says whether it succeeded.
+
+    What the call was given is let go of before its outcome is told.
+    """
     if not call.start():
         return True
     try:
@@ -96,29 +100,44 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
     All of the user's code that a call runs is run in here, where interrupts reach it.
     """
     gpus: set[int] | None = None
+    request = attachments = None
     try:
         _cuda.enter()
         data, attachments = call.take_request()
-        operation, args, kwargs = values.decode(data, attachments)
+        request = values.decode_call(data, attachments)
+        operation, args, kwargs, share = request
         if attachments and not awaits_by_itself(operation):
             await_futures(args, kwargs)
         _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
+        _requests.share = share
         enter_gpu(operation)
-        result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
+        if _requests.checks is None:
+            result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
+        else:
+            result = run_checked(_requests.checks, operation, args, kwargs, attachments)
         if type(result) is Deferred:
             return result
-        del operation, args, kwargs, attachments
+        del operation, args, kwargs
+        request = attachments = None
         try:
-            return True, *encode_result(result, gpus)
+            encoded = encode_result(result, gpus, share)
         except BaseException:
             if not _native.keep_recursion_limit():
                 raise
-        return True, *encode_result(result, gpus)
+            encoded = encode_result(result, gpus, share)
+        if _requests.checks is not None:
+            _requests.checks.sent(encoded[1])
+        return True, *encoded
     except BaseException as error:
         _native.keep_recursion_limit()
         if call.makes:
             keep_failure(call.makes, error)
-        return False, *encode_failure(error, gpus)
+        encoded = encode_failure(error, gpus)
+        # Frames that somebody has kept may lead to this one.
+        for part in (*(request or ())[:3], attachments):
+            if part:
+                part.clear()
+        return False, *encoded
 
 
 def _run_threading_exits() -> None:

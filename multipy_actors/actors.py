@@ -20,11 +20,13 @@ from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.members import introduction_of, members_of
 from multipy_actors.pool import Pool, find_actor
+from multipy_actors.sharing import chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multipy_actors.interpreter import Interpreter
+    from multipy_actors.sharing import Share
 
 T = TypeVar("T")
 
@@ -92,12 +94,26 @@ def _find_or_make(name: str, label: str, make: Callable[[], ReplicatedObj[T]]) -
     return ReplicatedObj(actor)
 
 
-def replicate(obj: T, pool: Pool | None = None) -> ReplicatedObj[T]:
-    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared."""
+def replicate(
+    obj: T, pool: Pool | None = None, *, share: Share | None = None, copy: bool | None = None
+) -> ReplicatedObj[T]:
+    """Copy `obj` (an `nn.Module`, say) into every interpreter of `pool`; its tensors are shared.
+
+    Data frames and estimators are copied, each replica has its own; `share="all"` has their arrays in memory
+    once, where they are only read. `multipy.remote` lists the values of `share` and `copy`.
+    """
     chosen_pool, chosen = _choose(pool, "all", None)
     label, members = introduction_of(obj)
     handle, adopted = make_replicas(
-        chosen_pool, chosen, label, members, lambda number: ["adopt", number], (obj,), {}
+        chosen_pool,
+        chosen,
+        label,
+        members,
+        lambda number: ["adopt", number],
+        (obj,),
+        {},
+        share=share,
+        copy=copy,
     )
     for future in adopted:
         future.result()
@@ -122,6 +138,8 @@ def make_replicas(
     max_batch_size: int | None = None,
     batch_wait: float = 0.0,
     device: object = None,
+    share: Share | None = None,
+    copy: bool | None = None,
 ) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
     """Open an actor and have its replicas made by `operation(number)`; returns also the calls that do so.
 
@@ -140,16 +158,18 @@ def make_replicas(
     if timeout is not None:
         options["timeout"] = timeout
     try:
+        level = chosen_level(share, copy, pool._share)
         data, attachments = values.encode_call(
-            [*operation(number), options], args, kwargs, inline=pool._inline
+            [*operation(number), options], args, kwargs, inline=pool._inline, share=level
         )
+        description = [members, on_full == "wait", timeout, max_batch_size is not None, level]
         actor = pool._actor_class(
             pool=pool._native,
             number=number,
             interpreters=interpreters,
             label=label,
             name=name or "",
-            description=values.encode([members, on_full == "wait", timeout, max_batch_size is not None])[0],
+            description=values.encode(description)[0],
             farewell=values.encode_call(["drop", number], (), {})[0],
             limit=max_pending or 0,
         )

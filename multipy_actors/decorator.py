@@ -20,6 +20,7 @@ from multipy_actors.actors import create_replicas, gpu_number
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool import Pool
+from multipy_actors.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,12 +30,15 @@ if TYPE_CHECKING:
 
     from multipy_actors.futures import Future
     from multipy_actors.interpreter import Interpreter
+    from multipy_actors.sharing import Share
 
     class FunctionOptions(TypedDict, total=False):
         """The options of a function, for checkers; `remote` explains them."""
 
         pool: Pool | None
         interpreter: Interpreter | int | None
+        share: Share | None
+        copy: bool | None
 
     class ActorOptions(FunctionOptions, total=False):
         """The options of a class, for checkers; `remote` explains them."""
@@ -69,8 +73,10 @@ _CLASS_OPTIONS = (
     "max_batch_size",
     "batch_wait",
     "device",
+    "share",
+    "copy",
 )
-_FUNCTION_OPTIONS = ("pool", "interpreter")
+_FUNCTION_OPTIONS = ("pool", "interpreter", "share", "copy")
 
 
 class _ActorClass(Generic[P, T]):
@@ -141,9 +147,7 @@ class _RemoteFunction(Generic[P, R]):
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Run the function in an interpreter; its value is the future's."""
         pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
-        if interpreter is None:
-            return pool.submit(self._function, *args, **kwargs)
-        return pool.interpreters[interpreter].submit(self._function, *args, **kwargs)
+        return pool._submit_to(interpreter, self._function, args, kwargs, self._share(pool))
 
     def map(
         self, /, *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -152,7 +156,10 @@ class _RemoteFunction(Generic[P, R]):
         pool, interpreter = resolve_pin(self._options.get("pool"), self._options.get("interpreter"))
         if interpreter is not None:
             raise ValueError("map spreads its calls over the pool; the option 'interpreter' is for submit")
-        return pool.map(self._function, *iterables, timeout=timeout, chunksize=chunksize)
+        return pool._map(self._function, iterables, timeout, chunksize, None, self._share(pool))
+
+    def _share(self, pool: Pool) -> Share:
+        return chosen_level(self._options.get("share"), self._options.get("copy"), pool._share)
 
     def options(self, **options: Unpack[FunctionOptions]) -> _RemoteFunction[P, R]:
         """Choose where it runs; later options win."""
@@ -202,10 +209,15 @@ def remote(target: Any) -> Any:
       a sequence of results, one per call; a result that is an exception is raised by its call alone
     - `device`: the GPU that is the current one when its code runs, which torch calls "cuda": "cuda:1", 1, or
       "auto", with which replicas, and actors one after the other, get one GPU after the other
+    - `share`: what calls, `__init__` among them, and their results share: "arrays" (tensors, arrays and large
+      buffers, but not those inside data frames and estimators, which are copied), "all" (those too) or
+      "nothing" (everything is copied, as processes do). Default: as the pool says
+    - `copy`: True is short for `share="nothing"`, False for `share="arrays"`
     - `batch_wait`: seconds for which the first call of a batch waits for more; default: 0, only those that
       are queued already
 
-    A function gains `.submit(...)`, `.map(...)` and `.options(pool=, interpreter=)`.
+    A function gains `.submit(...)`, `.map(...)` and `.options(pool=, interpreter=, share=, copy=)`. For a
+    single call of an actor it is `handle.method.options(share=, copy=)`.
     """
     names = ("remote", "options") if isinstance(target, type) else ("submit", "map", "options")
     if not isinstance(target, type) and not inspect.isfunction(target):
@@ -227,6 +239,7 @@ def _check_options(options: dict[str, Any], known: tuple[str, ...]) -> None:
     pool = options.get("pool")
     if pool is not None and not isinstance(pool, Pool):
         raise TypeError(f"option 'pool' must be a multipy.Pool, not {type(pool).__name__}")
+    chosen_level(options.get("share"), options.get("copy"), ARRAYS)
     for name, (fits, wanted) in _CHECKS.items():
         value = options.get(name)
         if value is not None and not fits(value):

@@ -29,6 +29,7 @@ __all__ = [
     "RemoteTraceback",
     "SerializationError",
     "SessionError",
+    "SharedWriteWarning",
 ]
 
 
@@ -131,6 +132,10 @@ class Interrupted(MultipyError):
     KeyboardInterrupt` catch it, `except Exception` and `except multipy.MultipyError` do not, so that what
     tries again and again comes to an end. Those who wait for the call get it as an ordinary MultipyError.
     """
+
+
+class SharedWriteWarning(MultipyError, UserWarning):
+    """Somebody has written to memory that others have, in a pool made with `check_sharing=True`."""
 
 
 class _AsCtrlC(type):

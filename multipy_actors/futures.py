@@ -277,6 +277,7 @@ class Future(BaseFuture[T]):
             if not self._call.wait(timeout):
                 raise FutureTimeoutError()
             if self._call.state == "cancelled":
+                _native.drain_returns()  # what it was to be given
                 raise CancelledError()
             # Threads may decode at once, but what one of them stored first is everybody's.
             outcome = self.__dict__.setdefault("outcome", self._decode())

@@ -36,10 +36,15 @@ from multipy_actors.futures import Future, give_up, value_of
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.members import description_of
 from multipy_actors.pool import Pool
+from multipy_actors.sharing import chosen_level
 from multipy_actors.streams import Stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+
+    from typing_extensions import Self
+
+    from multipy_actors.sharing import Share
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -51,14 +56,19 @@ __all__ = ["RemoteMethod", "ReplicatedObj"]
 class RemoteMethod(Generic[P, R]):
     """A method of the object behind a handle. Call it and wait, or `submit` and get a future."""
 
-    def __init__(self, handle: ReplicatedObj[Any], name: str) -> None:
+    def __init__(self, handle: ReplicatedObj[Any], name: str, share: Share | None = None) -> None:
         """For the library alone: take the attribute of a handle."""
         self._handle = handle
         self._name = name
+        self._share = share
+
+    def options(self, *, share: Share | None = None, copy: bool | None = None) -> RemoteMethod[P, R]:
+        """Return the method with another choice of what its calls share; `multipy.remote` lists them."""
+        return RemoteMethod(self._handle, self._name, chosen_level(share, copy, self._handle._share))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Call the method on the replica that is free first; its value is the future's."""
-        return self._handle._submit(self._name, args, kwargs)
+        return self._handle._submit(self._name, args, kwargs, self._share)
 
     def map(self, /, *iterables: Iterable[Any], timeout: float | None = None) -> Iterator[R]:
         """Call the method once for each of the zipped items; iterate over the values, in their order.
@@ -78,7 +88,7 @@ class RemoteMethod(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the method and wait for its value."""
-        value: R = value_of(self._handle._submit(self._name, args, kwargs))
+        value: R = value_of(self._handle._submit(self._name, args, kwargs, self._share))
         return value
 
     def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]:
@@ -91,7 +101,7 @@ class RemoteMethod(Generic[P, R]):
         if self._name not in self._handle._generators:
             kind, name = self._handle._members[self._name], f"{self._handle._actor.label}.{self._name}"
             raise TypeError(f"only generator methods stream, and {name} is a {kind}: use .submit(...)")
-        return Stream(self._handle, self._name, args, kwargs)
+        return Stream(self._handle, self._name, args, kwargs, self._share)
 
     def __repr__(self) -> str:
         """Name the method and its handle."""
@@ -104,6 +114,7 @@ if TYPE_CHECKING:
         """A RemoteMethod of a generator, which can only be streamed."""
 
         def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[R]: ...
+        def options(self, *, share: Share | None = None, copy: bool | None = None) -> Self: ...
 
 
 def _results(futures: list[Future[R]], timeout: float | None) -> Iterator[R]:
@@ -127,13 +138,18 @@ def _results(futures: list[Future[R]], timeout: float | None) -> Iterator[R]:
 class _BroadcastMethod(Generic[P, R]):
     """A method that runs on every replica."""
 
-    def __init__(self, handle: ReplicatedObj[Any], name: str) -> None:
+    def __init__(self, handle: ReplicatedObj[Any], name: str, share: Share | None = None) -> None:
         self._handle = handle
         self._name = name
+        self._share = share
+
+    def options(self, *, share: Share | None = None, copy: bool | None = None) -> _BroadcastMethod[P, R]:
+        """Return the method with another choice of what its calls share; `multipy.remote` lists them."""
+        return _BroadcastMethod(self._handle, self._name, chosen_level(share, copy, self._handle._share))
 
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> list[Future[R]]:
         """Call the method once on every replica; one future each, in the order of `interpreters`."""
-        return self._handle._submit_to_all(self._name, args, kwargs)
+        return self._handle._submit_to_all(self._name, args, kwargs, self._share)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> list[R]:
         """Call the method on every replica and wait for the values."""
@@ -187,7 +203,9 @@ class ReplicatedObj(Generic[T]):
         self._actor = actor
         self._pin = pin
         self._pool = pool or Pool._of(actor.pool)
-        self._members, self._waits, self._timeout, self._gathers, self._generators = description_of(actor)
+        self._members, self._waits, self._timeout, self._gathers, self._share, self._generators = (
+            description_of(actor)
+        )
 
     @property
     def replicas(self) -> int:
@@ -349,14 +367,17 @@ class ReplicatedObj(Generic[T]):
             self._kind_of(name)
         return name
 
-    def _submit(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Future[Any]:
+    def _submit(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], share: Share | None = None
+    ) -> Future[Any]:
         if name in self._generators:
             raise self._generator_error(name)
         if self._gathers and self._pin is None and name != "__exit__" and (args or kwargs):
             # Calls that pass their arguments alike can run together.
             batch = "\n".join([name, str(len(args)), *sorted(kwargs)])
-            return self._post(["method", self._actor.number, name], args, dict(sorted(kwargs.items())), batch)
-        return self._post(["method", self._actor.number, name], args, kwargs)
+            named = dict(sorted(kwargs.items()))
+            return self._post(["method", self._actor.number, name], args, named, batch, share)
+        return self._post(["method", self._actor.number, name], args, kwargs, None, share)
 
     def _generator_error(self, name: str) -> TypeError:
         text = f"{self._actor.label}.{name} is a generator"
@@ -365,19 +386,28 @@ class ReplicatedObj(Generic[T]):
         return TypeError(f"{text}: use handle.{name}.stream(...)")
 
     def _post(
-        self, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any], batch: str | None = None
+        self,
+        operation: list[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        batch: str | None = None,
+        share: Share | None = None,
     ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
         if sys.path != self._pool._host_paths:
             self._pool._follow_search_paths()
-        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
+        data, attachments = values.encode_call(
+            operation, args, kwargs, inline=self._pool._inline, share=share or self._share
+        )
         try:
             return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
         except PoolClosedError:
             raise self._closed_error() from None
 
-    def _submit_to_all(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Future[Any]]:
+    def _submit_to_all(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], share: Share | None
+    ) -> list[Future[Any]]:
         if self._pool._lost or self._actor.closed:
             raise self._closed_error()
         if name in self._generators:
@@ -385,7 +415,9 @@ class ReplicatedObj(Generic[T]):
         if sys.path != self._pool._host_paths:
             self._pool._follow_search_paths()
         operation = ["method", self._actor.number, name]
-        data, attachments = values.encode_call(operation, args, kwargs, inline=self._pool._inline)
+        data, attachments = values.encode_call(
+            operation, args, kwargs, inline=self._pool._inline, share=share or self._share
+        )
         futures: list[Future[Any]] = []
         try:
             for index in self._interpreters:

@@ -19,6 +19,7 @@ from multipy_actors import values
 
 if TYPE_CHECKING:
     from multipy_actors import _native
+    from multipy_actors.sharing import Share
 
 __all__ = ["Description", "description_of", "introduction_of", "members_of"]
 
@@ -77,18 +78,18 @@ def _kind_of(found: object) -> str | None:
     return None
 
 
-Description = tuple[dict[str, str], bool, "float | None", bool, frozenset[str]]
+Description = tuple[dict[str, str], bool, "float | None", bool, "Share", frozenset[str]]
 _descriptions: dict[bytes, Description] = {}
 
 
 def description_of(actor: _native.Actor) -> Description:
     """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
-    may run together, and which members are generators.
+    may run together, what they share, and which members are generators.
     """
     encoded = actor.description
     description = _descriptions.get(encoded)
     if description is None:
-        members, waits, timeout, gathers = values.decode(encoded)
+        members, waits, timeout, gathers, share = values.decode(encoded)
         generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
-        description = _descriptions[encoded] = (members, waits, timeout, gathers, generators)
+        description = _descriptions[encoded] = (members, waits, timeout, gathers, share, generators)
     return description

@@ -6,7 +6,8 @@ those that a global of the script leads to, which then comes with the pickle (se
 an array, `_reduce` puts its number in the table of tensors instead, so that it is shared; what DLPack refuses
 keeps its own way of being pickled. Memoryviews go by reference as well (see buffers).
 
-A `Copied` is a pickle inside the pickle, written with copies of the tensors in it.
+A `Copied` is a pickle inside the pickle, written with copies of the tensors in it, and so is an instance of a
+class that promises value semantics (see sharing), unless such are shared as well.
 
 Threads: any. A pickle names only global functions, so `_take` finds its table of tensors in a thread-local
 variable, which `loads` sets and restores: unpickling may run code that unpickles something else.
@@ -27,6 +28,7 @@ from _thread import _local  # threading.local, without all of threading
 from io import BytesIO
 
 from multipy_actors import attached, buffers, tensors
+from multipy_actors.sharing import NOTHING, protected_bases
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -156,7 +158,7 @@ def _pickle_globals(inline: bool) -> Callable[[Namespace, dict[str, Any]], Part]
     from multipy_actors.scripts import Part
 
     def pickle(where: Namespace, values: dict[str, Any]) -> Part:
-        outgoing = Outgoing(False, inline)
+        outgoing = Outgoing(inline=inline)
         file = BytesIO()
         pickler = _new_pickler(file, outgoing, True)
         pickler.send_globals(where, values)
@@ -189,12 +191,15 @@ def _make_pickler_classes() -> tuple[Any, ...]:
         def __init__(self, file: BytesIO, outgoing: Outgoing) -> None:
             super().__init__(file, protocol=5)
             self.outgoing = outgoing
+            self.protected = protected_bases() if outgoing.protects else ()
             self.tokens: dict[str, None] = {}  # of the scripts that it refers to
             self.needs: dict[tuple[str, str], None] = {}  # the globals of these
             self.cells: dict[int, CellType] = {}  # of functions, which fill them
             self.sources: dict[str, str | None] = {}
 
         def reducer_override(self, obj: Any) -> Any:
+            if self.protected and issubclass(type(obj), self.protected):
+                return _reduce_as_copy(obj, self.outgoing)
             reduced = _reduce(obj, self.outgoing) or _reduce_made_by_functools(obj)
             kind = type(obj)
             if reduced is None:
@@ -335,9 +340,7 @@ def _find(token: str, path: list[str], identity: str) -> Any:
 def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     kind = type(obj)
     if kind is Copied:
-        inner = Outgoing(True, outgoing.inline)
-        inner.shared = outgoing.shared
-        return _load_inner, (dumps(obj.value, inner),)
+        return _reduce_as_copy(obj.value, outgoing)
     if kind is buffers.Box:
         return _take_buffer, buffers.take_apart(obj.value, outgoing)
     if kind is memoryview:
@@ -363,6 +366,12 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attributes:
         return _take, place, attributes, None, None, _set_attributes
     return _take, place
+
+
+def _reduce_as_copy(value: Any, outgoing: Outgoing) -> tuple[Any, ...]:
+    inner = Outgoing(NOTHING, outgoing.inline)
+    inner.shared = outgoing.shared
+    return _load_inner, (dumps(value, inner),)
 
 
 def _reduce_made_by_functools(obj: Any) -> tuple[Any, ...] | None:

@@ -30,7 +30,7 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, _notifier, futures, logs, module_level, values
+from multipy_actors import _native, _notifier, futures, logs, module_level, sharing, values
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
@@ -43,6 +43,7 @@ from multipy_actors.interpreter import (
     usable_cpus,
     written_bytes,
 )
+from multipy_actors.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.packages import Package
     from multipy_actors.sessions import Session
+    from multipy_actors.sharing import Share
 
     class PoolOptions(TypedDict, total=False):
         """The parameters of `Pool`, for checkers."""
@@ -68,6 +70,9 @@ if TYPE_CHECKING:
         forward_logging: bool | int | str
         cuda_streams: Literal["per-interpreter", "default"]
         inline: bool
+        share: Share | None
+        copy: bool | None
+        check_sharing: bool | None
 
 
 T = TypeVar("T")
@@ -111,6 +116,9 @@ class Pool(Executor):
         forward_logging: bool | int | str = False,
         cuda_streams: Literal["per-interpreter", "default"] = "per-interpreter",
         inline: bool = False,
+        share: Share | None = None,
+        copy: bool | None = None,
+        check_sharing: bool | None = None,
     ) -> None:
         """Boot `interpreters` private interpreters (default: one per usable CPU).
 
@@ -134,6 +142,13 @@ class Pool(Executor):
         With `inline` there are no interpreters: calls run in the host, on the thread that submits them, for
         debuggers. See `multipy_actors.inline`.
 
+        `share` and `copy` say what calls share with their callers, unless an actor or a call says otherwise:
+        by default tensors and arrays, but nothing of data frames and estimators (see `multipy.remote`).
+
+        `check_sharing` is for debugging: who writes to memory that others have is named by a
+        SharedWriteWarning. It reads all that is shared before and after each call. Default: whether the
+        environment has MULTIPY_CHECK_SHARING=1.
+
         Raises InterpreterStartError if an interpreter does not come up, and what the initializer raises.
         """
         count = usable_cpus() if interpreters is None else interpreters
@@ -144,6 +159,8 @@ class Pool(Executor):
         if cuda_streams not in ("per-interpreter", "default"):
             raise ValueError(f'cuda_streams must be "per-interpreter" or "default", not {cuda_streams!r}')
         _refuse_at_import()
+        self._share = chosen_level(share, copy, ARRAYS)
+        checks = os.environ.get("MULTIPY_CHECK_SHARING") == "1" if check_sharing is None else check_sharing
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
         self._env = env or Environment()
@@ -182,6 +199,8 @@ class Pool(Executor):
                 "preload": list(preload),
                 "initializer": initializer,
                 "initargs": tuple(initargs),
+                "share": self._share,
+                "check_sharing": checks,
             }
             futures.get([self._post(own, ["configure"], (), configuration) for own in self._own])
         except BaseException:
@@ -216,6 +235,7 @@ class Pool(Executor):
             pool._native = native
             pool._name = native.name
             pool._owned = False
+            pool._share = sharing.of_this_pool
             pool._adopt()
         return pool
 
@@ -246,6 +266,17 @@ class Pool(Executor):
         `chunksize` items travel per call. With `buffersize`, at most so many calls are ahead of the consumer
         and the iterables are read lazily. `timeout` bounds the wait for each value from now on, in seconds.
         """
+        return self._map(fn, iterables, timeout, chunksize, buffersize)
+
+    def _map(
+        self,
+        fn: Callable[..., T],
+        iterables: tuple[Iterable[Any], ...],
+        timeout: float | None,
+        chunksize: int,
+        buffersize: int | None,
+        share: Share | None = None,
+    ) -> Iterator[T]:
         if chunksize < 1:
             raise ValueError(f"chunksize must be at least 1, not {chunksize}")
         if buffersize is not None and buffersize < 1:
@@ -254,7 +285,7 @@ class Pool(Executor):
         deadline = None if timeout is None else timeout + _now()
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
-        calls = (self._post(mailbox, ["map", fn], tuple(chunk), {}) for chunk in chunks)
+        calls = (self._post(mailbox, ["map", fn], tuple(chunk), {}, share) for chunk in chunks)
         ahead: collections.deque[Future[list[T]]] = collections.deque(itertools.islice(calls, buffersize))
 
         def results() -> Iterator[T]:
@@ -277,7 +308,7 @@ class Pool(Executor):
     def broadcast(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
-        data, tensors = values.encode_call(["call", fn], args, kwargs, inline=self._inline)
+        data, tensors = values.encode_call(["call", fn], args, kwargs, inline=self._inline, share=self._share)
         try:
             return [Future(self._native.post(own, data, tensors)) for own in self._own]
         except PoolClosedError as error:
@@ -320,9 +351,14 @@ class Pool(Executor):
         return acquire(self, index, timeout)
 
     def _submit_to(
-        self, index: int, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        index: int | None,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        share: Share | None = None,
     ) -> Future[T]:
-        return self._post(self._mailbox(index), ["call", fn], args, kwargs)
+        return self._post(self._mailbox(index), ["call", fn], args, kwargs, share)
 
     def _mailbox(self, index: int | None) -> int:
         if self._closed:
@@ -348,9 +384,16 @@ class Pool(Executor):
             self._host_paths = paths
 
     def _post(
-        self, mailbox: int, operation: list[Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        mailbox: int,
+        operation: list[Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        share: Share | None = None,
     ) -> Future[Any]:
-        data, attachments = values.encode_call(operation, args, kwargs, inline=self._inline)
+        data, attachments = values.encode_call(
+            operation, args, kwargs, inline=self._inline, share=share or self._share
+        )
         try:
             return Future(self._native.post(mailbox, data, attachments))
         except PoolClosedError as error:

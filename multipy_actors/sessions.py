@@ -186,7 +186,11 @@ class Session:
         _sending.session = self
         try:
             request = values.encode_call(
-                ["session", self._id, *operation], args, kwargs, inline=self._pool._inline
+                ["session", self._id, *operation],
+                args,
+                kwargs,
+                inline=self._pool._inline,
+                share=self._pool._share,
             )
         finally:
             _sending.session = outer

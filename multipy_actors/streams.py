@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from multipy_actors.handles import ReplicatedObj
+    from multipy_actors.sharing import Share
 
 T = TypeVar("T")
 
@@ -64,10 +65,16 @@ class Stream(Generic[T]):
     """
 
     def __init__(
-        self, handle: ReplicatedObj[Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        handle: ReplicatedObj[Any],
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        share: Share | None = None,
     ) -> None:
         """For the library alone: streams come from `handle.method.stream(...)`."""
         self._handle = handle
+        self._share = share or handle._share
         self._number = _native.Actor.next_number()
         self._interpreter: int | None = None  # that has the generator
         self._items: deque[_Item] = deque()
@@ -90,7 +97,9 @@ class Stream(Generic[T]):
             raise handle._closed_error()
         if sys.path != handle._pool._host_paths:
             handle._pool._follow_search_paths()
-        data, attachments = values.encode_call(operation, args, kwargs, inline=handle._pool._inline)
+        data, attachments = values.encode_call(
+            operation, args, kwargs, inline=handle._pool._inline, share=self._share
+        )
         try:
             waits, timeout = handle._waits, handle._timeout
             return _Chunk(handle._actor.post(data, attachments, on, waits, timeout, limited=limited))

@@ -16,6 +16,9 @@ leaf, `nn.Parameter` as the type. Attributes that somebody set on a tensor are t
 `attributes`. dtypes foreign to DLPack travel as bytes: float8 and the like (torch), big-endian, datetime64,
 strings, structures, long double (NumPy).
 
+What is shared stays where it is: while anybody has it, NumPy refuses to resize the array, and torch the
+storage (see _storages). What is sent as a copy is the receiver's own.
+
 What is refused, hence pickled by its own rules: sparse, quantised, nested and meta tensors, subclasses of
 tensors and arrays, arrays of objects, and any array under NumPy < 2.1, whose DLPack can neither send nor
 receive the read-only flag. Their rules lead to parts that are shared all the same: to other tensors, to
@@ -29,9 +32,11 @@ when a value of theirs arrives: `kind_of` recognises their types by name.
 from __future__ import annotations
 
 import sys
+from _weakref import ref
 
 from multipy_actors import _cuda
 from multipy_actors._native import Attachment, Mark, SharedTensor
+from multipy_actors.sharing import ARRAYS, NOTHING
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 
     import numpy
     import torch
+
+    from multipy_actors.sharing import Share
 
     Description = Sequence[Any]
 
@@ -134,15 +141,17 @@ def receive(shared: SharedTensor, description: Description) -> Any:
 
 
 class Outgoing:
-    """The attachments of one encoded value: its tensors, each once (with `copy`, copies), and others.
+    """The attachments of one encoded value: its tensors, each once, and others.
 
-    What stands for something inline is only among them with `inline`, as it cannot leave the host.
+    `share` says which tensors are shared and which are copied (see sharing). What stands for something inline
+    is only among the attachments with `inline`, as it cannot leave the host.
     """
 
-    __slots__ = ("copy", "inline", "seen", "shared")
+    __slots__ = ("copy", "inline", "protects", "seen", "shared")
 
-    def __init__(self, copy: bool, inline: bool = False) -> None:
-        self.copy = copy
+    def __init__(self, share: Share = ARRAYS, inline: bool = False) -> None:
+        self.copy = share == NOTHING
+        self.protects = share == ARRAYS
         self.inline = inline
         self.shared: list[Attachment] = []
         self.seen: dict[int, tuple[Any, tuple[int, Description]]] = {}
@@ -216,9 +225,18 @@ def _typed_storage(storage: Any, dtype: Any) -> Any:
     return make(wrap_storage=storage, dtype=dtype, _internal=True)
 
 
+_guards_storages = False
+
+
 def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTensor, Description]:
     import torch
 
+    global _guards_storages
+    if not _guards_storages:
+        from multipy_actors import _storages
+
+        _guards_storages = True
+        _storages.guard_storages(torch)
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise Refused("sparse or quantised")
     # The alias has no Python object once we return, so that giving the memory back needs no interpreter.
@@ -246,7 +264,8 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
     shape = alias.shape
     strides = tuple(alias.stride()) if 1 in shape or 0 in shape else None
     stream = _cuda.stream_on(alias.device.index) if alias.is_cuda else None
-    return SharedTensor(capsule, stream), (kind, tensor.requires_grad, dtype, strides)
+    shared = SharedTensor(capsule, stream, None, 0 if copy else alias._cdata, copy)
+    return shared, (kind, tensor.requires_grad, dtype, strides)
 
 
 def _receive_tensor(
@@ -255,6 +274,7 @@ def _receive_tensor(
     import torch
 
     dlpack: Any = torch.utils.dlpack
+    must_be_copied = shared.must_be_copied
     # Given `shared` itself, it would first ask much that is known here.
     gpu = shared.gpu
     capsule = shared.__dlpack__() if gpu is None else shared.__dlpack__(stream=_cuda.stream_on(gpu))
@@ -265,6 +285,8 @@ def _receive_tensor(
         tensor = tensor.as_strided(tensor.shape, strides)
     if dtype is not None:
         tensor = tensor.view(getattr(torch, dtype))
+    if must_be_copied:
+        tensor = tensor.clone()
     if kind == _PARAMETER:
         return torch.nn.Parameter(tensor, requires_grad)
     return tensor.requires_grad_() if requires_grad else tensor
@@ -299,10 +321,25 @@ def _share_array(array: numpy.ndarray[Any, Any], copy: bool) -> tuple[SharedTens
         flat = _reinterpret(array, "|u1", (*array.shape, dtype.itemsize), (*array.strides, 1))
         capsule = flat.__dlpack__(max_version=(1, 0))
     strides = array.strides if 1 in array.shape or 0 in array.shape else None
-    return SharedTensor(capsule), (_ARRAY, told, strides)
+    # To what it is a view of: that has the memory.
+    owner = None if copy else ref(array if array.base is None else _owner_of(array))
+    return SharedTensor(capsule, None, owner, 0, copy), (_ARRAY, told, strides)
+
+
+def _owner_of(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    numpy: Any = sys.modules["numpy"]
+    while isinstance(array.base, numpy.ndarray):
+        array = array.base
+    return array
 
 
 def _receive_array(shared: SharedTensor, told: str | bytes | None, strides: Any) -> Any:
+    must_be_copied = shared.must_be_copied
+    array = _array_of(shared, told, strides)
+    return array.copy(order="K") if must_be_copied else array
+
+
+def _array_of(shared: SharedTensor, told: str | bytes | None, strides: Any) -> Any:
     import numpy
 
     if shared.is_pinned and "torch" in sys.modules:

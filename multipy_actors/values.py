@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from multipy_actors import _native, buffers, packing
 from multipy_actors._interrupts import is_interruption
+from multipy_actors.sharing import ARRAYS
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
@@ -37,45 +38,66 @@ if TYPE_CHECKING:
 
     from multipy_actors._native import Attachment
     from multipy_actors.errors import SerializationError
+    from multipy_actors.sharing import Share
 
     T = TypeVar("T")
 
-__all__ = ["copied", "decode", "decode_exception", "encode", "encode_call", "encode_exception"]
+__all__ = [
+    "copied",
+    "decode",
+    "decode_call",
+    "decode_exception",
+    "encode",
+    "encode_call",
+    "encode_exception",
+]
 
 _PLAIN = (int, str, dict)  # the operands of operations, but for functions and classes
 _PICKLE = 0x80  # how pickles begin; in MessagePack this is an empty dict, which is one byte long
 
 
-def encode(value: object, what: str = "value", *, inline: bool = False) -> tuple[bytes, list[Attachment]]:
+def encode(
+    value: object, what: str = "value", *, inline: bool = False, share: Share = ARRAYS
+) -> tuple[bytes, list[Attachment]]:
     """Encode `value`; `what` is how an error calls it. With `inline` it stays in the host.
+
+    `share` says what of it is shared (see sharing).
 
     Raises SerializationError, whose message names the path inside the value, if something in it cannot be
     sent.
     """
     try:
-        return _encode(value, inline)
+        return _encode(value, inline, share)
     except Exception as error:
         raise _explained(error, [(what, value)], inline) from error
 
 
 def encode_call(
-    target: object, args: tuple[Any, ...], kwargs: dict[str, Any], *, inline: bool = False
+    target: object,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    inline: bool = False,
+    share: Share = ARRAYS,
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `[target, list(args), kwargs]`; an error names the argument: `argument 1[0].lock`.
 
-    Lists need no tags, so the frame of a call of plain data is plain MessagePack.
+    Lists need no tags, so the frame of a call of plain data is plain MessagePack. `share` comes last, where
+    it is not the default.
     """
     value = [target, list(args), kwargs]
+    if share != ARRAYS:
+        value.append(share)
     try:
-        outgoing = Outgoing(False, inline)
+        outgoing = Outgoing(share, inline)
         data = packing.pack(value, outgoing)
         if data is None and isinstance(target, list):
             # Data is packed even where what it is given to has to be pickled.
-            outgoing = Outgoing(False, inline)
+            outgoing = Outgoing(share, inline)
             apart = [part if type(part) in _PLAIN else packing.Pickled(part) for part in target]
-            data = packing.pack([apart, value[1], kwargs], outgoing)
+            data = packing.pack([apart, *value[1:]], outgoing)
         if data is None:
-            return _pickled(value, Outgoing(False, inline))
+            return _pickled(value, Outgoing(share, inline))
         return data, outgoing.shared
     except Exception as error:
         parts = (
@@ -104,6 +126,15 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
         raise SerializationError(f"cannot rebuild a value here: {type(error).__name__}: {error}") from error
 
 
+def decode_call(data: bytes, tensors: Sequence[Attachment] = ()) -> tuple[Any, Any, Any, Share]:
+    """Return the target, the arguments and `share` of what `encode_call` encoded."""
+    call = decode(data, tensors)
+    if len(call) == 3:
+        call.append(ARRAYS)
+    target, args, kwargs, share = call
+    return target, args, kwargs, share
+
+
 def copied(value: T) -> T:
     """Mark `value`, an argument or result or a part of one, so that the tensors and arrays in it are sent
     as copies.
@@ -117,13 +148,13 @@ def copied(value: T) -> T:
 
 
 def _encode(
-    value: object, inline: bool = False, shared: Sequence[Attachment] = ()
+    value: object, inline: bool = False, share: Share = ARRAYS, shared: Sequence[Attachment] = ()
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `value`; its attachments come after those of `shared`."""
-    outgoing = _outgoing_after(shared, inline)
+    outgoing = _outgoing_after(shared, inline, share)
     data = packing.pack(value, outgoing)
     if data is None:
-        return _pickled(value, _outgoing_after(shared, inline))  # packing may have left some
+        return _pickled(value, _outgoing_after(shared, inline, share))  # packing may have left some
     return data, outgoing.shared
 
 
@@ -148,8 +179,8 @@ def _rebuild_part(data: bytes, incoming: Incoming) -> Any:
 packing.pickle_with(_pickle_part, _rebuild_part)
 
 
-def _outgoing_after(shared: Sequence[Attachment], inline: bool) -> Outgoing:
-    outgoing = Outgoing(False, inline)
+def _outgoing_after(shared: Sequence[Attachment], inline: bool, share: Share) -> Outgoing:
+    outgoing = Outgoing(share, inline)
     outgoing.shared += shared
     return outgoing
 
@@ -252,7 +283,7 @@ def _travelling(error: BaseException, text: str) -> tuple[bytes | None, list[Att
     """Return the exception pickled, or None if it would not arrive as what it is."""
     from multipy_actors import pickling
 
-    outgoing = Outgoing(False)
+    outgoing = Outgoing()
     try:
         notes = getattr(error, "__notes__", None)
         pickled = pickling.dumps((error, notes), outgoing)

@@ -50,13 +50,25 @@ void bind_call(nb::module_& module) {
           },
           nb::arg("timeout") = nb::none(),
           "Waits until it is done; false: `timeout` seconds passed. Signals are handled meanwhile.")
-      .def("cancel", &Call::cancel, "Takes it back if it has not started.")
+      .def(
+          "cancel",
+          [](Call& self) {
+            const bool cancelled = self.cancel();
+            returns()->drain();
+            return cancelled;
+          },
+          "Takes it back if it has not started; what it was to be given is released then.")
       .def("interrupt", &Call::interrupt, nb::call_guard<nb::gil_scoped_release>(),
            "Has Interrupted raised in the code that runs; false if none does.")
       .def(
-          "result", [](const Call& self) { return payload_parts(self.result()); },
+          "result",
+          [](const Call& self) {
+            returns()->drain();
+            return payload_parts(self.result());
+          },
           nb::sig("def result(self) -> tuple[bytes, list[Attachment]]"),
-          "The encoded value or exception, by `state`. Only once done.")
+          "The encoded value or exception, by `state`. Only once done.\n\n"
+          "What the call was given, and has let go of, is released before.")
       .def(
           "watch", [](Call& self, std::shared_ptr<CompletionQueue> queue) { self.watch(std::move(queue)); },
           nb::arg("queue"), "Pushes the call to `queue` when it is done.")

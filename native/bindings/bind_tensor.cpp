@@ -1,9 +1,11 @@
 // Attachments, and of these SharedTensor: a tensor on its way between interpreters, in and out as DLPack capsules.
 #include "bindings/bind.h"
+#include "bindings/export_guard.h"
 #include "bindings/worker.h"
 #include "elf/cuda_seam.h"
 #include "exchange/dlpack.h"
 #include "exchange/tensor.h"
+#include "exchange/write_log.h"
 #include "pool/actor.h"
 #include "task/call.h"
 
@@ -28,22 +30,36 @@ std::shared_ptr<SharedTensor> prepared(std::shared_ptr<SharedTensor> tensor) {
   return tensor;
 }
 
-std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule, std::optional<cuda::Stream> stream) {
+template <typename Managed>
+std::shared_ptr<SharedTensor> adopt_guarded(Managed* managed, const OnDevice& on, nb::object keep,
+                                            std::uintptr_t torch_tensor) {
+  if (keep.is_none() && torch_tensor == 0) return SharedTensor::adopt(managed, returns(), on);
+  auto guarded = std::make_unique<Guarded<Managed>>(managed, std::move(keep), torch_tensor);
+  auto tensor = SharedTensor::adopt(&guarded->managed, returns(), on);
+  guarded.release();
+  return tensor;
+}
+
+std::shared_ptr<SharedTensor> adopt(const nb::capsule& capsule, std::optional<cuda::Stream> stream, nb::object keep,
+                                    std::uintptr_t torch_tensor, bool copied) {
   const OnDevice on{stream, device_memory()};
+  std::shared_ptr<SharedTensor> tensor;
   // A consumed capsule is renamed, so that its destructor leaves the tensor to us.
   if (auto* plain = static_cast<DLManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), kPlain))) {
-    auto tensor = SharedTensor::adopt(plain, returns(), on);
+    tensor = adopt_guarded(plain, on, std::move(keep), torch_tensor);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor");
-    return prepared(std::move(tensor));
-  }
-  PyErr_Clear();
-  if (auto* versioned = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersioned))) {
-    auto tensor = SharedTensor::adopt(versioned, returns(), on);
+  } else {
+    PyErr_Clear();
+    auto* versioned = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule.ptr(), kVersioned));
+    if (versioned == nullptr) {
+      PyErr_Clear();
+      throw nb::type_error("expected an unused DLPack capsule");
+    }
+    tensor = adopt_guarded(versioned, on, std::move(keep), torch_tensor);
     PyCapsule_SetName(capsule.ptr(), "used_dltensor_versioned");
-    return prepared(std::move(tensor));
   }
-  PyErr_Clear();
-  throw nb::type_error("expected an unused DLPack capsule");
+  if (copied) tensor->set_copied();
+  return prepared(std::move(tensor));
 }
 
 template <typename Managed>
@@ -141,8 +157,11 @@ void bind_tensor(nb::module_& module) {
       "A tensor handed over by reference: sender and receivers see the same memory.\n\n"
       "It may be received any number of times; the exporter's memory is released, in the exporter's\n"
       "interpreter, when the last receiver is done.")
-      .def(nb::new_(&adopt), nb::arg("capsule"), nb::arg("stream") = nb::none(),
-           "Takes over a DLPack capsule; of a tensor on a GPU, which the CUDA stream of that address computes.")
+      .def(nb::new_(&adopt), nb::arg("capsule"), nb::arg("stream") = nb::none(), nb::arg("keep") = nb::none(),
+           nb::arg("torch_tensor") = 0, nb::arg("copied") = false,
+           "Takes over a DLPack capsule; of a tensor on a GPU, which the CUDA stream of that address computes.\n\n"
+           "While the memory is shared, `keep` is held, and the storage of the torch tensor at the address\n"
+           "`torch_tensor` cannot be resized. A `copied` one was made for its receiver.")
       .def(
           "__dlpack__",
           [](SharedTensor& self, const nb::object& stream, const nb::object& max_version, const nb::object&,
@@ -164,7 +183,32 @@ void bind_tensor(nb::module_& module) {
       .def_prop_ro("gpu", &SharedTensor::gpu, "The number of the CUDA GPU it is on.")
       .def_prop_ro("is_pinned", &SharedTensor::is_pinned, "Whether GPUs read and write it by themselves.")
       .def_prop_ro("read_only", &SharedTensor::read_only)
+      .def_prop_ro("copied", &SharedTensor::copied, "Whether it was made for its receiver.")
+      .def_prop_ro("must_be_copied", &SharedTensor::must_be_copied,
+                   "Whether its receiver has to make a copy, as it was made for one that has it alone.")
       .def_prop_ro("nbytes", &SharedTensor::nbytes);
+  module.def(
+      "join_memory",
+      [](const std::shared_ptr<SharedTensor>& tensor, std::int64_t interpreter, const std::string& how) {
+        WriteLog::instance().join(tensor, interpreter, how);
+      },
+      nb::arg("tensor"), nb::arg("interpreter"), nb::arg("how"),
+      "An interpreter has that memory, and wants to know who writes to it; `how` it came to have it.");
+  module.def(
+      "look_for_writes",
+      [](std::int64_t interpreter, const std::string& writer) {
+        nb::list found;
+        for (const auto& finding : WriteLog::instance().look(interpreter, writer)) {
+          found.append(nb::make_tuple(finding.memory, finding.nbytes, finding.writers));
+        }
+        return found;
+      },
+      nb::arg("interpreter"), nb::arg("writer"),
+      nb::sig("def look_for_writes(interpreter: int, writer: str) -> list[tuple[str, int, list[str]]]"),
+      "Memory of the interpreter that has changed since anybody looked, `writer` having written: how it came to be\n"
+      "shared, its bytes, and who wrote before. Each pair is told once.");
+  module.def("set_torch_layout", &set_torch_layout, nb::arg("storage_offset"), nb::arg("flag_offset"),
+             "Where the tensors of torch here have their storage, and a storage its flag `resizable`.");
 }
 
 }  // namespace multipy::bindings

@@ -240,8 +240,8 @@ void bind_worker(nb::module_& module) {
       nb::arg("fd"), nb::arg("writer"), nb::arg("prefix"), nb::arg("text"),
       "Writes to standard output or error, `prefix` before each line that `writer` begins.");
   module.def(
-      "drain_returns", [] { return returns()->drain(); }, nb::call_guard<nb::gil_scoped_release>(),
-      "Releases what others have done with; how many.");
+      // With the GIL, so that no other thread finds the queue empty while a release waits for it here.
+      "drain_returns", [] { return returns()->drain(); }, "Releases what others have done with; how many.");
   module.def(
       "watch_returns",
       [](std::shared_ptr<CompletionQueue> queue) {

@@ -135,7 +135,7 @@ std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint
   }
   const auto& pool = host->pool();
   // What handles in interpreters know: the members; callers wait for room; no time limit; no batches.
-  const auto description = wire::encode(Value::List{members, true, nullptr, false});
+  const auto description = wire::encode(Value::List{members, true, nullptr, false, "arrays"});
   const auto farewell = wire::encode_request({"drop", number}, {});
   const auto interpreters = pool->place(pool->size());
   const auto request =

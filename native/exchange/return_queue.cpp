@@ -1,6 +1,7 @@
 #include "exchange/return_queue.h"
 
 #include <utility>
+#include <vector>
 
 #include "base/process_lock.h"
 
@@ -70,6 +71,7 @@ void ReturnQueue::post(Release release, void* argument) {
       // A drain under way takes this one along.
       first = pending_.empty() && !draining_;
       pending_.push_back({release, argument});
+      has_pending_.store(true, std::memory_order_release);
       release = nullptr;
     }
   }
@@ -99,18 +101,20 @@ void ReturnQueue::call_owners() {
 }
 
 std::size_t ReturnQueue::drain() {
-  std::size_t count = 0;
-  std::vector<Pending> batch;
-  while (true) {
-    batch.clear();
+  if (!has_pending_.load(std::memory_order_acquire)) return 0;
+  for (std::size_t count = 0;; ++count) {
+    Pending next;
     {
       const std::lock_guard lock(mutex_);
-      batch.swap(pending_);
-      draining_ = !batch.empty();
+      draining_ = !pending_.empty();
+      if (!draining_) {
+        has_pending_.store(false, std::memory_order_release);
+        return count;
+      }
+      next = pending_.front();
+      pending_.pop_front();
     }
-    if (batch.empty()) return count;
-    for (const Pending& pending : batch) pending.release(pending.argument);
-    count += batch.size();
+    next.release(next.argument);
   }
 }
 

@@ -7,17 +7,19 @@
 // Model: one queue per interpreter, held by shared_ptr: by the interpreter and by every tensor it exported, so
 // a tensor can come home long after the interpreter has gone. A release is a function and its argument.
 //
-// Threads and locks: post() from any thread; set_wake(), drain() and close() on the owner's. `mutex_` guards the
-// releases and is never held while one runs, so each may post again. `wake_mutex_` guards the callback and is
-// held while that runs, so that its owner can take it away for good; it is taken after `mutex_` is let go, and
-// recursive because a callback may drain, and what it drains may post.
+// Threads and locks: post() from any thread; set_wake(), drain() and close() on the owner's, drain() on several of them
+// at once if need be. `mutex_` guards the releases and is never held while one runs, so each may post again.
+// `wake_mutex_` guards the callback and is held while that runs, so that its owner can take it away for good; it is
+// taken after `mutex_` is let go, and recursive because a callback may drain, and what it drains may post.
 //
 // Guarantees: each release runs exactly once: on the owner's thread while the queue is open, on the posting
-// thread afterwards. The wake callback is called when a release arrives in an empty queue that is not being
-// drained just then; once set_wake() or close() has returned, the previous callback neither runs nor will.
+// thread afterwards. A thread that drains takes one release at a time, so none lies with another that has not come to
+// it yet: owners that drain under their GIL find everything released that was posted before. The wake callback is
+// called when a release arrives in an empty queue that is not being drained just then; once set_wake() or close() has
+// returned, the previous callback neither runs nor will.
 //
 // Putting off: who lets go of a call's arguments is about to tell its caller the outcome, and the caller drains
-// when it calls again. To wake another thread of the caller's for that in between would cost the call more than all
+// when it reads that. To wake another thread of the caller's for that in between would cost the call more than all
 // the rest of it. So a worker puts the callbacks off when a call's own code has returned, until it begins another call
 // or has nothing to do; then those are called whose queues have not been drained.
 //
@@ -26,11 +28,12 @@
 // object instead of entering a Python that is half gone.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "base/export.h"
 
@@ -70,8 +73,9 @@ class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue>
 
   void call_owner();
 
+  std::atomic<bool> has_pending_ = false;  // so that an empty queue costs no lock
   std::mutex mutex_;
-  std::vector<Pending> pending_;
+  std::deque<Pending> pending_;
   bool draining_ = false;
   bool closed_ = false;
 

@@ -1,6 +1,7 @@
 #include "exchange/tensor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 #include <string>
 #include <utility>
@@ -158,6 +159,13 @@ SharedTensor::~SharedTensor() {
   } else {
     release_(argument_);
   }
+}
+
+bool SharedTensor::must_be_copied() const noexcept {
+  if (!copied_) return false;
+  if (weak_from_this().use_count() > 1) return true;
+  std::atomic_thread_fence(std::memory_order_acquire);  // others have read it before they let go
+  return false;
 }
 
 std::optional<int> SharedTensor::gpu() const noexcept {

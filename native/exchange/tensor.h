@@ -14,6 +14,9 @@
 // the tensor is copied or looked at. Strides are never null in a view (DLPack 1.2 demands it; exporters of
 // older versions left them out for contiguous tensors). `IS_COPIED` is not passed on: no receiver owns it alone.
 //
+// A copy that was made for its receiver (`copied`) is the receiver's own, to write to: the last one to hold it may keep
+// that memory, and who finds others at it makes a copy of the copy. Exporters say so; the receiver's side obeys.
+//
 // A tensor on a GPU: with the stream it is exported on comes an Order (cuda.h), in which each view is a use, from the
 // stream it was made for. Its memory goes back when all of these are over. Memory of an interpreter that has ended is
 // freed without its deleter (base/device_memory.h).
@@ -50,6 +53,11 @@ class MULTIPY_API SharedTensor final : public Attachment {
                                              const OnDevice& on = {});
   static std::shared_ptr<SharedTensor> adopt(DLManagedTensorVersioned* tensor, std::shared_ptr<ReturnQueue> owner,
                                              const OnDevice& on = {});
+  /// It is a copy for whoever receives it. Before anybody else knows of it.
+  void set_copied() noexcept { copied_ = true; }
+  bool copied() const noexcept { return copied_; }
+  /// Whether a receiver that holds one reference has to make a copy, to have the memory for itself.
+  bool must_be_copied() const noexcept;
 
   /// For adopt() alone: nobody else can name `Exported`.
   SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue> owner, const OnDevice& on);
@@ -86,6 +94,7 @@ class MULTIPY_API SharedTensor final : public Attachment {
   std::vector<std::int64_t> strides_;  // only if the exporter gave none
   std::uint64_t flags_;
   std::uint64_t nbytes_;
+  bool copied_ = false;
   ReturnQueue::Release release_;
   void* argument_;
   std::shared_ptr<ReturnQueue> owner_;

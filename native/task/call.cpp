@@ -119,8 +119,8 @@ bool Call::cancel() {
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   while (is_free(word)) {
     if (word_.compare_exchange_weak(word, bits_of(CallState::cancelled), std::memory_order_acq_rel)) {
-      announce(word);
       request_ = {};
+      announce(word);
       return true;
     }
   }

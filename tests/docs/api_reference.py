@@ -48,6 +48,7 @@ SECTIONS = {
         "RemoteTraceback",
         "SerializationError",
         "SessionError",
+        "SharedWriteWarning",
     ],
 }
 _SPECIAL = ("__call__", "__getitem__", "__await__", "__iter__", "__aiter__")

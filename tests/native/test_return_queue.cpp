@@ -218,3 +218,22 @@ TEST_CASE("posted from many threads while the owner drains and closes, each rele
   for (const auto& runs : released) exactly_once = exactly_once && runs == 1;
   CHECK(exactly_once);
 }
+
+TEST_CASE("a thread that drains leaves to others what it has not come to") {
+  ReturnQueue queue;
+  std::atomic<int> released = 0;
+  struct Nested {
+    ReturnQueue& queue;
+    std::size_t drained = 0;
+  } nested{queue};
+  // As while it waits for a GIL that the other thread holds.
+  const auto drain_within = [](void* argument) {
+    auto& self = *static_cast<Nested*>(argument);
+    std::thread([&self] { self.drained = self.queue.drain(); }).join();
+  };
+  queue.post(drain_within, &nested);
+  queue.post(count, &released);
+  CHECK(queue.drain() == 1);
+  CHECK(nested.drained == 1);
+  CHECK(released == 1);
+}

@@ -21,6 +21,7 @@ from multipy_actors.errors import (
     RemoteTraceback,
     SerializationError,
     SessionError,
+    SharedWriteWarning,
 )
 
 EXAMPLES = [
@@ -37,6 +38,7 @@ EXAMPLES = [
     MailboxFullError("message"),
     DeadlockError("message"),
     SessionError("message"),
+    SharedWriteWarning("message"),
     Interrupted("message"),
 ]
 
