@@ -30,6 +30,7 @@ alone. At the end of the interpreter all jobs are run, but for streams, which ar
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import sys
 import threading
@@ -46,12 +47,14 @@ from multipy_actors._streams import AsyncStream, current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from types import FrameType
 
     from multipy_actors._async_actors import AsyncActor
 
 __all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
-_PATIENCE = 5.0  # seconds for what user code has left on the loop to end
+_TO_COME_BACK = 2.0  # seconds for a coroutine whose call has ended
+_OFTEN = 0.1  # seconds until it is looked at again what calls have ended elsewhere
 _SOON = 0.1  # seconds within which a loop comes round unless something holds it up
 _LATER = 0.1  # seconds until a loop that is held up by others is looked at again
 _LONGEST_HOLD = 300.0  # seconds for which an import keeps off an interrupt
@@ -80,6 +83,20 @@ class Job:
         self._end: BaseException | None = None  # why it was made to end
         self._awaited: dict[asyncio.Task[Any], tuple[_native.Call, asyncio.Future[None]]] = {}
         self._await: _native.Await | None = None  # once it awaits a call
+
+    def is_owed(self) -> bool:
+        """Say whether somebody may still wait for a call of it."""
+        return any(not call.done() and not call.killed for call in self.all_calls)
+
+    def place(self, place_of: Callable[[FrameType | None], str | None]) -> str | None:
+        """Return the innermost line of the user's code where its coroutine waits; any thread."""
+        task = self._task
+        coroutine: Any = None if task is None else task.get_coro()
+        place = None
+        while coroutine is not None:
+            place = place_of(getattr(coroutine, "cr_frame", None)) or place
+            coroutine = getattr(coroutine, "cr_await", None)
+        return place
 
     def wait_for_turn(self, turns: int) -> None:
         """Have the core know that it waits until one of `turns` jobs ends."""
@@ -269,6 +286,8 @@ class _EventLoop:
         self._changed = asyncio.Event()  # a job has ended
         self._is_ending = False
         self._wound_up = threading.Event()
+        self._patience = 0.0  # seconds, at its end, for what nobody waits for
+        self._gives_up: float | None = None  # when they are over; None: somebody waits for a job
         self._watcher = threading.Thread(target=self._watch, name="multipy-interrupts", daemon=True)
         self._thread = threading.Thread(target=self._run, name="multipy-loop")
         self._watcher.start()
@@ -320,11 +339,39 @@ class _EventLoop:
                 return True
         return False
 
-    def finish(self) -> None:
-        """Wait for the jobs, close the streams, cancel what else there is and end the loop."""
+    def finish(self, patience: float) -> None:
+        """Wait for the jobs, close the streams, cancel what else there is and end the loop.
+
+        Jobs whose calls have ended, and all that is no job, have `patience` seconds. A coroutine that goes on
+        all the same leaves the loop's thread running.
+        """
+        self._patience = patience
         self.call_soon(self.keep, self._wind_up(), "multipy-end")
-        self._wound_up.wait()
-        self._thread.join(_PATIENCE)
+        while not self._wound_up.wait(_OFTEN):
+            if any(job.is_owed() for job in list(self._jobs.values())):
+                self._gives_up = None
+            elif self._gives_up is None:
+                self._gives_up = monotonic() + patience
+            elif monotonic() >= self._gives_up:
+                break
+        if self._gives_up is None:
+            self._gives_up = monotonic() + patience
+        self._thread.join(self.seconds_left())
+
+    # For any thread.
+
+    def describe_tasks(self, place_of: Callable[[FrameType | None], str | None]) -> list[str]:
+        """Say where the coroutines of jobs are."""
+        lines = []
+        for job in {id(job): job for job in list(self._jobs.values())}.values():
+            place = job.place(place_of)
+            if place is not None:
+                lines.append(f"a coroutine: {place}")
+        return lines
+
+    def seconds_left(self) -> float:
+        """Return how long to wait, at the end, for what nobody waits for."""
+        return self._patience if self._gives_up is None else max(0.0, self._gives_up - monotonic())
 
     # On the loop.
 
@@ -358,16 +405,27 @@ class _EventLoop:
             job.interrupt(call)
 
     async def _wind_up(self) -> None:
-        while any(not job.is_stream for job in self._jobs.values()):
-            self._changed.clear()
-            await self._changed.wait()
-        for actor in list(self._actors):
-            await actor.close_streams()
-        while self._jobs:
-            self._changed.clear()
-            await self._changed.wait()
+        await self._until_over(lambda: [job for job in self._jobs.values() if not job.is_stream])
+        closing = [asyncio.ensure_future(actor.close_streams()) for actor in list(self._actors)]
+        if closing:
+            await asyncio.wait(closing, timeout=self.seconds_left())
+        await self._until_over(lambda: list(self._jobs.values()))
         self._is_ending = True
         self._loop.stop()
+
+    async def _until_over(self, jobs: Callable[[], list[Job]]) -> None:
+        """Wait for `jobs`, but not for long when all of their calls have ended."""
+        given_up: float | None = None
+        while left := jobs():
+            if any(job.is_owed() for job in left):
+                given_up = None
+            elif given_up is None:
+                given_up = monotonic() + _TO_COME_BACK
+            elif monotonic() >= given_up:
+                return
+            self._changed.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), _OFTEN)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -383,8 +441,8 @@ class _EventLoop:
         self._wound_up.set()
         try:
             self._cancel_tasks()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
+            self._run_for_a_while(self._loop.shutdown_asyncgens())
+            self._run_for_a_while(self._loop.shutdown_default_executor())
         finally:
             self._interrupts.close()
             self._watcher.join()
@@ -396,7 +454,14 @@ class _EventLoop:
         for task in tasks:
             task.cancel()
         if tasks:
-            self._loop.run_until_complete(asyncio.wait(tasks, timeout=_PATIENCE))
+            self._loop.run_until_complete(asyncio.wait(tasks, timeout=self.seconds_left()))
+
+    def _run_for_a_while(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run what may wait for code of the user's."""
+        task = self._loop.create_task(coroutine)
+        self._loop.run_until_complete(asyncio.wait([task], timeout=self.seconds_left()))
+        if task.done():
+            task.result()
 
     # On the watcher's thread.
 
@@ -461,7 +526,17 @@ def raise_again() -> bool:
     return True
 
 
-def finish() -> None:
-    """End the loop, if there is one, when all that was handed over is done."""
-    if _the_loop is not None:
-        _the_loop.finish()
+def finish(patience: float) -> float:
+    """End the loop, if there is one, when all is done that somebody waits for.
+
+    What else there is has `patience` seconds; returns how many are left.
+    """
+    if _the_loop is None:
+        return patience
+    _the_loop.finish(patience)
+    return _the_loop.seconds_left()
+
+
+def describe_tasks(place_of: Callable[[FrameType | None], str | None]) -> list[str]:
+    """Say where the coroutines are that run calls; `place_of` finds the user's line in a frame."""
+    return [] if _the_loop is None else _the_loop.describe_tasks(place_of)

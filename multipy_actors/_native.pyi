@@ -191,6 +191,9 @@ class Call(Attachment):
         Takes it back if it has not started; what it was to be given is released then.
         """
 
+    def expect_nobody(self) -> None:
+        """Nobody waits for it: it does not hold up the end of its interpreter."""
+
     def interrupt(self) -> bool:
         """Has Interrupted raised in the code that runs; false if none does."""
 
@@ -325,6 +328,26 @@ class Session:
     def end(self) -> None:
         """Lets go of the interpreter. What was posted still runs."""
 
+class Closing:
+    """The interpreters of a closed pool, on their way to their ends."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """
+        Waits until all have ended, or only what nobody waits for holds them up, and has for too long.
+
+        False: `timeout` seconds have passed.
+        """
+
+    def left(self) -> list[tuple[int, bool, str, float, str]]:
+        """
+        Those that have not ended: (index, whether no call holds it up, whose call does, for how many seconds, what its threads do).
+        """
+
+    def leave(self, error: bytes) -> None:
+        """
+        Leaves those behind: interrupts what runs once more, and fails its calls with `error`.
+        """
+
 class Pool:
     """Private interpreters and the queues that feed them."""
 
@@ -388,8 +411,8 @@ class Pool:
     def close(self) -> None:
         """No more calls; what is queued still runs, then the interpreters end."""
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Waits until all interpreters have ended. False: timed out."""
+    def closing(self) -> Closing:
+        """For who waits for the interpreters to end, after close()."""
 
     def statistics(self, interpreter: int) -> dict[str, float]: ...
 

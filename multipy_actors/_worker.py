@@ -19,6 +19,8 @@ raises while no call runs is dropped. The recursion limit is raised for the libr
 from __future__ import annotations
 
 import sys
+from _thread import get_ident
+from time import monotonic
 
 from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, values
 from multipy_actors._operations import (
@@ -34,7 +36,15 @@ from multipy_actors._operations import (
 )
 from multipy_actors._requests import await_futures, encode_failure, encode_result, fail, interrupted
 
-_JOIN_SECONDS = 5.0  # how long the end of an interpreter waits for threads of the user's code
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import Any
+
+_PATIENCE = 5.0  # seconds that the end of an interpreter waits for what user code has left running, in all
+
+_main_thread = 0
 
 
 def prepare() -> None:
@@ -46,6 +56,8 @@ def prepare() -> None:
 
 def run() -> None:
     """Run calls until the pool is closed and nothing is left to do."""
+    global _main_thread
+    _main_thread = get_ident()
     worker = _native.current_worker()
     assert worker is not None
     while True:
@@ -140,6 +152,54 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
         return False, *encoded
 
 
+def describe_threads() -> str:
+    """Say, line by line, where the user's code is that runs in this interpreter; on a thread of the core."""
+    threading = sys.modules.get("threading")
+    names = {} if threading is None else {number: thread.name for number, thread in threading._active.items()}
+    lines = []
+    for number, frame in sys._current_frames().items():
+        name = names.get(number, "MainThread" if number == _main_thread else str(number))
+        place = _users_place(frame)
+        if place is not None:
+            lines.append(f"thread {name!r}: {place}")
+    loop = sys.modules.get("multipy_actors._loop")
+    if loop is not None:
+        lines += loop.describe_tasks(_users_place)
+    return "\n".join(lines)
+
+
+def _users_place(frame: FrameType | None) -> str | None:
+    """Return the innermost line of the user's code at or below `frame`."""
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if (module != "multipy_actors" and module not in sys.stdlib_module_names) or module == "__main__":
+            code = frame.f_code
+            return f'File "{code.co_filename}", line {frame.f_lineno}, in {code.co_name}'
+        frame = frame.f_back
+    return None
+
+
+class _Patience:
+    """How long what user code has left to be done may hold up the end, in all."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left."""
+        return max(0.0, self._end - monotonic())
+
+
+def _attempt(function: Callable[..., object], *args: object) -> object:
+    """Call `function`; what it raises is printed, as what is left to be done must be."""
+    try:
+        return function(*args)
+    except BaseException as error:
+        if not _interrupts.is_interruption(error):  # else it was in the way of the end
+            sys.excepthook(*sys.exc_info())
+        return None
+
+
 def _run_threading_exits() -> None:
     import threading
 
@@ -147,44 +207,49 @@ def _run_threading_exits() -> None:
         function()
 
 
-def _end_calls() -> None:
-    """Close the streams, wait for what goes on on the event loop, and drop the actors."""
-    try:
-        close_streams()
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-    for name in ("_loop", "_streams"):
-        module = sys.modules.get(f"multipy_actors.{name}")
-        if module is not None:
-            module.finish()
-    forget_actors()
-
-
-def finish() -> bool:
-    """Let go of everything before Python is finalised; false if it must not be, as user threads still run."""
-    _end_calls()
+def _end_threads(patience: _Patience) -> list[str]:
+    """Wait for threads that user code has started; returns the names of those that go on."""
     threading = sys.modules.get("threading")
     if threading is None:
-        return True
-    import time
-
-    deadline = time.monotonic() + _JOIN_SECONDS
+        return []
     # As threading itself does at exit, but not for ever: executors end their threads, then all are joined.
     exits = threading.Thread(target=_run_threading_exits, name="multipy-exit", daemon=True)
     exits.start()
-    exits.join(_JOIN_SECONDS)
-    for thread in threading.enumerate():
-        if thread is threading.main_thread() or thread.daemon:
-            continue
-        thread.join(max(0.0, deadline - time.monotonic()))
-        if thread.is_alive():
-            import atexit
+    exits.join(patience.left())
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not thread.daemon
+    ]
+    for thread in others:
+        thread.join(patience.left())
+    return [repr(thread.name) for thread in others if thread.is_alive()]
 
-            print(
-                f"multipy: thread {thread.name!r} still runs in an interpreter that is closing; "
-                "the interpreter is left behind, its atexit handlers run now",
-                file=sys.stderr,
-            )
-            atexit._run_exitfuncs()
-            return False
-    return True
+
+def finish() -> bool:
+    """Let go of everything before Python is finalised; false if it must not be, as user threads still run.
+
+    What runs on this thread meanwhile, a `finally`, `__del__` or atexit handler, takes the time it wants; if
+    that is too long the interpreter is left behind by whoever waits for it (see native/pool/closing.h).
+    """
+    import atexit
+
+    _attempt(close_streams)
+    seconds: Any = _PATIENCE
+    loop = sys.modules.get("multipy_actors._loop")
+    if loop is not None:
+        seconds = _attempt(loop.finish, _PATIENCE) or 0.0
+    patience = _Patience(seconds)
+    streams = sys.modules.get("multipy_actors._streams")
+    if streams is not None:
+        _attempt(streams.finish)
+    _attempt(forget_actors)
+    still_run: Any = _attempt(_end_threads, patience)
+    if still_run:
+        print(
+            f"multipy: thread {', '.join(still_run)} still runs in an interpreter that is closing; "
+            "the interpreter is left behind, its atexit handlers run now",
+            file=sys.stderr,
+        )
+    _attempt(atexit._run_exitfuncs)
+    return bool(still_run == [])

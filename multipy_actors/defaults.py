@@ -57,13 +57,19 @@ def default_pool() -> Pool:
         return _default
 
 
-def shutdown(wait: bool = True, *, cancel_futures: bool = False) -> None:
-    """Close the default pool, if there is one."""
+def shutdown(
+    wait: bool = True,
+    *,
+    cancel_futures: bool = False,
+    interrupt: bool = False,
+    timeout: float | None = None,
+) -> None:
+    """Close the default pool, if there is one; see `Pool.shutdown`."""
     global _default
     with _default_lock:
         pool, _default = _default, None
     if pool is not None:
-        pool.shutdown(wait, cancel_futures=cancel_futures)
+        pool.shutdown(wait, cancel_futures=cancel_futures, interrupt=interrupt, timeout=timeout)
 
 
 def _unwarned(pool: Pool) -> Pool:

@@ -22,6 +22,7 @@ __all__ = [
     "InterpreterDiedError",
     "InterpreterStartError",
     "Interrupted",
+    "LeftBehindWarning",
     "MailboxFullError",
     "MultipyError",
     "PoolClosedError",
@@ -123,6 +124,13 @@ class DeadlockError(MultipyError):
 
 class SessionError(MultipyError, RuntimeError):
     """An object of a session was used in another session, or after its session had ended."""
+
+
+class LeftBehindWarning(RuntimeWarning):
+    """Says that code in an interpreter went on when its pool had ended, and where it was.
+
+    It could not be interrupted, or has gone on all the same; its threads end with the process.
+    """
 
 
 class Interrupted(MultipyError):

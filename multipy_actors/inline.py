@@ -106,6 +106,9 @@ class Call:
     def interrupt(self) -> None:
         """Do nothing: what runs here cannot be interrupted."""
 
+    def expect_nobody(self) -> None:
+        """Do nothing: it has ended."""
+
     def watch(self, queue: _native.CompletionQueue) -> None:
         """Push the call to `queue` when it is done."""
         self._twin.watch(queue)
@@ -310,6 +313,10 @@ class Pool:
                 seat.close()
         return idle
 
+    def closing(self) -> Closing:
+        """Return what waits for the end, after `close`."""
+        return Closing(self)
+
     def statistics(self, interpreter: int) -> dict[str, float]:
         """Count the calls of one seat."""
         seat = self.seats[interpreter]
@@ -326,6 +333,29 @@ class Pool:
     def images(self, interpreter: int) -> list[tuple[str, str, int, int]]:
         """Return nothing: libraries are the host's."""
         return []
+
+
+class Closing:
+    """The seats of a closed pool."""
+
+    def __init__(self, pool: Pool) -> None:
+        """Be about `pool`."""
+        self._pool = pool
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for calls of other threads, and let go of the actors; false if that takes too long."""
+        return self._pool.join(timeout)
+
+    def left(self) -> list[tuple[int, bool, str, float, str]]:
+        """Return the seats that run calls of other threads."""
+        me = threading.get_ident()
+        with _changed:
+            return [
+                (seat.index, False, "", 0.0, "") for seat in self._pool.seats if seat.thread not in (None, me)
+            ]
+
+    def leave(self, error: bytes) -> None:
+        """Do nothing: the threads are the user's."""
 
 
 class Session:
@@ -385,6 +415,8 @@ class Actor:
             if pool.closed:
                 raise PoolClosedError(f"the pool {pool.name!r} is closed")
             if name and (name in _names or _native.Actor.find(name) is not None):
+                for index in interpreters:
+                    pool.count_actors(index, -1)
                 raise MultipyError(f"there is an actor named {name!r} already")
             if name:
                 _names[name] = self

@@ -6,8 +6,9 @@ first. Handles of actors (see handles) open mailboxes of their own on the same p
 
 Life: the constructor boots all interpreters in parallel and configures each (search paths, preload,
 initializer); `shutdown` closes the queues, and each interpreter then finishes what is queued, runs its atexit
-handlers and is finalised on its own thread. A pool that is dropped or forgotten warns and is closed without
-waiting: what is queued is cancelled, what runs is interrupted, and what cannot be interrupted is left behind.
+handlers and is finalised on its own thread. A pool that is dropped or forgotten is closed without waiting and
+warns: what is queued is cancelled, what runs is interrupted, and what goes on all the same is left behind
+(see _closing).
 
 An interpreter sees the pool it belongs to, and those whose handles reach it, through a Pool of its own that
 does not own the native one and cannot close it.
@@ -25,12 +26,11 @@ import itertools
 import os
 import sys
 import threading
-import warnings
 import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, _notifier, futures, logs, module_level, sharing, values
+from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, sharing, values
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
@@ -80,14 +80,11 @@ P = ParamSpec("P")
 
 __all__ = ["Pool", "current_interpreter", "find_actor"]
 
-# How long code that cannot be interrupted may hold up the end of a failed `with` block or of the process.
-_GRACE_SECONDS = 2.0
-
 _pool_numbers = itertools.count(1)
 _live_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 _known_pools: weakref.WeakValueDictionary[int, Pool] = weakref.WeakValueDictionary()
 _paths_lock = threading.Lock()
-_draining: set[Pool] = set()  # shut down without waiting; the end of the process waits for them
+_unawaited: set[Pool] = set()  # shut down without waiting
 
 
 class Pool(Executor):
@@ -163,6 +160,7 @@ class Pool(Executor):
         checks = os.environ.get("MULTIPY_CHECK_SHARING") == "1" if check_sharing is None else check_sharing
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
+        self._made_at = _closing.line_that_makes()
         self._env = env or Environment()
         search_paths = self._env.search_paths(sys.path)
         environment = thread_variables(intra_op_threads, count)
@@ -181,8 +179,9 @@ class Pool(Executor):
                 shared_patterns=list(shared),
             )
         self._search_paths = search_paths
+        self._done = False  # ended, or left behind
         self._warns = True  # if it is forgotten; nobody is asked to close the default pool
-        self._drains = True  # after shutdown(wait=False), the end of the process waits for what is queued
+        self._drains = False  # the end of the process waits for what is queued
         self._adopt()
         _live_pools.add(self)
         try:
@@ -463,49 +462,57 @@ class Pool(Executor):
 
     # Closing -----------------------------------------------------------------------------------------------
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Close the pool: run (or, with `cancel_futures`, cancel) what is queued, then end the interpreters.
+    def shutdown(
+        self,
+        wait: bool = True,
+        *,
+        cancel_futures: bool = False,
+        interrupt: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Close the pool: run what is queued, then end the interpreters.
 
-        With `wait`, returns when all have ended; else at once. Ctrl-C interrupts the wait.
+        With `cancel_futures` what is queued is cancelled. With `interrupt` it is as well, and what runs has
+        `Interrupted` raised in it.
+
+        With `wait`, returns when all interpreters have ended; else at once, and the end of the process waits
+        for what is queued or, with one of those two, does not. The wait is for calls, however long they take.
+        Code that nobody waits for any more is not waited for for ever: a call that outlived its time limit or
+        was killed is given some five seconds to come back, one that is interrupted two, and what an
+        interpreter does at its end (threads, tasks, `__del__`, atexit handlers) five. What is not over then,
+        or after `timeout` seconds in all, is left behind: it goes on until the process ends, calls fail with
+        PoolClosedError, and a `LeftBehindWarning` says where it is.
+
+        Ctrl-C interrupts the wait.
         """
         if not self._owned:
             raise RuntimeError(f"{self!r} can only be shut down where it was made")
-        if self._lost:
+        if timeout is not None and not wait:
+            raise ValueError("timeout bounds the wait, and there is none with wait=False")
+        if self._lost or self._done:
             return
-        if cancel_futures:
+        if interrupt:
+            _closing.tell_to_end(self)
+        elif cancel_futures:
             self._native.cancel_pending()
         self._native.close()
+        # Who interrupts the wait, with Ctrl-C say, wants no more of it at exit either.
+        self._drains = not (wait or interrupt or cancel_futures)
         if wait:
-            self._join()
+            _closing.end(self, timeout, interrupt)
         else:
-            _draining.add(self)
+            _unawaited.add(self)
 
-    def _join(self) -> None:
-        """Wait for the interpreters to end; who interrupts the wait wants no more of it at exit either."""
-        try:
-            self._native.join()
-            if self._listener is not None:
-                self._listener.join()
-        except BaseException:
-            self._drains = False
-            raise
+    def _is_done_with(self) -> None:
+        """Have nobody wait for it any more."""
+        self._done = True
         _live_pools.discard(self)
-        _draining.discard(self)
+        _unawaited.discard(self)
 
     def _close_now(self) -> None:
         """Close without waiting for user code: cancel, interrupt, leave behind what goes on all the same."""
-        _live_pools.discard(self)
-        if self._lost:
-            return
-        self._native.cancel_pending()
-        self._native.close()
-        self._native.interrupt_running()
-        if self._native.join(_GRACE_SECONDS):
-            if self._listener is not None:
-                self._listener.join(_GRACE_SECONDS)
-        else:
-            text = f"{self!r}: code in it that cannot be interrupted is left running"
-            warnings.warn(text, ResourceWarning, stacklevel=2)
+        if not self._lost and not self._done:
+            _closing.end_at_once([self])
 
     def __reduce__(self) -> Any:
         """Refuse: interpreters know their own pool, as `default_pool()`."""
@@ -524,12 +531,12 @@ class Pool(Executor):
             self._close_now()
 
     def __del__(self) -> None:
-        """Warn of a pool that was dropped without `shutdown`, and close it without waiting."""
+        """Close a pool that was dropped without `shutdown`, without waiting, and warn of it."""
         if "_native" in self.__dict__ and self._owned and not self._closed:
-            warnings.warn(f"{self!r} was never shut down", ResourceWarning, source=self, stacklevel=2)
-            self._native.cancel_pending()
-            self._native.close()
-            self._native.interrupt_running()
+            try:
+                _closing.tell_to_end(self)
+            finally:
+                _closing.warn_forgotten(self)
 
 
 def _refuse_at_import() -> None:
@@ -564,15 +571,18 @@ def find_actor(name: str) -> _native.Actor | None:
     return actor
 
 
-def _close_forgotten() -> None:
-    """At exit: drain the pools that were told to, close forgotten ones."""
-    for pool in {*_live_pools, *_draining}:
-        if pool._closed and pool._drains:
-            pool._join()
-            continue
-        if pool._warns and not pool._closed:
-            warnings.warn(f"{pool!r} was never shut down", ResourceWarning, source=pool, stacklevel=2)
-        pool._close_now()
+def _close_all() -> None:
+    """At exit: drain the pools that were told to, close the others together, and warn of forgotten ones."""
+    pools = {*_live_pools, *_unawaited}
+    drained = {pool for pool in pools if pool._drains}
+    forgotten = [pool for pool in pools if pool._warns and not pool._closed]
+    try:
+        _closing.drain(drained)
+    finally:
+        try:
+            _closing.end_at_once(pools - drained)
+        finally:
+            _closing.warn_forgotten(*forgotten)
 
 
 def _after_fork_in_child() -> None:
@@ -581,9 +591,9 @@ def _after_fork_in_child() -> None:
     for pool in list(_known_pools.values()):
         pool._lost = True
     _live_pools.clear()
-    _draining.clear()
+    _unawaited.clear()
     futures.forget_after_fork()
 
 
-atexit.register(_close_forgotten)
+atexit.register(_close_all)
 os.register_at_fork(after_in_child=_after_fork_in_child)

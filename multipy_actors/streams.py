@@ -163,7 +163,7 @@ class Stream(Generic[T]):
                 self._failure = self._handle._closed_error()
                 self._failure.__cause__ = error
             # It has ended by itself, unless the request alone went wrong.
-            self._post_close()
+            _expect_nobody(self._post_close())
 
     def _take(self, end: type[Exception]) -> T:
         if self._items:
@@ -254,7 +254,7 @@ class Stream(Generic[T]):
         """End the generator, without waiting for that."""
         if self.__dict__.get("_ahead") is not None:
             with contextlib.suppress(Exception):
-                self._close()
+                _expect_nobody(self._close())
 
     def __reduce__(self) -> Any:
         """Refuse: it can only be read where it was made."""
@@ -264,3 +264,9 @@ class Stream(Generic[T]):
         """Name the handle and the state."""
         state = "open" if self._ahead is not None or self._items else "ended"
         return f"<multipy.Stream ({state}) of {self._handle!r}>"
+
+
+def _expect_nobody(closing: Future[None] | None) -> None:
+    """Have what closes a generator not be waited for at the end of its interpreter."""
+    if closing is not None:
+        closing._call.expect_nobody()

@@ -58,6 +58,8 @@ void bind_call(nb::module_& module) {
             return cancelled;
           },
           "Takes it back if it has not started; what it was to be given is released then.")
+      .def("expect_nobody", &Call::expect_nobody,
+           "Nobody waits for it: it does not hold up the end of its interpreter.")
       .def("interrupt", &Call::interrupt, nb::call_guard<nb::gil_scoped_release>(),
            "Has Interrupted raised in the code that runs; false if none does.")
       .def(

@@ -5,6 +5,7 @@
 
 #include "bindings/bind.h"
 #include "bindings/worker.h"
+#include "pool/closing.h"
 #include "pool/pool.h"
 #include "pool/session.h"
 #include "task/call.h"
@@ -61,6 +62,18 @@ nb::list images(Pool& pool, std::size_t index) {
   return out;
 }
 
+nb::list left(const Closing& closing) {
+  std::vector<Closing::Left> found;
+  {
+    nb::gil_scoped_release released;
+    found = closing.left();
+  }
+  nb::list out;
+  for (const auto& left : found)
+    out.append(nb::make_tuple(left.index, left.ending, left.label, left.seconds, left.threads));
+  return out;
+}
+
 }  // namespace
 
 void bind_pool(nb::module_& module) {
@@ -90,6 +103,28 @@ void bind_pool(nb::module_& module) {
           },
           nb::arg("data"), nb::arg("attachments"), "Queues a request, for the held interpreter.")
       .def("end", &Session::end, "Lets go of the interpreter. What was posted still runs.");
+
+  nb::class_<Closing>(module, "Closing", "The interpreters of a closed pool, on their way to their ends.")
+      .def(
+          "wait",
+          [](Closing& self, std::optional<double> timeout) {
+            return wait_interruptibly(timeout, [&](Deadline deadline) { return self.wait(deadline); });
+          },
+          nb::arg("timeout") = nb::none(),
+          "Waits until all have ended, or only what nobody waits for holds them up, and has for too long.\n\n"
+          "False: `timeout` seconds have passed.")
+      .def(
+          "left", &left, nb::sig("def left(self) -> list[tuple[int, bool, str, float, str]]"),
+          "Those that have not ended: (index, whether no call holds it up, whose call does, for how many seconds, what "
+          "its threads do).")
+      .def(
+          "leave",
+          [](Closing& self, const nb::bytes& error) {
+            const Payload payload = make_payload(error, {});
+            nb::gil_scoped_release released;
+            self.leave(payload);
+          },
+          nb::arg("error"), "Leaves those behind: interrupts what runs once more, and fails its calls with `error`.");
 
   nb::class_<Pool>(module, "Pool", "Private interpreters and the queues that feed them.")
       .def(nb::new_(&make_pool), nb::arg("name"), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"),
@@ -146,11 +181,8 @@ void bind_pool(nb::module_& module) {
            "Raises Interrupted in the calls that run now, at their next bytecode.")
       .def("close", &Pool::close, "No more calls; what is queued still runs, then the interpreters end.")
       .def(
-          "join",
-          [](Pool& self, std::optional<double> timeout) {
-            return wait_interruptibly(timeout, [&](Deadline deadline) { return self.join(deadline); });
-          },
-          nb::arg("timeout") = nb::none(), "Waits until all interpreters have ended. False: timed out.")
+          "closing", [](Pool& self) { return std::make_shared<Closing>(self.shared_from_this()); },
+          "For who waits for the interpreters to end, after close().")
       .def("statistics", &statistics, nb::arg("interpreter"),
            nb::sig("def statistics(self, interpreter: int) -> dict[str, float]"))
       .def("images", &images, nb::arg("interpreter"),

@@ -13,6 +13,7 @@
 
 #include "bindings/import.h"
 #include "bindings/interrupts.h"
+#include "bindings/looks.h"
 #include "bindings/python_memory.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
@@ -216,11 +217,13 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   }
   boot->started(boot->context, nullptr);
   run_calls(error);
-  boot->ending(boot->context);
-  multipy::bindings::wait_for_threads_of_interrupts();
   bool finalisable = false;
   if (!call_worker("finish", error, &finalisable))
     PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
+  boot->ending(boot->context);
+  multipy::bindings::end_turn();
+  multipy::bindings::wait_for_threads_of_interrupts();
+  multipy::bindings::wait_for_looks();
   if (!finalisable) {
     // Threads of the user's code still run in here: it stays as it is, without its main thread.
     PyEval_SaveThread();

@@ -112,11 +112,17 @@ bool is_held(PyThreadState* thread) {
 
 void raise_in(PyThreadState* thread, PyObject* type) { PyThreadState_SetAsyncExc(thread->thread_id, type); }
 
+/// The turn under way, as interrupts name it.
+std::uint64_t turn_under_way() {
+  const std::uint64_t turn = worker()->turn();
+  return turn == 0 ? MULTIPY_NO_TURN : turn;
+}
+
 /// Takes what is due in the turn under way; false if nothing is.
 bool take_due() {
   if (due().turn == 0) return false;
   const std::lock_guard lock(due().mutex);
-  if (due().turn == 0 || due().turn != worker()->turn()) return false;
+  if (due().turn == 0 || due().turn != turn_under_way()) return false;
   due().turn = 0;
   return true;
 }
@@ -129,7 +135,7 @@ bool see_to_it() {
   steady_clock::time_point since;
   {
     const std::lock_guard lock(due().mutex);
-    if (due().turn != worker()->turn()) due().turn = 0;
+    if (due().turn != turn_under_way()) due().turn = 0;
     if (due().turn == 0) return true;
     since = due().since;
   }

@@ -6,10 +6,11 @@
 // lets go of, a callback that asyncio has taken out and not run.
 //
 // Model: what runs on the worker thread does so in numbered turns (pool/pool.h:Worker). An interrupt names a turn,
-// which is then *due*. A thread of the interpreter, started for that, takes the GIL; with it, nothing moves, so it can
-// look at the turn and at the frames of the worker thread, and have Python raise the exception there, in the very frame
-// that it has seen. It comes again a little later if one of the frames imports or is held, for five minutes at most;
-// that may be a server, which is imported and never ends. Whoever wakes in a wait raises what is due by itself.
+// which is then *due*; at the end of the interpreter that is no turn (MULTIPY_NO_TURN), in which its finalisers run. A
+// thread of the interpreter, started for that, takes the GIL; with it, nothing moves, so it can look at the turn and at
+// the frames of the worker thread, and have Python raise the exception there, in the very frame that it has seen. It
+// comes again a little later if one of the frames imports or is held, for five minutes at most; that may be a server,
+// which is imported and never ends. Whoever wakes in a wait raises what is due by itself.
 //
 // On the event loop it is the context of the thread that tells for which job it runs (multipy_actors/_loop.py), and the
 // loop's watcher who looks.
@@ -35,7 +36,7 @@ void note_worker_thread() noexcept;
 void note_event_loop() noexcept;
 /// Interrupts wait while `code` runs on the thread that they are for.
 void hold_interrupts_in(PyCodeObject* code);
-/// The turn is over, on the worker thread.
+/// The turn is over, on the worker thread; or the end of the interpreter, before Python is finalised.
 void end_turn() noexcept;
 /// Raises what is due on this thread, which wakes in a wait; false if nothing is.
 bool raise_due();

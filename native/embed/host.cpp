@@ -7,6 +7,7 @@
 
 #include "description.h"
 #include "parts.h"
+#include "pool/closing.h"
 #include "wire.h"
 
 namespace multipy_actors::detail {
@@ -111,7 +112,11 @@ void Host::broadcast(const multipy::Payload& request) const {
 bool Host::close(multipy::Deadline deadline) const {
   if (pool_->is_lost()) return true;
   pool_->close();
-  return repeated([&] { return pool_->join(deadline); });
+  multipy::Closing closing(pool_);
+  repeated([&] { return closing.wait(deadline); });
+  if (closing.has_ended()) return true;
+  if (!deadline || Clock::now() < *deadline) closing.leave({});
+  return false;
 }
 
 bool Host::close_now(multipy::Deadline deadline) const {
@@ -119,7 +124,9 @@ bool Host::close_now(multipy::Deadline deadline) const {
   pool_->dispatcher().cancel_pending();
   pool_->close();
   pool_->interrupt_running();
-  return repeated([&] { return pool_->join(deadline); });
+  if (repeated([&] { return pool_->join(deadline); })) return true;
+  multipy::Closing(pool_).leave({});
+  return false;
 }
 
 std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint64_t number, const Value& introduction,

@@ -12,9 +12,11 @@
 extern "C" {
 #endif
 
-#define MULTIPY_ABI_VERSION 2
+#define MULTIPY_ABI_VERSION 3
 #define MULTIPY_INTERPRETER_MAIN "multipy_interpreter_main"
 #define MULTIPY_INTERPRETER_INTERRUPT "multipy_interpreter_interrupt"
+#define MULTIPY_INTERPRETER_LOOK "multipy_interpreter_look"
+#define MULTIPY_NO_TURN UINT64_MAX
 
 /* One field of PyConfig or PyPreConfig by its name; a list's field is repeated once per item. */
 typedef struct multipy_setting {
@@ -39,9 +41,13 @@ typedef struct multipy_boot {
 typedef int32_t (*multipy_interpreter_main_t)(const multipy_boot* boot);
 
 /* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in what the worker thread runs in
- * its turn `turn` (see pool/pool.h:Worker) at its next bytecode, or does nothing if that is over by then. Nonzero:
- * there is no thread for it. */
+ * its turn `turn` (see pool/pool.h:Worker) at its next bytecode, or does nothing if that is over by then.
+ * MULTIPY_NO_TURN means what it runs outside its turns. Nonzero: there is no thread for it. */
 typedef int32_t (*multipy_interpreter_interrupt_t)(uint64_t turn);
+
+/* From any thread, as the one before: has `tell` called once with what the threads of this Python are doing, when its
+ * GIL can be had; perhaps never. Nonzero: it will not be. */
+typedef int32_t (*multipy_interpreter_look_t)(void (*tell)(void* context, const char* text), void* context);
 
 #ifdef __cplusplus
 static_assert(sizeof(multipy_setting) == 2 * sizeof(void*), "the layout both sides were compiled with");

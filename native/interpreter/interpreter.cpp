@@ -60,6 +60,7 @@ void Interpreter::run(void* worker) {
     self->images_.set_attention(nullptr);
     const std::lock_guard lock(self->interrupt_mutex_);
     self->interrupt_ = nullptr;
+    self->look_ = nullptr;
   };
   multipy_interpreter_main_t enter = nullptr;
   try {
@@ -73,6 +74,7 @@ void Interpreter::run(void* worker) {
     const std::lock_guard lock(interrupt_mutex_);
     interrupt_ =
         reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
+    look_ = reinterpret_cast<multipy_interpreter_look_t>(images_.find(extension, MULTIPY_INTERPRETER_LOOK));
   } catch (const std::exception& error) {
     failure_ = error.what();
     return;
@@ -90,6 +92,31 @@ void Interpreter::run(void* worker) {
 void Interpreter::interrupt(std::uint64_t turn) {
   const std::lock_guard lock(interrupt_mutex_);
   if (interrupt_ != nullptr && state() == State::running) interrupt_(turn);
+}
+
+std::string Interpreter::look(Clock::time_point deadline) {
+  struct Answer {
+    std::atomic<std::uint32_t> told = 0;
+    std::string text;
+  };
+  const auto answer = std::make_shared<Answer>();
+  {
+    const std::lock_guard lock(interrupt_mutex_);
+    if (look_ == nullptr || state() != State::running) return {};
+    auto held = std::make_unique<std::shared_ptr<Answer>>(answer);  // by the thread that will tell
+    const auto tell = [](void* context, const char* text) {
+      const std::unique_ptr<std::shared_ptr<Answer>> mine(static_cast<std::shared_ptr<Answer>*>(context));
+      (*mine)->text = text;
+      (*mine)->told.store(1, std::memory_order_release);
+      futex_wake((*mine)->told, 1);
+    };
+    if (look_(tell, held.get()) != 0) return {};
+    held.release();
+  }
+  while (answer->told.load(std::memory_order_acquire) == 0) {
+    if (futex_wait(answer->told, 0, deadline) == WaitResult::timed_out) return {};
+  }
+  return answer->text;
 }
 
 WaitResult Interpreter::wait_started(Deadline deadline) {

@@ -44,7 +44,10 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   WaitResult join(Deadline deadline);
 
   /// Raises Interrupted in what the worker thread runs in its turn `turn`, at its next bytecode; any thread.
+  /// MULTIPY_NO_TURN: in what it runs at its end.
   void interrupt(std::uint64_t turn);
+  /// What its threads are doing, for people; empty if that cannot be told by `deadline`. Any thread without a GIL.
+  std::string look(Clock::time_point deadline);
 
   State state() const noexcept { return static_cast<State>(state_.load(std::memory_order_acquire)); }
   /// Whether Python is gone from it, in State::failed or ended: else user threads go on in there.
@@ -64,8 +67,9 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   elf::Namespace& images_;
   std::string failure_;
   bool finalised_ = true;
-  std::mutex interrupt_mutex_;                           // guards interrupt_ against the end of Python
+  std::mutex interrupt_mutex_;                           // guards both against the end of Python
   multipy_interpreter_interrupt_t interrupt_ = nullptr;  // only while Python is up
+  multipy_interpreter_look_t look_ = nullptr;            // the same
   std::atomic<std::uint32_t> state_{static_cast<std::uint32_t>(State::starting)};
 };
 

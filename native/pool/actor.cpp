@@ -89,7 +89,9 @@ void Actor::close_name() noexcept {
 void Actor::dismiss(std::size_t interpreter) noexcept {
   pool_->count_actors(interpreter, -1);
   try {
-    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::make_shared<Call>(Payload{options_.farewell, {}}));
+    auto farewell = std::make_shared<Call>(Payload{options_.farewell, {}});
+    farewell->expect_nobody();
+    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::move(farewell));
   } catch (const ClosedError&) {
     // The interpreter takes its replicas with it.
   }
@@ -147,7 +149,9 @@ void Actor::kill(const Payload& error) {
   group_->ended.store(true);
   for (const auto& call : calls) call->abandon(error);
   for (const auto& call : making) {
-    if (!call->cancel()) call->interrupt();
+    if (call->cancel()) continue;
+    call->expect_nobody();
+    call->interrupt();
   }
   for (const std::size_t interpreter : served_by) {
     const RunnerId runner = pool_->worker(interpreter).id();

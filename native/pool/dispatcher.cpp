@@ -218,6 +218,7 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t
       delivery = {Delivery::call_ready, taken.mailbox->id, std::move(taken.call)};
       session = taken.session;
       ++seat.taken;
+      if (session == 0) seat.in_hand.emplace_back(delivery.call);
       return oldest;
     }
     ended.push_back(std::move(taken.call));
@@ -232,6 +233,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   std::vector<Mailbox*> emptied;
   set_current_holdings(nullptr);
   std::unique_lock lock(mutex_);
+  seat.in_hand.clear();
   while (true) {
     Lane* const claim = std::exchange(seat.claim, nullptr);
     if (claim != nullptr) --claim->claims;
@@ -257,11 +259,13 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
         continue;
       }
       delivery.kind = Delivery::closed;
+      seat.closed = true;
     }
     const bool held = session != 0 && !closed_;
     if (held) seat.holders.push_back(session);
     Seat* const next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
     drop_mailboxes(std::exchange(emptied, {}));
+    seat.started = Clock::now();
     lock.unlock();
     notify(next);
     if (session != 0) {
@@ -275,7 +279,6 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     if (delivery.call) {
       set_current_holdings(delivery.call->holdings());
       delivery.call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
-      seat.started = Clock::now();
     }
     return delivery;
   }
@@ -297,7 +300,7 @@ void Dispatcher::finished_aside(std::size_t interpreter, bool ok) noexcept {
 std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
                                             const Call* first) {
   if (first != nullptr && first->batch().empty()) return nullptr;
-  const Seat& seat = seat_at(interpreter);
+  Seat& seat = seat_at(interpreter);
   Calls ended;
   std::shared_ptr<Signals> signals;
   std::shared_ptr<Call> call;
@@ -328,6 +331,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
         emptied = taken_from(box);
       }
       if (emptied) drop_mailbox(box);
+      if (call) seat.in_hand.emplace_back(call);
       if (call || other || closed_ || emptied) break;
     }
     if (Clock::now() >= deadline) break;
@@ -414,6 +418,36 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
   notify(roused);
   std::erase_if(calls, has_ended);
   return calls;
+}
+
+Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
+  HoldUp found;
+  Calls calls;
+  {
+    const std::lock_guard lock(mutex_);
+    const Seat& seat = seat_at(interpreter);
+    found.closed = seat.closed;
+    found.taken = seat.taken;
+    for (const auto& call : seat.in_hand) calls.push_back(call.lock());
+    for (const Lane* lane : seat.lanes) {
+      const auto is_owed = [](const Queued& queued) { return queued.call->owed(); };
+      found.is_needed |= std::any_of(lane->calls.begin(), lane->calls.end(), is_owed);
+    }
+    if (seat.closed || !calls.empty()) found.busy = Clock::now() - seat.started;
+  }
+  std::erase(calls, nullptr);
+  if (!calls.empty()) {
+    found.given_up = (calls.front()->done() || calls.front()->killed()) && !calls.front()->runs_aside();
+    found.label = calls.front()->label();
+  }
+  if (!runners_.empty()) {
+    auto asides = Runner::asides(runners_[interpreter]);
+    std::move(asides.begin(), asides.end(), std::back_inserter(calls));
+  }
+  found.owes = std::any_of(calls.begin(), calls.end(), [](const std::shared_ptr<Call>& call) { return call->owed(); });
+  std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return call->done(); });
+  found.open = std::move(calls);
+  return found;
 }
 
 std::size_t Dispatcher::queued(MailboxId mailbox) const {

@@ -74,6 +74,18 @@ class MULTIPY_API Dispatcher {
     std::uint64_t busy_ns = 0;        // between take() and finished()
   };
 
+  /// What holds up the end of an interpreter.
+  struct HoldUp {
+    bool owes = false;        // somebody may wait for a call that it has taken
+    bool is_needed = false;   // somebody may wait for a call that it can take
+    bool given_up = false;    // it is at a call that has ended, by its time limit say, or was killed
+    bool closed = false;      // it was told that nothing will come
+    Calls open;               // that it has taken, and that have not ended
+    std::uint64_t taken = 0;  // how many it has taken
+    std::string label;        // whose call it has taken last, if it is at one
+    Clock::duration busy{};   // how long it is at that, or at its end
+  };
+
   /// `runners` are the interpreters' workers, if they can wait for calls themselves.
   explicit Dispatcher(std::size_t interpreters, Servers runners = {});
   ~Dispatcher();
@@ -113,6 +125,7 @@ class MULTIPY_API Dispatcher {
   /// Interpreters that sleep in take(), with nothing on its way to them.
   std::size_t idle() const;
   Statistics statistics(std::size_t interpreter) const;
+  HoldUp hold_up(std::size_t interpreter) const;
 
   // For interpreter `interpreter`'s worker thread.
   /// Sleeps until there is something to do. Housekeeping goes first, then the oldest call.
@@ -187,11 +200,13 @@ class MULTIPY_API Dispatcher {
     bool idle = false;
     bool woken = false;
     bool retired = false;
-    std::atomic<std::uint32_t> asleep = 0;  // the futex word: set with idle, cleared by whoever rouses the seat
-    int cpu = -1;                           // where the worker went idle
-    std::atomic<int> caller_cpu = -1;       // where it was last roused from
-    Clock::time_point started;              // the worker's own
-    std::atomic<std::uint64_t> done = 0;    // these three: written by the worker, read by anybody
+    bool closed = false;                       // take() has said so
+    std::vector<std::weak_ptr<Call>> in_hand;  // what was delivered last, and those that run with it
+    std::atomic<std::uint32_t> asleep = 0;     // the futex word: set with idle, cleared by whoever rouses the seat
+    int cpu = -1;                              // where the worker went idle
+    std::atomic<int> caller_cpu = -1;          // where it was last roused from
+    Clock::time_point started;                 // when in_hand was delivered
+    std::atomic<std::uint64_t> done = 0;       // these three: written by the worker, read by anybody
     std::atomic<std::uint64_t> failed = 0;
     std::atomic<std::uint64_t> busy_ns = 0;
   };

@@ -124,6 +124,10 @@ class MULTIPY_API Call : public Attachment {
   /// Ends a call that takes too long: pending or running → failed, without an error, and interrupted. False if no code
   /// runs for it.
   bool expire();
+  /// Nobody wants to know how it ends: the end of its interpreter does not wait for it.
+  void expect_nobody() noexcept { is_owed_.store(false, std::memory_order_relaxed); }
+  /// Whether somebody may still wait for its outcome, and it has not been told to end by a kill.
+  bool owed() const noexcept { return is_owed_.load(std::memory_order_relaxed) && !done() && !killed(); }
   /// Whether it was expire() that ended it.
   bool expired() const noexcept { return expired_.load(std::memory_order_acquire); }
   CallState state() const noexcept;
@@ -198,6 +202,7 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<bool> counts_aside_ = false;
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
+  std::atomic<bool> is_owed_ = true;
   std::atomic<std::uint64_t> number_ = 0;  // 0: nobody has asked for it
   std::uint64_t mailbox_ = 0;
   std::uint64_t makes_ = 0;

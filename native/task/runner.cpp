@@ -79,17 +79,20 @@ void Runner::put_aside(const std::shared_ptr<Call>& call) {
   self.asides_.push_back(call);
 }
 
-void Runner::interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) {
+std::vector<std::shared_ptr<Call>> Runner::asides(RunnerId runner) {
   std::vector<std::shared_ptr<Call>> calls;
-  {
-    const std::lock_guard lock(Graph::instance().mutex);
-    const auto found = Graph::instance().runners.find(runner);
-    if (found == Graph::instance().runners.end()) return;
-    const std::lock_guard lock_list(found->second->asides_mutex_);
-    for (const auto& aside : found->second->asides_) calls.push_back(aside.lock());
-  }
-  for (const auto& call : calls) {
-    if (call == nullptr || call->done() || (group != nullptr && call->group().get() != group)) continue;
+  const std::lock_guard lock(Graph::instance().mutex);
+  const auto found = Graph::instance().runners.find(runner);
+  if (found == Graph::instance().runners.end()) return calls;
+  const std::lock_guard lock_list(found->second->asides_mutex_);
+  for (const auto& aside : found->second->asides_) calls.push_back(aside.lock());
+  std::erase(calls, nullptr);
+  return calls;
+}
+
+void Runner::interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) {
+  for (const auto& call : asides(runner)) {
+    if (call->done() || (group != nullptr && call->group().get() != group)) continue;
     if (error != nullptr) call->abandon(*error);
     call->interrupt();
   }

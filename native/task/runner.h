@@ -59,6 +59,8 @@ class MULTIPY_API Runner {
 
   /// `call`, which this thread's runner took, goes on beside others.
   static void put_aside(const std::shared_ptr<Call>& call);
+  /// Those calls of `runner` that go on aside.
+  static std::vector<std::shared_ptr<Call>> asides(RunnerId runner);
   /// Has those calls of `runner` that go on aside interrupted, all or those of `group`; with `error` they end first.
   static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error);
 

@@ -42,6 +42,7 @@ SECTIONS = {
         "InterpreterDiedError",
         "InterpreterStartError",
         "Interrupted",
+        "LeftBehindWarning",
         "MailboxFullError",
         "PoolClosedError",
         "RemoteError",

@@ -29,7 +29,12 @@ def test_the_core_defines_no_name_but_its_own() -> None:
 
 def test_the_extension_defines_no_name_but_its_entry_points() -> None:
     names = defined_names(Path(_native.__file__))
-    assert sorted(names) == ["PyInit__native", "multipy_interpreter_interrupt", "multipy_interpreter_main"]
+    assert sorted(names) == [
+        "PyInit__native",
+        "multipy_interpreter_interrupt",
+        "multipy_interpreter_look",
+        "multipy_interpreter_main",
+    ]
 
 
 CLOSE = """

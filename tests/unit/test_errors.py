@@ -14,6 +14,7 @@ from multipy_actors.errors import (
     InterpreterDiedError,
     InterpreterStartError,
     Interrupted,
+    LeftBehindWarning,
     MailboxFullError,
     MultipyError,
     PoolClosedError,
@@ -40,13 +41,14 @@ EXAMPLES = [
     SessionError("message"),
     SharedWriteWarning("message"),
     Interrupted("message"),
+    LeftBehindWarning("message"),
 ]
 
 
 def test_every_public_error_has_one_root_and_a_docstring():
     for name in errors.__all__:
         cls = getattr(errors, name)
-        assert issubclass(cls, MultipyError)
+        assert issubclass(cls, Warning if name.endswith("Warning") else MultipyError)
         assert cls.__doc__
 
 

@@ -51,6 +51,11 @@ async def wait():
     await actor.wait.submit()
 forever(lambda: asyncio.run(wait()))
 """,
+    "a shutdown": """
+future = pool.submit(time.sleep, 60)
+threading.Thread(target=pool.shutdown, daemon=True).start()
+time.sleep(0.2)
+""",
     "calls that are left behind": """
 import ctypes
 for _ in range(8):

@@ -89,7 +89,8 @@ class MULTIPY_ACTORS_API InterpreterManager {
   Future submitCall(const std::string& module, const std::string& name, const Value::List& args,
                     const std::unordered_map<std::string, Value>& kwargs = {}) const;
 
-  /// No more calls; runs what was submitted and waits for the end of the interpreters. False: `timeout` passed before.
+  /// No more calls; runs what was submitted and waits for the end of the interpreters. False: `timeout` passed before,
+  /// or code that no call waits for went on (a finaliser, say) and was left behind.
   bool close(std::chrono::milliseconds timeout = std::chrono::milliseconds::max());
   /// Cancels what waits, interrupts what runs, and waits `grace` for the end. False: what goes on is left behind.
   bool closeNow(std::chrono::milliseconds grace = std::chrono::seconds(2));
