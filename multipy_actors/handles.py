@@ -428,7 +428,8 @@ class ReplicatedObj(Generic[T]):
         return futures
 
     def _closed_error(self) -> MultipyError:
-        if not self._pool._lost and not self._actor.closed:
+        is_unloaded = self._pin is not None and self._pin not in self._interpreters
+        if not self._pool._lost and not self._actor.closed and not is_unloaded:
             return InterpreterDiedError(f"{self!r}: the interpreters that could run the call have ended")
         why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"
         return ActorClosedError(f"{self!r}: {why}")

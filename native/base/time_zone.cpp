@@ -391,8 +391,9 @@ const TimeZone& TimeZone::named(const char* name, const char* folder) {
   static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::time_zones);
   static auto& known = *new std::map<std::string, const TimeZone*>();
   std::string text = name == nullptr ? "/etc/localtime" : name;
-  if (!text.empty() && text.front() == ':') text.erase(0, 1);
   if (text.empty()) text = "Universal";  // and so it is called where there is no such file
+  if (text.front() == ':') text.erase(0, 1);
+  if (text.empty()) text = "UTC";
   if (folder == nullptr || *folder == '\0') folder = "/usr/share/zoneinfo";
   const std::string path = text.front() == '/' ? text : std::string(folder) + "/" + text;
   struct stat status{};

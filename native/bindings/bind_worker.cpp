@@ -24,6 +24,12 @@ constexpr const char* kRunBatch =
     "def run_batch(self, calls: list[Call], function: collections.abc.Callable[[list[Call]], typing.Any]) "
     "-> typing.Any";
 
+/// A C++ exception that user code lets go ends the process where it was thrown, as in a Python of its own: nothing
+/// above may catch it.
+PyObject* call_user_code(PyObject* function, PyObject* argument) noexcept {
+  return PyObject_CallOneArg(function, argument);
+}
+
 /// Calls `function` with `argument` in a turn of the worker thread, if `begin`, which begins it, lets it.
 template <typename Begin>
 nb::object run_turn(Worker& worker, const nb::object& function, const nb::object& argument, Begin&& begin) {
@@ -37,7 +43,7 @@ nb::object run_turn(Worker& worker, const nb::object& function, const nb::object
     }
   } turn{worker};
   if (!begin()) return nb::none();
-  PyObject* const result = PyObject_CallOneArg(function.ptr(), argument.ptr());
+  PyObject* const result = call_user_code(function.ptr(), argument.ptr());
   if (result == nullptr) throw nb::python_error();
   return nb::steal(result);
 }
