@@ -5,6 +5,7 @@ import mmap
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import multipy_actors as multipy
@@ -57,6 +58,7 @@ limit = int(Path("/proc/sys/vm/max_map_count").read_text())
 with multipy.Pool(1) as pool:
     assert pool.submit(count).result() > 0  # functions of the script arrive there
     give_back = use_up(limit)
+    time.sleep(1.5)  # the loader counts once a second at most
     for refused in (lambda: pool.submit(load).result(), lambda: multipy.Pool(1)):
         text = error_of(refused)
         assert "vm.max_map_count" in text and str(limit) in text, text
