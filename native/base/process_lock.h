@@ -32,12 +32,14 @@ enum class ForkOrder {
   cuda_functions,
   bindings_of_libraries,
   graph_captures,
+  mappings,
   elf_files,
   skeletons,
   definitions,
   global_symbols,
   thread_locals,
   time_zones,
+  locale,
   output,
   images,  // by address: what unwinding and the seam ask at any time
 };

@@ -14,6 +14,7 @@
 
 #include "base/device_memory.h"
 #include "base/graph_captures.h"
+#include "base/library_counts.h"
 #include "base/process_lock.h"
 #include "elf/namespace.h"
 #include "elf/patient_locks.h"
@@ -267,16 +268,12 @@ void* cuda_seam(std::string_view name, void* address) {
 void count_captures_of_host() {
   static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::cuda_functions);
   static auto& known = *new std::set<std::uintptr_t>;  // where the libraries lie
-  static std::uint64_t looked_at = 0;                  // how many had been loaded then
+  static LibraryCounts looked_at;
   const std::lock_guard lock(mutex);
-  std::uint64_t loaded = 0;
-  const auto count = [](dl_phdr_info* info, std::size_t, void* out) {
-    *static_cast<std::uint64_t*>(out) = info->dlpi_adds;
-    return 1;
-  };
-  ::dl_iterate_phdr(count, &loaded);
-  if (loaded == looked_at) return;
-  looked_at = loaded;
+  const auto counts = LibraryCounts::now();
+  if (counts == looked_at) return;
+  if (counts.unloaded != looked_at.unloaded) known.clear();  // another may lie in the same place
+  looked_at = counts;
   std::vector<std::pair<std::uintptr_t, std::string>> libraries;
   const auto list = [](dl_phdr_info* info, std::size_t, void* out) {
     if (info->dlpi_name != nullptr && info->dlpi_name[0] == '/')
@@ -288,12 +285,14 @@ void count_captures_of_host() {
     if (!known.insert(base).second || image_at(reinterpret_cast<void*>(base)) != nullptr) continue;
     void* const library = ::dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD);
     link_map* map = nullptr;
-    if (library == nullptr || ::dlinfo(library, RTLD_DI_LINKMAP, &map) != 0) continue;
-    rebind(*map, [&](std::string_view reference) -> std::uintptr_t {
-      if (!reference.starts_with("cudaStream")) return 0;
-      void* const address = ::dlsym(library, std::string(reference).c_str());
-      return address == nullptr ? 0 : reinterpret_cast<std::uintptr_t>(capture_seam(reference, address));
-    });
+    if (library == nullptr) continue;
+    if (::dlinfo(library, RTLD_DI_LINKMAP, &map) == 0) {
+      rebind(*map, [&](std::string_view reference) -> std::uintptr_t {
+        if (!reference.starts_with("cudaStream")) return 0;
+        void* const address = ::dlsym(library, std::string(reference).c_str());
+        return address == nullptr ? 0 : reinterpret_cast<std::uintptr_t>(capture_seam(reference, address));
+      });
+    }
     ::dlclose(library);
   }
 }

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/process_lock.h"
 #include "base/unique_fd.h"
 
 namespace multipy::elf {
@@ -59,7 +60,7 @@ std::size_t reserve_of(std::size_t limit) { return std::min(kMappingsOfHost, lim
 
 /// What is left of the mappings, as last counted.
 struct Room {
-  std::mutex mutex;
+  ProcessLock<std::mutex> mutex{ForkOrder::mappings};
   Clock::time_point counted_at;
   std::size_t free = 0;   // then
   std::size_t taken = 0;  // since

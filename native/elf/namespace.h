@@ -80,10 +80,6 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   OwnLocale& locale() noexcept { return locale_; }
   DeviceMemory& device_memory() noexcept { return device_memory_; }
   RecordLocks& record_locks() noexcept { return record_locks_; }
-  /// What stands for the interpreter where processes tell each other apart by their ids: the id of its thread, which no
-  /// process has meanwhile.
-  pid_t process_number() const noexcept { return process_number_; }
-  void set_process_number(pid_t number) noexcept { process_number_ = number; }
   SignalActions& signals() noexcept { return signals_; }
   Alarm& alarm() noexcept { return alarm_; }
   /// How to have Python look for signals: it does not notice handlers that were called on a thread that is none of its
@@ -100,7 +96,8 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   bool has_own_directory() const noexcept { return has_own_directory_; }
   /// The process that it was created in.
   pid_t process() const noexcept { return process_; }
-  /// What stands for its process's number where the kernel tells threads apart; 0: none yet.
+  /// What stands for its process's number where the kernel tells threads apart, and where processes tell each other
+  /// apart by their numbers, as no process has it meanwhile; 0: none yet.
   pid_t main_thread() const noexcept { return main_thread_.load(std::memory_order_relaxed); }
 
   // What the seam answers for code of this namespace; `caller` may be null. Failures are kept for dlerror.
@@ -144,7 +141,6 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   OwnLocale locale_;
   DeviceMemory device_memory_;
   RecordLocks record_locks_;
-  pid_t process_number_ = 0;
   SignalActions signals_;
   std::mutex attention_mutex_;
   std::function<void()> attention_;  // guarded by attention_mutex_

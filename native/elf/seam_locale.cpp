@@ -4,6 +4,7 @@
 #include <array>
 #include <mutex>
 
+#include "base/process_lock.h"
 #include "elf/caller.h"
 
 namespace multipy::elf {
@@ -22,7 +23,7 @@ char* seam_setlocale(int category, const char* name) {
 lconv* seam_localeconv() {
   MULTIPY_CALLER;
   if (caller.space == nullptr) return ::localeconv();
-  static std::mutex mutex;
+  static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::locale);
   thread_local lconv own;
   const std::lock_guard lock(mutex);
   own = *::localeconv();

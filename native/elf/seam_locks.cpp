@@ -194,8 +194,8 @@ void seam_closefrom(int first) {
 pid_t seam_getpid() {
   const Image* image = image_at(__builtin_return_address(0));
   const Namespace* space = image != nullptr ? &image->owner() : thread_namespace();
-  const bool is_one_of_many = space != nullptr && space->process_number() != 0 && RecordLocks::is_this_process();
-  return is_one_of_many ? space->process_number() : ::getpid();
+  const bool is_one_of_many = space != nullptr && space->main_thread() != 0 && RecordLocks::is_this_process();
+  return is_one_of_many ? space->main_thread() : ::getpid();
 }
 
 }  // namespace

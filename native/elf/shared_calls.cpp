@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/library_counts.h"
 #include "base/process_lock.h"
 #include "elf/rebinding.h"
 #include "elf/seam.h"
@@ -52,26 +53,15 @@ std::vector<link_map*> needs_of(const link_map& map) {
   return needs;
 }
 
-/// How many libraries glibc has unloaded so far.
-unsigned long long count_unloaded() {
-  unsigned long long count = 0;
-  const auto visit = [](dl_phdr_info* info, std::size_t, void* result) {
-    *static_cast<unsigned long long*>(result) = info->dlpi_subs;
-    return 1;
-  };
-  ::dl_iterate_phdr(visit, &count);
-  return count;
-}
-
 }  // namespace
 
 void answer_for_interpreters(void* handle) {
   static auto& mutex = *new ProcessLock<std::mutex>(ForkOrder::bindings_of_libraries);
   // Those that are done, as long as glibc has unloaded nothing: another library may then lie in the same place.
   static auto& done = *new std::set<const link_map*>();
-  static unsigned long long unloaded_then = 0;
+  static auto unloaded_then = LibraryCounts::now().unloaded;
   const std::lock_guard lock(mutex);
-  if (const auto unloaded = count_unloaded(); unloaded != unloaded_then) {
+  if (const auto unloaded = LibraryCounts::now().unloaded; unloaded != unloaded_then) {
     done.clear();
     unloaded_then = unloaded;
   }

@@ -1,7 +1,6 @@
 #include "exchange/cuda.h"
 
 #include <dlfcn.h>
-#include <link.h>
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +14,7 @@
 #include "base/blocked_signals.h"
 #include "base/error.h"
 #include "base/graph_captures.h"
+#include "base/library_counts.h"
 #include "base/process_lock.h"
 
 namespace multipy::cuda {
@@ -150,16 +150,10 @@ const Driver& Driver::get() {
 
 const Driver* Driver::find() {
   static std::atomic<const Driver*> found = nullptr;
-  static std::atomic<std::uint64_t> looked_at = 0;  // how many libraries had been loaded then
+  static std::atomic<unsigned long long> looked_at = 0;  // how many libraries had been loaded then
   if (const Driver* driver = found.load(std::memory_order_acquire)) return driver;
   // It is there from some dlopen on; until the next one there is no need to look again.
-  std::uint64_t loaded = 0;
-  ::dl_iterate_phdr(
-      [](dl_phdr_info* info, std::size_t, void* count) {
-        *static_cast<std::uint64_t*>(count) = info->dlpi_adds;
-        return 1;
-      },
-      &loaded);
+  const auto loaded = LibraryCounts::now().loaded;
   if (loaded == looked_at.load(std::memory_order_relaxed)) return nullptr;
   void* const library = ::dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
   if (library == nullptr) {

@@ -60,6 +60,7 @@ void ReturnQueue::guard_across_forks() {
         auto* self = static_cast<ReturnQueue*>(what);
         new (&self->mutex_) std::mutex;
         new (&self->wake_mutex_) std::recursive_mutex;
+        self->draining_ = false;  // who drained it is no more
       });
 }
 

@@ -1,7 +1,5 @@
 #include "interpreter/interpreter.h"
 
-#include <unistd.h>
-
 #include <climits>
 #include <exception>
 
@@ -40,7 +38,6 @@ void Interpreter::start(void* worker, std::function<void()> ended) {
 
 void Interpreter::run(void* worker) {
   images_.enter_main_thread();
-  images_.set_process_number(::gettid());
   std::vector<multipy_setting> settings;
   multipy_boot boot{};
   boot.size = sizeof boot;

@@ -46,7 +46,7 @@ class Timer {
   /// With the mutex held.
   void add(Entry entry) {
     if (entries_.size() >= sweep_at_) {
-      std::erase_if(entries_, [](const Entry& entry) { return entry.call.expired(); });
+      std::erase_if(entries_, [](const Entry& known) { return known.call.expired(); });
       std::make_heap(entries_.begin(), entries_.end(), later);
       sweep_at_ = std::max<std::size_t>(kLeast, 2 * entries_.size());
     }
