@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from multipy_actors.actors import create_replicas, gpu_number
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.handles import ReplicatedObj
+from multipy_actors.members import members_of
 from multipy_actors.pool import Pool
 from multipy_actors.sharing import ARRAYS, chosen_level
 
@@ -136,6 +137,11 @@ class Actor:
         remote = _ForClass("remote")
         options = _ForClass("options")
 
+        def __init_subclass__(cls, **arguments: Any) -> None:
+            """Refuse a class with members that handles hide."""
+            super().__init_subclass__(**arguments)
+            _refuse_hidden_members(cls)
+
 
 class _RemoteFunction(Generic[P, R]):
     """The `submit`, `map` and `options` of a decorated function."""
@@ -222,6 +228,8 @@ def remote(target: Any) -> Any:
     names = ("remote", "options") if isinstance(target, type) else ("submit", "map", "options")
     if not isinstance(target, type) and not inspect.isfunction(target):
         raise TypeError(f"@multipy.remote takes a class or a function, not {type(target).__name__}")
+    if isinstance(target, type):
+        _refuse_hidden_members(target)
     for name in names:
         present = inspect.getattr_static(target, name, None)
         if present is not None and not isinstance(present, (_ForClass, _FunctionAttribute)):
@@ -230,6 +238,18 @@ def remote(target: Any) -> Any:
         attribute = _ForClass(name) if isinstance(target, type) else _FunctionAttribute(target, name)
         setattr(target, name, attribute)
     return target
+
+
+_HIDING = frozenset(name for name in vars(ReplicatedObj) if not name.startswith("_"))
+
+
+def _refuse_hidden_members(cls: type) -> None:
+    """Raise TypeError if `cls` itself defines what no handle of it would lead to."""
+    for name in _HIDING.intersection(vars(cls), members_of(cls)):
+        raise TypeError(
+            f"{cls.__qualname__}.{name} would be hidden by what every handle has under that name "
+            f"(handle.{name}): give it another one"
+        )
 
 
 def _check_options(options: dict[str, Any], known: tuple[str, ...]) -> None:

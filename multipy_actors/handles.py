@@ -195,7 +195,9 @@ class ReplicatedObj(Generic[T]):
     as `handle.embed`, and is checked and completed by its signature.
 
     Handles compare equal if they stand for the same object (and are pinned alike). An attribute that handles
-    have themselves (`on`, `unload`, ...) hides a method of that name.
+    have themselves (`on`, `unload`, ...) hides a method of that name: `@multipy.remote` refuses a class that
+    defines one, and what a class inherits is reached as `handle[Class.method]`. Attributes of the object
+    cannot be set through a handle.
     """
 
     def __init__(self, actor: _native.Actor, pin: int | None = None, pool: Pool | None = None) -> None:
@@ -285,6 +287,15 @@ class ReplicatedObj(Generic[T]):
         if self._kind_of(name) == "property":
             return value_of(self._post(["get", self._actor.number, name], (), {}))
         return RemoteMethod(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Refuse: it would be an attribute of this handle alone."""
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{name!r} cannot be set through a handle, as the {self._actor.label!r} is in an "
+                "interpreter: give its class a method that sets it, and call that"
+            )
+        object.__setattr__(self, name, value)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the object itself (its `__call__`) and wait for the value."""

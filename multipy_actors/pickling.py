@@ -26,6 +26,7 @@ from __future__ import annotations
 import sys
 from _thread import _local  # threading.local, without all of threading
 from io import BytesIO
+from io import TextIOWrapper as _TextFile
 
 from multipy_actors import attached, buffers, tensors
 from multipy_actors.sharing import NOTHING, protected_bases
@@ -350,6 +351,9 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attached.is_attachable(kind):
         attachment, rest = attached.take_apart(obj)
         return _take_attached, (outgoing.attach(attachment), *rest)
+    if kind is _TextFile and obj not in (sys.stdin, sys.stdout, sys.stderr):
+        # cloudpickle would send what is left in it, as another kind of file.
+        raise TypeError("an open file cannot be sent: send its path, or what is in it")
     if isinstance(obj, BaseException):
         from multipy_actors import exceptions
 

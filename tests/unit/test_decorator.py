@@ -88,6 +88,17 @@ def test_a_class_that_has_such_an_attribute_already_is_refused():
         multipy.remote(Taken)
 
 
+@pytest.mark.parametrize("name", ["statistics", "on", "broadcast", "replicas"])
+def test_a_class_that_defines_what_handles_hide_is_refused(name):
+    body = {name: lambda self: None}
+    with pytest.raises(TypeError, match=rf"Own\.{name} would be hidden .*\(handle\.{name}\)"):
+        multipy.remote(type("Own", (), dict(body)))
+    with pytest.raises(TypeError, match=rf"Own\.{name} would be hidden"):
+        type("Own", (multipy.Actor,), dict(body))
+    inherits = multipy.remote(type("Inherits", (type("Library", (), dict(body)),), {}))
+    assert hasattr(inherits, "remote")
+
+
 def test_a_class_decorated_twice_is_as_one_decorated_once():
     again = multipy.remote(multipy.remote(type("Twice", (Base,), {})))
     assert again.remote("t").describe() == ("Twice", "t", 1)

@@ -110,6 +110,15 @@ def test_a_method_of_a_wrong_name_fails_at_once_and_names_the_likely_one(pool):
         counter.broadcast.ad  # noqa: B018
 
 
+def test_an_attribute_set_through_a_handle_is_an_error_that_says_how(pool):
+    handle = Counter.options(pool=pool).remote()
+    with pytest.raises(
+        AttributeError, match=r"'value' cannot be set through a handle, .* a method that sets it"
+    ):
+        handle.value = 3
+    assert not hasattr(handle, "value") or handle.value != 3
+
+
 def test_an_object_that_cannot_be_called_says_so(pool):
     reader, writer = os.pipe()
     mortal = Mortal.options(pool=pool).remote(writer)

@@ -364,6 +364,12 @@ def test_a_memoryview_of_an_exotic_format_is_an_error():
         encode([memoryview(numpy.zeros(2, [("a", "i4")]))])
 
 
+@pytest.mark.parametrize("mode", ["r", "rb"])
+def test_an_open_file_is_refused_whatever_its_kind(mode):
+    with open(__file__, mode) as file, pytest.raises(SerializationError, match=r"value\[0\]"):
+        encode([file])
+
+
 def test_a_value_that_cannot_be_rebuilt_here_is_an_error():
     module = types.ModuleType("a_module_of_the_sender")
     exec("class Thing: pass", module.__dict__)
