@@ -10,6 +10,7 @@
 #   make test-hosts                           the Pythons, C++ programs and allocators that this machine has
 #   make test-aarch64                         the loader on 64-bit Arm, emulated; says which Debian packages it needs
 #   make faults                               has each call of mmap, malloc … fail in turn; FAULTS="--step 10" some of them
+#   make soak SECONDS=600 SEED=1              everything public at once, from several threads; TORCH=1 with tensors
 #   make fuzz FUZZ_SECONDS=60                 the ELF reader against made-up files; needs clang (Debian: clang)
 #   make native-test | sanitize | lint | format | bench | wheel | clean
 #
@@ -33,7 +34,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export QUERY
 
 .PHONY: faults demo test pytest test-packages run-packages test-hosts test-aarch64 wheel native-test sanitize fuzz \
-        interrupts bench lint format clean
+        interrupts soak bench lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-demo
@@ -113,6 +114,10 @@ fuzz: | $(VENV)/tools
 # At random moments: they must hit whom they should, and nobody else. ROUNDS and SEED say how many, and which.
 interrupts: $(VENV)/installed-test
 	$(BIN)/python tests/faults/interrupts.py
+
+# SECONDS, SEED, THREADS, TORCH=1 and KINDS="streams batches" are read from the environment; see the program.
+soak: $(VENV)/installed-test
+	$(BIN)/python -X faulthandler tests/soak/soak.py
 
 bench: $(VENV)/installed-bench
 	$(BIN)/asv machine --yes

@@ -466,29 +466,31 @@ class _EventLoop:
     # On the watcher's thread.
 
     def _watch(self) -> None:
-        pause: float | None = None
+        looks_at: float | None = None  # at what is unheard; others go on coming in meanwhile
         while True:
-            call = self._interrupts.pop(pause)
+            call = self._interrupts.pop(None if looks_at is None else max(0.0, looks_at - monotonic()))
             if call is not None:
-                self._unheard[call.key] = call, monotonic()
+                self._unheard.setdefault(call.key, (call, monotonic()))
                 if (job := self._jobs.get(call.key)) is not None:
                     job.raised = False
                 self.call_soon(self._interrupt, call)
-                pause = _SOON
+                if looks_at is None:
+                    looks_at = monotonic() + _SOON
             elif self._interrupts.closed():
                 return
-            else:
+            if looks_at is not None and monotonic() >= looks_at:
                 for call, since in list(self._unheard.values()):
                     self._reach(call, since)
-                pause = _LATER if self._unheard else None
+                looks_at = monotonic() + _LATER if self._unheard else None
             del call
 
     def _reach(self, call: _native.Call, since: float) -> None:
         """Raise Interrupted in the job of `call`, if that is what holds up the loop."""
+        unheard = monotonic() - since
         job = self._jobs.get(call.key)
-        if job is None or not call.interrupted or not job.is_given_up() or job.raised:
+        if job is None or not call.interrupted or not job.is_given_up() or job.raised or unheard < _SOON:
             return
-        held = monotonic() - since < _LONGEST_HOLD
+        held = unheard < _LONGEST_HOLD
         if _native.interrupt_job(current_job, job, _MACHINERY, held):
             job.raised = True
 

@@ -215,6 +215,7 @@ class AsyncStream:
         import asyncio
 
         self._closing = True
+        self._error = None  # raised by itself, further on than it is read
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._end(), name="multipy-stream")
         elif not self.task.done():

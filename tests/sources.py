@@ -52,6 +52,12 @@ class Source:
         yield from range(n)
         raise ValueError("after the items")
 
+    def fail_further_on(self, marks):
+        yield 0
+        yield 1
+        marks.make("f")
+        raise ValueError("further on")
+
     def fail_at_end(self):
         try:
             yield from range(10**9)
@@ -136,6 +142,12 @@ class AsyncSource:
         for i in range(n):
             yield i
         raise ValueError("after the items")
+
+    async def fail_further_on(self, marks):
+        yield 0
+        yield 1
+        marks.make("f")
+        raise ValueError("further on")
 
     async def fail_at_end(self):
         try:

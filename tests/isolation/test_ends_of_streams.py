@@ -63,6 +63,15 @@ def test_close_raises_what_the_end_of_the_generator_raises(source):
     assert list(stream) == []
 
 
+def test_close_does_not_raise_what_the_generator_raised_further_on_than_it_was_read(source):
+    marks = Marks()
+    stream = source.fail_further_on.stream(marks)
+    assert next(stream) == 0
+    assert marks.next() == "f"
+    stream.close()
+    assert list(stream) == []
+
+
 def test_the_value_that_a_generator_returns_is_dropped(pool):
     source = Source.options(pool=pool).remote()
     assert list(source.returns.stream()) == [1]

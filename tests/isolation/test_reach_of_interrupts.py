@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -300,6 +301,15 @@ def test_a_time_limit_leaves_an_actor_with_coroutines_usable(pool, gate, method)
         getattr(actor, method)(gate)
     free = Asynchronous.options(pool=pool).remote()
     assert free.ok.submit().result(PATIENCE) == "ok"
+
+
+def test_a_coroutine_that_spins_is_interrupted_while_other_calls_outlive_their_limits(pool, gate):
+    for _ in range(4):
+        actor = Asynchronous.options(pool=pool, interpreter=0, timeout=0.05).remote()
+        assert isinstance(actor.spinning.submit(gate).exception(PATIENCE), TimeoutError)
+        end = time.monotonic() + PATIENCE
+        while actor.ok.submit().exception(PATIENCE) is not None:
+            assert time.monotonic() < end
 
 
 def test_a_coroutine_behind_one_that_spins_is_not_hit_in_its_place(pool, gate):
