@@ -351,7 +351,7 @@ class Closing:
 class Pool:
     """Private interpreters and the queues that feed them."""
 
-    def __init__(self, name: str, names: Sequence[str], libpython: bytes, extension: bytes, settings: Sequence[tuple[bytes, bytes]], environment: Sequence[tuple[bytes, bytes]], private_patterns: Sequence[str], shared_patterns: Sequence[str]) -> None: ...
+    def __init__(self, name: str, names: Sequence[str], libpython: bytes, extension: bytes, settings: Sequence[tuple[bytes, bytes]], environment: Sequence[tuple[bytes, bytes]], private_patterns: Sequence[str], shared_patterns: Sequence[str], restarts: bool = False) -> None: ...
 
     def __len__(self) -> int: ...
 
@@ -382,6 +382,15 @@ class Pool:
     def messages(self) -> CompletionQueue:
         """
         What the interpreters tell the host without waiting; closed when all have ended.
+        """
+
+    @property
+    def restarts(self) -> bool:
+        """Whether interpreters that end are replaced."""
+
+    def keep_setup(self, data: bytes, attachments: Sequence[Attachment]) -> None:
+        """
+        Interpreters that replace others first run this request, after those that were kept before.
         """
 
     def count_actors(self, interpreter: int, change: int) -> None: ...
@@ -424,7 +433,7 @@ class Pool:
 class Actor(Attachment):
     """An object that lives in interpreters; gone when nobody refers to it."""
 
-    def __init__(self, pool: Pool, number: int, interpreters: Sequence[int], label: str, name: str, description: bytes, farewell: bytes, limit: int) -> None: ...
+    def __init__(self, pool: Pool, number: int, interpreters: Sequence[int], label: str, name: str, description: bytes, farewell: bytes, limit: int, restarts: int = 0) -> None: ...
 
     @staticmethod
     def next_number() -> int: ...
@@ -455,6 +464,10 @@ class Actor(Attachment):
     def closed(self) -> bool: ...
 
     @property
+    def lost(self) -> bool:
+        """Its interpreters have ended, and it was not made anew."""
+
+    @property
     def queued(self) -> int: ...
 
     @property
@@ -471,12 +484,12 @@ class Actor(Attachment):
     def announce(self) -> None:
         """Its replicas are made or will be: others may find it by its name."""
 
-    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None, limited: bool = True) -> Call:
+    def post(self, data: bytes, attachments: Sequence[Attachment], on: int | None = None, wait: bool = True, timeout: float | None = None, batch: str | None = None, limited: bool = True, retries: int = 0) -> Call:
         """
         Queues a request for the replica that is free first, or that of interpreter `on`.
 
         In a full mailbox, waits for room, or raises MailboxFullError, unless it is not `limited`. `timeout` seconds from now it expires.
-        Calls with the same `batch` may run together.
+        Calls with the same `batch` may run together. One whose interpreter is replaced is tried again `retries` times, -1: always.
         """
 
     def kill(self, error: bytes) -> None:
@@ -541,6 +554,11 @@ class Worker:
 
     def finished_aside(self, ok: bool) -> None:
         """Counts a call that ended aside, on whatever thread."""
+
+    def give_up(self, why: str) -> None:
+        """
+        The interpreter could not be set up: take() returns None, and no other takes its place.
+        """
 
     @property
     def interrupted(self) -> bool:

@@ -309,7 +309,7 @@ def _next(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> 
     if stream not in _streams:
         from multipy_actors.errors import ActorClosedError
 
-        raise ActorClosedError("the stream was closed")
+        raise ActorClosedError("the stream was closed, or its interpreter has ended")
     return Deferred(lambda call, worker: _fill(stream, None, call, worker))
 
 
@@ -381,6 +381,22 @@ def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> No
 
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
+    try:
+        _set_up(kwargs)
+    except BaseException as error:
+        _this_worker().give_up(f"it could not be set up: {_in_a_line(error)}")
+        raise
+
+
+def _in_a_line(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except BaseException:
+        return name
+
+
+def _set_up(kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
     sharing.of_this_pool = kwargs.get("share", sharing.ARRAYS)
     if kwargs.get("check_sharing", False):

@@ -114,6 +114,7 @@ def replicate(
         {},
         share=share,
         copy=copy,
+        max_restarts=-1 if chosen_pool._restarts else 0,
     )
     for future in adopted:
         future.result()
@@ -140,6 +141,8 @@ def make_replicas(
     device: object = None,
     share: Share | None = None,
     copy: bool | None = None,
+    max_restarts: int = 0,
+    max_task_retries: int = 0,
 ) -> tuple[ReplicatedObj[Any], list[Future[Any]]]:
     """Open an actor and have its replicas made by `operation(number)`; returns also the calls that do so.
 
@@ -147,6 +150,13 @@ def make_replicas(
     """
     number = number or _native.Actor.next_number()
     options: dict[str, Any] = {}  # what the interpreter has to know
+    if (max_restarts or max_task_retries) and not pool._restarts:
+        option = "max_restarts" if max_restarts else "max_task_retries"
+        raise ValueError(f"{option} needs a pool that replaces interpreters: multipy.Pool(restart=True)")
+    if max_task_retries and not max_restarts:
+        raise ValueError(
+            "max_task_retries needs max_restarts: calls are tried again where the actor is made anew"
+        )
     if name and not module_level.is_hidden(name):
         options["name"] = name
     if not _ASYNCHRONOUS.isdisjoint(members.values()):
@@ -162,7 +172,14 @@ def make_replicas(
         data, attachments = values.encode_call(
             [*operation(number), options], args, kwargs, inline=pool._inline, share=level
         )
-        description = [members, on_full == "wait", timeout, max_batch_size is not None, level]
+        description = [
+            members,
+            on_full == "wait",
+            timeout,
+            max_batch_size is not None,
+            level,
+            max_task_retries,
+        ]
         actor = pool._actor_class(
             pool=pool._native,
             number=number,
@@ -172,6 +189,7 @@ def make_replicas(
             description=values.encode(description)[0],
             farewell=values.encode_call(["drop", number], (), {})[0],
             limit=max_pending or 0,
+            restarts=max_restarts,
         )
     except BaseException as error:
         if type(error) is MultipyError:

@@ -53,6 +53,8 @@ if TYPE_CHECKING:
         max_batch_size: int | None
         batch_wait: float
         device: str | int | None
+        max_restarts: int
+        max_task_retries: int
 
 
 T = TypeVar("T")
@@ -76,6 +78,8 @@ _CLASS_OPTIONS = (
     "device",
     "share",
     "copy",
+    "max_restarts",
+    "max_task_retries",
 )
 _FUNCTION_OPTIONS = ("pool", "interpreter", "share", "copy")
 
@@ -221,6 +225,10 @@ def remote(target: Any) -> Any:
     - `copy`: True is short for `share="nothing"`, False for `share="arrays"`
     - `batch_wait`: seconds for which the first call of a batch waits for more; default: 0, only those that
       are queued already
+    - `max_restarts`: how often a replica is made anew, from the arguments of its class, when its interpreter
+      has ended and a pool with `restart=True` replaces it; -1: always. Default: 0
+    - `max_task_retries`: how often a call is made again whose replica is made anew while it runs or waits;
+      -1: as often as that happens. Default: 0, such calls fail with InterpreterDiedError
 
     A function gains `.submit(...)`, `.map(...)` and `.options(pool=, interpreter=, share=, copy=)`. For a
     single call of an actor it is `handle.method.options(share=, copy=)`.
@@ -270,6 +278,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _is_repetition(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 2**31
+
+
 def _is_duration(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
 
@@ -286,6 +298,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_concurrency": (_is_count, "a positive int"),
     "max_batch_size": (_is_count, "a positive int"),
     "device": (_is_gpu, '"cuda:1" for example, the number of a GPU, or "auto"'),
+    "max_restarts": (_is_repetition, "the number of restarts, or -1 for any"),
+    "max_task_retries": (_is_repetition, "the number of retries, or -1 for any"),
     "batch_wait": (lambda value: value == 0 or _is_duration(value), "a number of seconds, or 0"),
 }
 

@@ -205,9 +205,15 @@ class ReplicatedObj(Generic[T]):
         self._actor = actor
         self._pin = pin
         self._pool = pool or Pool._of(actor.pool)
-        self._members, self._waits, self._timeout, self._gathers, self._share, self._generators = (
-            description_of(actor)
-        )
+        (
+            self._members,
+            self._waits,
+            self._timeout,
+            self._gathers,
+            self._share,
+            self._retries,
+            self._generators,
+        ) = description_of(actor)
 
     @property
     def replicas(self) -> int:
@@ -387,8 +393,8 @@ class ReplicatedObj(Generic[T]):
             # Calls that pass their arguments alike can run together.
             batch = "\n".join([name, str(len(args)), *sorted(kwargs)])
             named = dict(sorted(kwargs.items()))
-            return self._post(["method", self._actor.number, name], args, named, batch, share)
-        return self._post(["method", self._actor.number, name], args, kwargs, None, share)
+            return self._post(["method", self._actor.number, name], args, named, batch, share, self._retries)
+        return self._post(["method", self._actor.number, name], args, kwargs, None, share, self._retries)
 
     def _generator_error(self, name: str) -> TypeError:
         text = f"{self._actor.label}.{name} is a generator"
@@ -403,6 +409,7 @@ class ReplicatedObj(Generic[T]):
         kwargs: dict[str, Any],
         batch: str | None = None,
         share: Share | None = None,
+        retries: int = 0,
     ) -> Future[Any]:
         if self._pool._lost:
             raise self._closed_error()
@@ -412,7 +419,11 @@ class ReplicatedObj(Generic[T]):
             operation, args, kwargs, inline=self._pool._inline, share=share or self._share
         )
         try:
-            return Future(self._actor.post(data, attachments, self._pin, self._waits, self._timeout, batch))
+            return Future(
+                self._actor.post(
+                    data, attachments, self._pin, self._waits, self._timeout, batch, retries=retries
+                )
+            )
         except PoolClosedError:
             raise self._closed_error() from None
 
@@ -442,6 +453,8 @@ class ReplicatedObj(Generic[T]):
         is_unloaded = self._pin is not None and self._pin not in self._interpreters
         if not self._pool._lost and not self._actor.closed and not is_unloaded:
             return InterpreterDiedError(f"{self!r}: the interpreters that could run the call have ended")
+        if self._actor.lost and not self._pool._closed:
+            return InterpreterDiedError(f"{self!r}: its interpreter has ended, and it is not made anew")
         why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"
         return ActorClosedError(f"{self!r}: {why}")
 

@@ -189,12 +189,13 @@ def _is_stuck(thread: int, stuck: set[int]) -> bool:
 class Pool:
     """Seats, and the calls that wait for them."""
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, restarts: bool) -> None:
         """Make `count` seats."""
         self.name = name
         self.closed = False
         self.key = id(self)
         self.any_mailbox = 0
+        self.restarts = restarts
         self.seats = [Seat(index) for index in range(count)]
         self._actor_counts = [0] * count
         self._pending: deque[Call] = deque()
@@ -202,6 +203,9 @@ class Pool:
     def __len__(self) -> int:
         """Return the number of seats."""
         return len(self.seats)
+
+    def keep_setup(self, data: bytes, attachments: Sequence[Any]) -> None:
+        """Seats do not end."""
 
     def own_mailbox(self, interpreter: int) -> int:
         """Return the mailbox of one seat."""
@@ -327,6 +331,7 @@ class Pool:
             "failed": seat.failed,
             "queued": queued,
             "busy_seconds": seat.busy_seconds,
+            "restarts": 0,
             "gpu_bytes": 0,
         }
 
@@ -401,6 +406,7 @@ class Actor:
         description: bytes,
         farewell: bytes,
         limit: int,
+        restarts: int = 0,
     ) -> None:
         """Have replicas on the seats `interpreters`."""
         self.pool = pool
@@ -437,6 +443,8 @@ class Actor:
         """Whether it was killed or unloaded everywhere, or its pool is closed."""
         return not self._replicas or self.pool.closed
 
+    lost = False  # seats do not end
+
     @property
     def queued(self) -> int:
         """How many calls wait."""
@@ -460,6 +468,7 @@ class Actor:
         timeout: float | None = None,
         batch: str | None = None,
         limited: bool = True,
+        retries: int = 0,
     ) -> Call:
         """Run a request on the replica that has run least, or that of seat `on`."""
         if not self._replicas or (on is not None and on not in self._replicas):

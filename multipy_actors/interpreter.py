@@ -115,7 +115,7 @@ class Interpreter:
         return self._pool._acquire(self.id, timeout)
 
     def statistics(self) -> dict[str, float]:
-        """Calls `done`, `failed` and `queued`, `busy_seconds`, and `gpu_bytes` taken for tensors."""
+        """Calls `done`, `failed` and `queued`, `busy_seconds`, `restarts`, and `gpu_bytes` for tensors."""
         return self._pool._native.statistics(self.id)
 
     def __repr__(self) -> str:

@@ -78,18 +78,19 @@ def _kind_of(found: object) -> str | None:
     return None
 
 
-Description = tuple[dict[str, str], bool, "float | None", bool, "Share", frozenset[str]]
+Description = tuple[dict[str, str], bool, "float | None", bool, "Share", int, frozenset[str]]
 _descriptions: dict[bytes, Description] = {}
 
 
 def description_of(actor: _native.Actor) -> Description:
     """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
-    may run together, what they share, and which members are generators.
+    may run together, what they share, how often they are tried again, and which members are generators.
     """
     encoded = actor.description
     description = _descriptions.get(encoded)
     if description is None:
-        members, waits, timeout, gathers, share = values.decode(encoded)
+        members, waits, timeout, gathers, share, retries = values.decode(encoded)
         generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
-        description = _descriptions[encoded] = (members, waits, timeout, gathers, share, generators)
+        description = members, waits, timeout, gathers, share, retries, generators
+        _descriptions[encoded] = description
     return description

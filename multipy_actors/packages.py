@@ -56,6 +56,7 @@ def register_module_source(pool: Pool, name: str, source: str) -> None:
     compile(source, f"<registered module {name}>", "exec", dont_inherit=True)
     pool._mailbox(None)
     data, attachments = values.encode_call(["source", name, source], (), {})
+    pool._native.keep_setup(data, attachments)
     for own in pool._own:
         pool._native.post(own, data, attachments)
 
@@ -171,6 +172,7 @@ class Package:
                 (source,),
                 {"label": label},
                 number=number,
+                max_restarts=-1 if pool._restarts else 0,
             )
         except BaseException:
             with contextlib.suppress(PoolClosedError):

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         share: Share | None
         copy: bool | None
         check_sharing: bool | None
+        restart: bool
 
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ class Pool(Executor):
         share: Share | None = None,
         copy: bool | None = None,
         check_sharing: bool | None = None,
+        restart: bool = False,
     ) -> None:
         """Boot `interpreters` private interpreters (default: one per usable CPU).
 
@@ -146,6 +148,11 @@ class Pool(Executor):
         SharedWriteWarning. It reads all that is shared before and after each call. Default: whether the
         environment has MULTIPY_CHECK_SHARING=1.
 
+        With `restart`, an interpreter that ends while the pool is open is replaced: another is set up as this
+        says, initializer included, and takes its place. What ran in the old one, and what was queued for it
+        alone, fails with InterpreterDiedError. Its actors are made anew if they have `max_restarts`, and what
+        `replicate` and packages have put there always is.
+
         Raises InterpreterStartError if an interpreter does not come up, and what the initializer raises.
         """
         count = usable_cpus() if interpreters is None else interpreters
@@ -166,7 +173,7 @@ class Pool(Executor):
         environment = thread_variables(intra_op_threads, count)
         levels = logs.levels(forward_logging) if forward_logging is not False else None
         if inline:
-            self._become_inline(count)
+            self._become_inline(count, bool(restart))
         else:
             self._native = _native.Pool(
                 name=self._name,
@@ -177,6 +184,7 @@ class Pool(Executor):
                 environment=environment,
                 private_patterns=list(private),
                 shared_patterns=list(shared),
+                restarts=bool(restart),
             )
         self._search_paths = search_paths
         self._done = False  # ended, or left behind
@@ -201,16 +209,18 @@ class Pool(Executor):
                 "share": self._share,
                 "check_sharing": checks,
             }
-            futures.get([self._post(own, ["configure"], (), configuration) for own in self._own])
+            setup = values.encode_call(["configure"], (), configuration, inline=inline, share=self._share)
+            self._native.keep_setup(*setup)
+            futures.get([Future(self._native.post(own, *setup)) for own in self._own])
         except BaseException:
             self._close_now()
             raise
 
-    def _become_inline(self, count: int) -> None:
+    def _become_inline(self, count: int, restart: bool) -> None:
         """Have the host stand in for interpreters."""
         from multipy_actors import inline
 
-        self._native = cast("_native.Pool", inline.Pool(self._name, count))
+        self._native = cast("_native.Pool", inline.Pool(self._name, count, restart))
         self._actor_class = cast("type[_native.Actor]", inline.Actor)
 
     def _adopt(self) -> None:
@@ -220,6 +230,7 @@ class Pool(Executor):
         # The host's sys.path that the interpreters follow. An interpreter's own is nobody's but its own.
         self._host_paths = list(sys.path) if self._owned else sys.path
         self._inline = not isinstance(native, _native.Pool)
+        self._restarts = native.restarts
         self._any = native.any_mailbox
         self._own = [native.own_mailbox(index) for index in range(len(native))]
         self.interpreters: Sequence[Interpreter] = tuple(Interpreter(self, i) for i in range(len(native)))
@@ -376,6 +387,7 @@ class Pool(Executor):
             old, new = self._search_paths, self._env.search_paths(paths)
             if new != old and not self._closed:
                 data, _ = values.encode_call(["search_paths", old, new], (), {})
+                self._native.keep_setup(data, [])
                 for own in self._own:
                     with contextlib.suppress(PoolClosedError):  # that one has ended
                         self._native.post(own, data, [])

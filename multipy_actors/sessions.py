@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from multipy_actors import _sessions, values
 from multipy_actors.actors import make_replicas
-from multipy_actors.errors import PoolClosedError, SessionError
+from multipy_actors.errors import InterpreterDiedError, PoolClosedError, SessionError
 from multipy_actors.futures import Future, value_of
 from multipy_actors.handles import ReplicatedObj
 
@@ -194,7 +194,12 @@ class Session:
             )
         finally:
             _sending.session = outer
-        return Future(self._native.post(*request))
+        try:
+            return Future(self._native.post(*request))
+        except PoolClosedError:
+            if self._pool._closed or self._native.ended:
+                raise
+            raise InterpreterDiedError(f"{self!r}: its interpreter has ended") from None
 
 
 class Obj:

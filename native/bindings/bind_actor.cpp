@@ -10,10 +10,11 @@ namespace {
 
 std::shared_ptr<Actor> make_actor(const std::shared_ptr<Pool>& pool, std::uint64_t number,
                                   std::vector<std::size_t> interpreters, const nb::str& label, const nb::str& name,
-                                  const nb::bytes& description, const nb::bytes& farewell, std::size_t limit) {
+                                  const nb::bytes& description, const nb::bytes& farewell, std::size_t limit,
+                                  int restarts) {
   const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
-  return Actor::create(
-      pool, {number, std::move(interpreters), text_of(label), text_of(name), text(description), text(farewell), limit});
+  return Actor::create(pool, {number, std::move(interpreters), text_of(label), text_of(name), text(description),
+                              text(farewell), limit, restarts});
 }
 
 /// Posts `call`; in a full mailbox, waits for room if `wait`, and else throws FullError.
@@ -41,7 +42,7 @@ void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::si
 void bind_actor(nb::module_& module) {
   nb::class_<Actor, Attachment>(module, "Actor", "An object that lives in interpreters; gone when nobody refers to it.")
       .def(nb::new_(&make_actor), nb::arg("pool"), nb::arg("number"), nb::arg("interpreters"), nb::arg("label"),
-           nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"))
+           nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"), nb::arg("restarts") = 0)
       .def_static("next_number", &Actor::next_number)
       .def_static(
           "find", [](const nb::str& name) { return Actor::find(text_of(name)); }, nb::arg("name"),
@@ -54,6 +55,7 @@ void bind_actor(nb::module_& module) {
       .def_prop_ro("pool", &Actor::pool)
       .def_prop_ro("interpreters", &Actor::interpreters, "Those that hold a replica.")
       .def_prop_ro("closed", &Actor::closed)
+      .def_prop_ro("lost", &Actor::lost, "Its interpreters have ended, and it was not made anew.")
       .def_prop_ro("queued", &Actor::queued)
       .def_prop_ro("done", [](const Actor& self) { return self.figures().done.load(); })
       .def_prop_ro("failed", [](const Actor& self) { return self.figures().failed.load(); })
@@ -69,18 +71,22 @@ void bind_actor(nb::module_& module) {
       .def(
           "post",
           [](Actor& self, const nb::bytes& data, const Attachments& attachments, std::optional<std::size_t> on,
-             bool wait, std::optional<double> timeout, const std::optional<nb::str>& batch, bool limited) {
+             bool wait, std::optional<double> timeout, const std::optional<nb::str>& batch, bool limited, int retries) {
             auto call = self.make_call(make_payload(data, attachments));
             if (batch) call->set_batch(text_of(*batch));
+            if (retries != 0) call->set_retries(retries);
             post(self, call, on, wait, limited, timeout);
             return call;
           },
           nb::arg("data"), nb::arg("attachments"), nb::arg("on") = nb::none(), nb::arg("wait") = true,
           nb::arg("timeout") = nb::none(), nb::arg("batch") = nb::none(), nb::arg("limited") = true,
+          nb::arg("retries") = 0,
           "Queues a request for the replica that is free first, or that of interpreter `on`.\n\n"
           "In a full mailbox, waits for room, or raises MailboxFullError, unless it is not `limited`. `timeout` "
           "seconds from now it expires.\n"
-          "Calls with the same `batch` may run together.")
+          "Calls with the same `batch` may run together. One whose interpreter is replaced is tried again `retries` "
+          "times, "
+          "-1: always.")
       .def(
           "kill",
           [](Actor& self, const nb::bytes& error) {

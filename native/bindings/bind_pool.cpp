@@ -19,7 +19,7 @@ std::shared_ptr<Pool> make_pool(const nb::str& pool_name, const std::vector<std:
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& settings,
                                 const std::vector<std::pair<nb::bytes, nb::bytes>>& environment,
                                 const std::vector<std::string>& private_patterns,
-                                const std::vector<std::string>& shared_patterns) {
+                                const std::vector<std::string>& shared_patterns, bool restarts) {
   const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
   InterpreterOptions options;
   options.libpython = text(libpython);
@@ -29,18 +29,15 @@ std::shared_ptr<Pool> make_pool(const nb::str& pool_name, const std::vector<std:
   for (const auto& pattern : private_patterns) options.policy.private_patterns.push_back(pattern);
   for (const auto& pattern : shared_patterns) options.policy.shared_patterns.push_back(pattern);
   options.policy.check(options.libpython, options.extension);
+  const auto variables = std::make_shared<elf::Environment>(environ);
+  for (const auto& [name, value] : environment) variables->set(text(name).c_str(), text(value).c_str(), true);
+  options.environment = variables;
   std::vector<InterpreterOptions> all;
   for (const auto& name : names) {
     all.push_back(options);
     all.back().name = name;
   }
-  auto pool = std::make_shared<Pool>(all, text_of(pool_name));
-  for (std::size_t i = 0; i < pool->size(); ++i) {
-    for (const auto& [name, value] : environment) {
-      pool->interpreter(i).images().environment().set(text(name).c_str(), text(value).c_str(), true);
-    }
-  }
-  return pool;
+  return std::make_shared<Pool>(std::move(all), text_of(pool_name), restarts);
 }
 
 nb::dict statistics(Pool& pool, std::size_t index) {
@@ -50,6 +47,7 @@ nb::dict statistics(Pool& pool, std::size_t index) {
   out["failed"] = figures.failed;
   out["queued"] = figures.queued + figures.queued_shared;
   out["busy_seconds"] = static_cast<double>(figures.busy_ns) * 1e-9;
+  out["restarts"] = pool.restarts_of(index);
   out["gpu_bytes"] = pool.interpreter(index).images().device_memory().bytes();
   return out;
 }
@@ -128,7 +126,8 @@ void bind_pool(nb::module_& module) {
 
   nb::class_<Pool>(module, "Pool", "Private interpreters and the queues that feed them.")
       .def(nb::new_(&make_pool), nb::arg("name"), nb::arg("names"), nb::arg("libpython"), nb::arg("extension"),
-           nb::arg("settings"), nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"))
+           nb::arg("settings"), nb::arg("environment"), nb::arg("private_patterns"), nb::arg("shared_patterns"),
+           nb::arg("restarts") = false)
       .def("__len__", &Pool::size)
       .def_prop_ro("name", &Pool::name)
       .def_prop_ro("closed", &Pool::closed, "Whether close() was called.")
@@ -147,6 +146,14 @@ void bind_pool(nb::module_& module) {
           nb::arg("replicas"), "The `replicas` interpreters with the fewest actors; they count as having one more.")
       .def_prop_ro("messages", &Pool::messages,
                    "What the interpreters tell the host without waiting; closed when all have ended.")
+      .def_prop_ro("restarts", &Pool::restarts, "Whether interpreters that end are replaced.")
+      .def(
+          "keep_setup",
+          [](Pool& self, const nb::bytes& data, const Attachments& attachments) {
+            self.keep_setup(make_payload(data, attachments));
+          },
+          nb::arg("data"), nb::arg("attachments"),
+          "Interpreters that replace others first run this request, after those that were kept before.")
       .def("count_actors", &Pool::count_actors, nb::arg("interpreter"), nb::arg("change"))
       .def("start", &Pool::start, nb::call_guard<nb::gil_scoped_release>(), "Boots all interpreters in parallel.")
       .def(

@@ -66,7 +66,7 @@ const std::shared_ptr<ReturnQueue>& returns() {
 }
 
 DeviceMemory* device_memory() noexcept {
-  return this_worker == nullptr ? nullptr : &this_worker->pool.interpreter(this_worker->index).images().device_memory();
+  return this_worker == nullptr ? nullptr : &this_worker->interpreter.images().device_memory();
 }
 
 namespace {
@@ -123,6 +123,7 @@ void bind_worker(nb::module_& module) {
             want_long_slices(false);
             keep_recursion_limit();
             if (auto call = settle_in_hand(self)) return call;
+            if (!self.gave_up.empty()) return nullptr;
             for (;;) {
               self.returns->drain();
               Dispatcher::Delivery delivery;
@@ -191,6 +192,9 @@ void bind_worker(nb::module_& module) {
       .def(
           "finished_aside", [](Worker& self, bool ok) { self.pool.dispatcher().finished_aside(self.index, ok); },
           nb::arg("ok"), "Counts a call that ended aside, on whatever thread.")
+      .def(
+          "give_up", [](Worker& self, const nb::str& why) { self.gave_up = text_of(why); }, nb::arg("why"),
+          "The interpreter could not be set up: take() returns None, and no other takes its place.")
       .def_prop_ro(
           "interrupted", [](Worker& self) { return self.pool.interrupted(); }, "Whether all that runs is to end.")
       .def_prop_ro("pool", [](Worker& self) { return self.pool.shared_from_this(); });

@@ -191,6 +191,15 @@ void run_calls(std::string& error) {
   PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
 }
 
+/// The worker loop is over. Unless that is because the pool is closed, who waits for it is told.
+void tell_if_lost() {
+  multipy::Worker& worker = *multipy::bindings::worker();
+  if (worker.pool.closed()) return;
+  PyThreadState* const state = PyEval_SaveThread();
+  worker.pool.lost(worker);
+  PyEval_RestoreThread(state);
+}
+
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_main(const multipy_boot* boot) {
@@ -217,6 +226,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   }
   boot->started(boot->context, nullptr);
   run_calls(error);
+  tell_if_lost();
   bool finalisable = false;
   if (!call_worker("finish", error, &finalisable))
     PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());

@@ -106,12 +106,12 @@ std::vector<Image*> closure_of(Image& root) {
   return order;
 }
 
-Namespace& Namespace::create(std::string label, Policy policy) {
-  return *new Namespace(std::move(label), std::move(policy));
+Namespace& Namespace::create(std::string label, Policy policy, char** environment) {
+  return *new Namespace(std::move(label), std::move(policy), environment == nullptr ? environ : environment);
 }
 
-Namespace::Namespace(std::string label, Policy policy)
-    : label_(std::move(label)), policy_(std::move(policy)), environment_(environ), process_(::getpid()) {}
+Namespace::Namespace(std::string label, Policy policy, char** environment)
+    : label_(std::move(label)), policy_(std::move(policy)), environment_(environment), process_(::getpid()) {}
 
 void Namespace::enter_main_thread() noexcept {
   enter_thread(*this);

@@ -60,7 +60,8 @@ struct LoadFailure {
 class MULTIPY_API Namespace final : public SymbolResolver {
  public:
   /// A new namespace; lives for ever. `label` names it in messages.
-  static Namespace& create(std::string label, Policy policy);
+  /// Its environment variables are those of `environment`, as `environ`; null: of the process.
+  static Namespace& create(std::string label, Policy policy, char** environment = nullptr);
 
   /// Opens `path` and what it needs as private images, whatever the policy says of `path` itself. Throws ImageError.
   Image& open(const std::string& path, bool global);
@@ -112,7 +113,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   Resolution resolve(const Image& image, const Symbol& symbol) override;
 
  private:
-  Namespace(std::string label, Policy policy);
+  Namespace(std::string label, Policy policy, char** environment);
   /// SIGALRM, of the interpreter alone.
   void ring();
 

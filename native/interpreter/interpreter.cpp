@@ -10,7 +10,9 @@
 namespace multipy {
 
 Interpreter::Interpreter(InterpreterOptions options)
-    : options_(std::move(options)), images_(elf::Namespace::create(options_.name, options_.policy)) {}
+    : options_(std::move(options)),
+      images_(elf::Namespace::create(options_.name, options_.policy,
+                                     options_.environment ? options_.environment->array() : nullptr)) {}
 
 Interpreter::~Interpreter() = default;
 
@@ -19,9 +21,9 @@ void Interpreter::become(State state) {
   futex_wake(state_, INT_MAX);
 }
 
-void Interpreter::start(void* worker, std::function<void()> ended) {
+void Interpreter::start(void* worker, std::function<void()> ended, const sigset_t* signals) {
   const BlockedSignals blocked;
-  images_.set_host_signal_mask(blocked.before());
+  images_.set_host_signal_mask(signals == nullptr ? blocked.before() : *signals);
   try {
     start_thread(main_thread_stack(), [self = shared_from_this(), worker, ended] {
       ::pthread_setname_np(::pthread_self(), self->options_.name.substr(0, 15).c_str());

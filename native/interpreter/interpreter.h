@@ -15,6 +15,7 @@
 
 #include "base/export.h"
 #include "base/futex.h"
+#include "elf/environment.h"
 #include "elf/namespace.h"
 #include "interpreter/abi.h"
 
@@ -26,18 +27,21 @@ struct InterpreterOptions {
   std::string extension;                                      // path of _native
   std::vector<std::pair<std::string, std::string>> settings;  // of PyConfig, see abi.h
   elf::Policy policy;
+  std::shared_ptr<const elf::Environment> environment;  // that it begins with; null: that of the process
 };
 
 class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter> {
  public:
   enum class State : std::uint32_t { starting, running, failed, ended };
 
-  /// Copies the process's environment for the interpreter: call where nobody changes it meanwhile.
+  /// Copies the environment for the interpreter: where it is that of the process, call where nobody changes it
+  /// meanwhile.
   explicit Interpreter(InterpreterOptions options);
   ~Interpreter();
 
   /// Starts the thread, or fails. `worker` is handed to the extension; `ended` runs on the thread when all is over.
-  void start(void* worker, std::function<void()> ended);
+  /// `signals` are those that the host has blocked, where this thread is none of its own.
+  void start(void* worker, std::function<void()> ended, const sigset_t* signals = nullptr);
   /// Waits until it is up, failed, or `deadline`.
   WaitResult wait_started(Deadline deadline);
   /// Waits until the thread has left Python, or `deadline`.

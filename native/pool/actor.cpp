@@ -35,6 +35,7 @@ std::uint64_t Actor::next_number() noexcept {
 std::shared_ptr<Actor> Actor::create(std::shared_ptr<Pool> pool, ActorOptions options) {
   const auto mailbox = pool->dispatcher().open_mailbox(options.interpreters, options.limit);
   auto actor = std::make_shared<Actor>(std::move(pool), std::move(options), mailbox);
+  actor->pool_->add(actor->number(), actor);
   const std::string& name = actor->name();
   if (name.empty()) return actor;
   std::shared_ptr<Actor> holder;  // dropped after the mutex
@@ -66,6 +67,7 @@ Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::Mailb
 
 Actor::~Actor() {
   if (pool_->is_lost()) return;
+  pool_->remove(number());
   close_name();
   if (closed_.load()) return;
   for (const auto& [interpreter, pinned] : pinned_) pool_->dispatcher().close_mailbox_when_empty(pinned);
@@ -108,10 +110,48 @@ std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload reque
   // Not one of the calls of its group, which its users count.
   auto call = std::make_shared<Call>(std::move(request));
   call->set_makes(number());
-  pool_->dispatcher().post(pool_->own_mailbox(interpreter), call);
+  // Held while it is posted, so that move_in() either finds it, or what is posted finds the new interpreter.
   const std::lock_guard lock(mutex_);
+  if (options_.restarts != 0) making_request_ = call->request();
+  pool_->dispatcher().post(pool_->own_mailbox(interpreter), call);
   making_[interpreter] = call;
   return call;
+}
+
+std::shared_ptr<Call> Actor::move_in(std::size_t interpreter, const Payload& error) {
+  Dispatcher::Calls calls;
+  std::unique_lock lock(mutex_);
+  const auto served_by = interpreters();
+  const auto making = making_.find(interpreter);
+  if (closed() || making == making_.end() ||
+      std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end())
+    return nullptr;
+  if (const auto call = making->second.lock(); call && !call->done()) return nullptr;
+  int& restarts = restarts_[interpreter];
+  if (options_.restarts < 0 || restarts < options_.restarts) {
+    ++restarts;
+    auto call = std::make_shared<Call>(making_request_);
+    call->set_makes(number());
+    making->second = call;
+    return call;
+  }
+  const bool last = leave(interpreter, calls);
+  if (last) lost_.store(true, std::memory_order_release);
+  lock.unlock();
+  if (last) close_name();
+  for (const auto& call : calls) call->abandon(error);
+  pool_->count_actors(interpreter, -1);
+  return nullptr;
+}
+
+bool Actor::leave(std::size_t interpreter, Dispatcher::Calls& calls) {
+  const bool last = pool_->dispatcher().leave(mailbox_, interpreter, calls);
+  if (last) closed_.store(true, std::memory_order_release);
+  if (const auto pinned = pinned_.extract(interpreter)) {
+    auto more = pool_->dispatcher().close_mailbox(pinned.mapped());
+    std::move(more.begin(), more.end(), std::back_inserter(calls));
+  }
+  return last;
 }
 
 Dispatcher::MailboxId Actor::mailbox_for(std::optional<std::size_t> on) {
@@ -172,12 +212,7 @@ bool Actor::unload(std::size_t interpreter, const Payload& error) {
     const std::lock_guard lock(mutex_);
     const auto served_by = interpreters();
     if (std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end()) return false;
-    last = pool_->dispatcher().leave(mailbox_, interpreter, calls);
-    if (last) closed_.store(true, std::memory_order_release);
-    if (const auto pinned = pinned_.extract(interpreter)) {
-      auto more = pool_->dispatcher().close_mailbox(pinned.mapped());
-      std::move(more.begin(), more.end(), std::back_inserter(calls));
-    }
+    last = leave(interpreter, calls);
   }
   if (last) close_name();
   for (const auto& call : calls) call->abandon(error);

@@ -10,6 +10,9 @@
 //
 // Calls for one replica alone go through a further mailbox, which is opened when first needed.
 //
+// Where interpreters that end are replaced, it makes its replica anew in the new one as often as its options say; then
+// that replica is gone, and with the last one the actor is *lost*.
+//
 // Two actors that hold handles of each other keep each other alive until their pool closes. In a forked child, where
 // nobody serves mailboxes and any lock may be held for good, an actor goes without a word.
 //
@@ -42,9 +45,10 @@ struct ActorOptions {
   std::string description;
   std::string farewell;
   std::size_t limit = 0;  // of calls waiting in its mailbox, or for one replica alone; 0: none
+  int restarts = 0;       // how often each replica is made anew when its interpreter is replaced; negative: always
 };
 
-class MULTIPY_API Actor final : public Attachment {
+class MULTIPY_API Actor final : public Attachment, public Resident {
  public:
   /// Process-wide, from 1.
   static std::uint64_t next_number() noexcept;
@@ -67,8 +71,10 @@ class MULTIPY_API Actor final : public Attachment {
   /// Those that hold a replica.
   std::vector<std::size_t> interpreters() const { return pool_->dispatcher().servers(mailbox_); }
   std::size_t queued() const;
-  /// It was killed or unloaded everywhere, or its pool is closed.
+  /// It was killed or unloaded everywhere, or is lost, or its pool is closed.
   bool closed() const noexcept;
+  /// Its interpreters have ended, and it was not made anew.
+  bool lost() const noexcept { return lost_.load(std::memory_order_acquire); }
 
   /// Posts the call that makes the replica in `interpreter`.
   std::shared_ptr<Call> make_replica(std::size_t interpreter, Payload request);
@@ -90,8 +96,12 @@ class MULTIPY_API Actor final : public Attachment {
   /// Drops the replica of `interpreter`, after the call that it runs; calls that wait for this one alone, or with the
   /// last one any, fail with `error`, and with the last one the actor ends. False if there is no replica.
   bool unload(std::size_t interpreter, const Payload& error);
+  std::shared_ptr<Call> move_in(std::size_t interpreter, const Payload& error) override;
 
  private:
+  /// With mutex_ held: the replica is gone, and what waits for it alone, or for any and it was the last one, is moved
+  /// to `calls`. True if it was the last one.
+  bool leave(std::size_t interpreter, Dispatcher::Calls& calls);
   Dispatcher::MailboxId mailbox_for(std::optional<std::size_t> on);
   void close_name() noexcept;
   void dismiss(std::size_t interpreter) noexcept;
@@ -101,10 +111,13 @@ class MULTIPY_API Actor final : public Attachment {
   const Dispatcher::MailboxId mailbox_;
   const std::shared_ptr<CallGroup> group_;
   std::atomic<bool> closed_ = false;
+  std::atomic<bool> lost_ = false;
   std::atomic<bool> announced_ = false;
   mutable std::mutex mutex_;
   std::map<std::size_t, Dispatcher::MailboxId> pinned_;  // for calls on one replica, by interpreter; guarded by mutex_
   std::map<std::size_t, std::weak_ptr<Call>> making_;    // the calls that make the replicas; guarded by mutex_
+  Payload making_request_;                               // what they ask for, if it may be asked again; the same
+  std::map<std::size_t, int> restarts_;                  // how often that was done, by interpreter; the same
 };
 
 }  // namespace multipy

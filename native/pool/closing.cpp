@@ -21,24 +21,26 @@ constexpr Clock::duration kBetweenLooks = milliseconds(25);
 
 }  // namespace
 
-Closing::Closing(std::shared_ptr<Pool> pool) : pool_(std::move(pool)), clocks_(pool_->size()) {}
+Closing::Closing(std::shared_ptr<Pool> pool) : pool_(std::move(pool)) {}
 Closing::~Closing() = default;
 
-bool Closing::has_ended(std::size_t index) const {
-  return pool_->interpreter(index).state() >= Interpreter::State::failed;
-}
+bool Closing::has_ended() const { return pool_->not_ended().empty(); }
 
-bool Closing::has_ended() const {
-  for (std::size_t index = 0; index < clocks_.size(); ++index) {
-    if (!has_ended(index)) return false;
+Dispatcher::HoldUp Closing::hold_up_of(const Worker& worker) const {
+  if (&worker == &pool_->worker(worker.index)) return pool_->dispatcher().hold_up(worker.index);
+  // One that was replaced: only its coroutines are left.
+  Dispatcher::HoldUp found;
+  found.closed = true;
+  for (const auto& call : Runner::asides(worker.id())) {
+    found.owes |= call->owed();
+    if (!call->done()) found.open.push_back(call);
   }
-  return true;
+  return found;
 }
 
-bool Closing::is_over(std::size_t index) {
-  if (has_ended(index)) return true;
-  const auto found = pool_->dispatcher().hold_up(index);
-  Waited& waited = clocks_[index];
+bool Closing::is_over(const Worker& worker) {
+  const auto found = hold_up_of(worker);
+  Waited& waited = clocks_[worker.id()];
   if (found.owes || (found.is_needed && !found.given_up)) {
     waited = {};
     return false;
@@ -52,33 +54,32 @@ bool Closing::is_over(std::size_t index) {
   // To take down a Python in which much was imported may take long, on a machine that is busy.
   if (now >= waited.ask_at) {
     waited.ask_at = now + kBetweenQuestions;
-    waited.is_users = !pool_->interpreter(index).look(now + kToAnswer).empty();
+    waited.is_users = !worker.interpreter.look(now + kToAnswer).empty();
   }
   return waited.is_users;
 }
 
 WaitResult Closing::wait(Deadline deadline) {
   for (;;) {
-    std::optional<std::size_t> next;
-    for (std::size_t index = 0; index < clocks_.size(); ++index) {
-      if (!is_over(index) && !next) next = index;
+    const Worker* next = nullptr;
+    for (const Worker* worker : pool_->not_ended()) {
+      if (!is_over(*worker) && next == nullptr) next = worker;
     }
-    if (!next) return WaitResult::woken;
+    if (next == nullptr) return WaitResult::woken;
     const auto now = Clock::now();
     if (deadline && now >= *deadline) return WaitResult::timed_out;
     const auto until = deadline ? std::min(*deadline, now + kBetweenLooks) : now + kBetweenLooks;
-    if (pool_->interpreter(*next).join(until) == WaitResult::interrupted) return WaitResult::interrupted;
+    if (next->interpreter.join(until) == WaitResult::interrupted) return WaitResult::interrupted;
   }
 }
 
 std::vector<Closing::Left> Closing::left() const {
   std::vector<Left> left;
   const auto until = Clock::now() + kToAnswer;
-  for (std::size_t index = 0; index < clocks_.size(); ++index) {
-    if (has_ended(index)) continue;
-    const auto found = pool_->dispatcher().hold_up(index);
-    left.push_back({index, found.closed, found.label, std::chrono::duration<double>(found.busy).count(),
-                    pool_->interpreter(index).look(until)});
+  for (const Worker* worker : pool_->not_ended()) {
+    const auto found = hold_up_of(*worker);
+    left.push_back({worker->index, found.closed, found.label, std::chrono::duration<double>(found.busy).count(),
+                    worker->interpreter.look(until)});
   }
   return left;
 }
@@ -86,12 +87,11 @@ std::vector<Closing::Left> Closing::left() const {
 void Closing::leave(const Payload& error) {
   pool_->dispatcher().cancel_pending();
   pool_->interrupt_running();
-  for (std::size_t index = 0; index < clocks_.size(); ++index) {
-    if (has_ended(index)) continue;
-    const auto found = pool_->dispatcher().hold_up(index);
+  for (const Worker* worker : pool_->not_ended()) {
+    const auto found = hold_up_of(*worker);
     for (const auto& call : found.open) call->abandon(error);
     // No call runs: it is code of its end, a finaliser say.
-    if (found.closed) pool_->interpreter(index).interrupt(MULTIPY_NO_TURN);
+    if (found.closed) worker->interpreter.interrupt(MULTIPY_NO_TURN);
   }
   pool_->messages()->close();
 }

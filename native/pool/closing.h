@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,11 +64,11 @@ class MULTIPY_API Closing : public std::enable_shared_from_this<Closing> {
     bool is_users = false;       // code of the user's ran when that was asked last
   };
 
-  bool has_ended(std::size_t index) const;
-  bool is_over(std::size_t index);
+  Dispatcher::HoldUp hold_up_of(const Worker& worker) const;
+  bool is_over(const Worker& worker);
 
   const std::shared_ptr<Pool> pool_;
-  std::vector<Waited> clocks_;
+  std::map<RunnerId, Waited> clocks_;
 };
 
 }  // namespace multipy

@@ -28,7 +28,9 @@ constexpr std::uint32_t kSpinning = 2;
 }  // namespace
 
 Dispatcher::Dispatcher(std::size_t interpreters, Servers runners)
-    : count_(interpreters), seats_(std::make_unique<Seat[]>(interpreters)), runners_(std::move(runners)) {}
+    : count_(interpreters), seats_(std::make_unique<Seat[]>(interpreters)) {
+  for (std::size_t index = 0; index < runners.size(); ++index) seats_[index].runner = runners[index];
+}
 
 Dispatcher::~Dispatcher() = default;
 
@@ -102,7 +104,7 @@ void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uin
 }
 
 void Dispatcher::grant(Call& call, std::uint64_t session, std::size_t interpreter) {
-  call.set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
+  call.set_worker(static_cast<std::int64_t>(interpreter), seats_[interpreter].runner);
   if (!call.start()) return release(session);
   Payload index;
   index.data = std::string(1, static_cast<char>(0xce));  // MessagePack's 32-bit unsigned integer
@@ -225,6 +227,20 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t
   }
 }
 
+bool Dispatcher::take_first(Seat& seat, Delivery& delivery, Calls& ended) {
+  while (!seat.first.empty()) {
+    auto call = std::move(seat.first.front());
+    seat.first.pop_front();
+    if (!has_ended(call)) {
+      delivery = {Delivery::call_ready, 0, std::move(call)};
+      seat.in_hand.emplace_back(delivery.call);
+      return true;
+    }
+    ended.push_back(std::move(call));
+  }
+  return false;
+}
+
 Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   Seat& seat = seat_at(interpreter);
   Delivery delivery;
@@ -240,7 +256,8 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     Lane* from = nullptr;
     if (std::exchange(seat.woken, false)) {
       delivery.kind = Delivery::woken;
-    } else if ((from = pick(seat, delivery, session, ended, emptied)) == nullptr) {
+    } else if (!take_first(seat, delivery, ended) &&
+               (from = pick(seat, delivery, session, ended, emptied)) == nullptr) {
       if (!closed_ && !seat.retired) {
         drop_mailboxes(std::exchange(emptied, {}));
         seat.idle = true;
@@ -278,7 +295,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     ReturnQueue::call_owners();
     if (delivery.call) {
       set_current_holdings(delivery.call->holdings());
-      delivery.call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
+      delivery.call->set_worker(static_cast<std::int64_t>(interpreter), seat.runner);
     }
     return delivery;
   }
@@ -338,7 +355,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
     futex_wait(signals->arrivals, before, deadline);
   }
   if (signals) signals->gatherers.fetch_sub(1, std::memory_order_relaxed);
-  if (call) call->set_worker(static_cast<std::int64_t>(interpreter), runners_.empty() ? 0 : runners_[interpreter]);
+  if (call) call->set_worker(static_cast<std::int64_t>(interpreter), seat.runner);
   return call;
 }
 
@@ -372,51 +389,11 @@ Dispatcher::Calls Dispatcher::cancel_pending() {
   {
     const std::lock_guard lock(mutex_);
     std::vector<Mailbox*> emptied;
-    for (auto& [servers, lane] : lanes_) {
-      for (Queued& queued : lane.calls) {
-        queued.call->leave_queue();
-        if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
-        calls.push_back(std::move(queued.call));
-      }
-      lane.calls.clear();
-    }
+    for (auto& [servers, lane] : lanes_) take_out(lane, true, calls, emptied);
+    for (std::size_t index = 0; index < count_; ++index) take_out_first(seats_[index], calls);
     drop_mailboxes(emptied);
   }
   std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return !call->cancel(); });
-  return calls;
-}
-
-Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
-  Seat& seat = seat_at(interpreter);
-  Calls calls;
-  Seat* next = nullptr;
-  Seat* roused;
-  {
-    const std::lock_guard lock(mutex_);
-    seat.retired = true;
-    std::vector<Mailbox*> emptied;
-    for (Lane* lane : std::exchange(seat.lanes, {})) {
-      if (--lane->live > 0) continue;
-      for (Queued& queued : lane->calls) {
-        queued.call->leave_queue();
-        if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
-        calls.push_back(std::move(queued.call));
-      }
-      lane->calls.clear();
-      for (auto& [id, mailbox] : mailboxes_) {
-        if (mailbox.lane == lane) disturb(mailbox);
-      }
-    }
-    if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
-      --claim->claims;
-      next = summon(*claim);
-    }
-    drop_mailboxes(emptied);
-    roused = rouse(seat);
-  }
-  notify(next);
-  notify(roused);
-  std::erase_if(calls, has_ended);
   return calls;
 }
 
@@ -440,8 +417,8 @@ Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
     found.given_up = (calls.front()->done() || calls.front()->killed()) && !calls.front()->runs_aside();
     found.label = calls.front()->label();
   }
-  if (!runners_.empty()) {
-    auto asides = Runner::asides(runners_[interpreter]);
+  if (const RunnerId runner = seat_at(interpreter).runner; runner != 0) {
+    auto asides = Runner::asides(runner);
     std::move(asides.begin(), asides.end(), std::back_inserter(calls));
   }
   found.owes = std::any_of(calls.begin(), calls.end(), [](const std::shared_ptr<Call>& call) { return call->owed(); });

@@ -18,6 +18,10 @@
 // A session (pool/session.h) holds a seat: while it does, the seat takes only calls that act in the session, and is
 // summoned for no others. A request for a session queues like a call; the seat that takes it is held from then on.
 //
+// When an interpreter has ended, another may take its seat. What only the old one could take fails then, as it may rely
+// on what was in there, but for calls that may be tried again and for mailboxes that outlive interpreters. The new one
+// first runs what prepares it.
+//
 // A mailbox may have a limit: a post beyond it is refused, and the poster may wait for room. A worker that gathers
 // calls takes further ones of one mailbox, past those of others, and may wait for them a little.
 //
@@ -97,8 +101,9 @@ class MULTIPY_API Dispatcher {
   // For callers.
   /// A FIFO served by `interpreters`. Throws Error if there are none or one does not exist, ClosedError after
   /// close() or if all of them have retired.
-  /// At most `limit` calls wait in it, 0: any number.
-  MailboxId open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit = 0);
+  /// At most `limit` calls wait in it, 0: any number. With `outlives`, they wait for who replaces its interpreters,
+  /// too.
+  MailboxId open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit = 0, bool outlives = false);
   /// No more posts to it; returns the calls still queued, pending, for the caller to abandon or cancel.
   Calls close_mailbox(MailboxId mailbox);
   /// No more posts to it; what is queued is still delivered, and then it is gone.
@@ -150,6 +155,15 @@ class MULTIPY_API Dispatcher {
   /// The interpreter has ended: it is handed nothing more. Returns the calls nobody can serve any more,
   /// pending, for the caller to abandon.
   Calls retire(std::size_t interpreter);
+  /// The interpreter has ended, and one whose worker is `runner` will take its seat. Returns the calls that do not wait
+  /// for it, pending, for the caller to abandon.
+  Calls replace(std::size_t interpreter, RunnerId runner);
+  /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, pending.
+  Calls put_back(const Calls& calls);
+  /// The interpreter is handed these before all others.
+  void put_first(std::size_t interpreter, const Calls& calls);
+  /// Whether `interpreter` is held by `session`.
+  bool holds(std::uint64_t session, std::size_t interpreter) const;
 
  private:
   using Interpreters = std::vector<std::size_t>;
@@ -166,6 +180,7 @@ class MULTIPY_API Dispatcher {
     std::size_t limit = 0;
     std::size_t queued = 0;  // those that have ended included
     bool closing = false;
+    bool outlives = false;  // the interpreters that serve it
     std::shared_ptr<Signals> signals = std::make_shared<Signals>();
 
     /// How many wait.
@@ -184,9 +199,9 @@ class MULTIPY_API Dispatcher {
   };
 
   struct Lane {
-    const Interpreters* servers;             // the key under which lanes_ holds this lane
-    std::shared_ptr<const Servers> runners;  // the same
-    std::size_t live;                        // servers that have not retired
+    const Interpreters* servers;       // the key under which lanes_ holds this lane
+    std::shared_ptr<Servers> runners;  // the same; guarded by the graph of waits
+    std::size_t live;                  // servers that have not retired
     std::size_t mailboxes = 0;
     std::size_t claims = 0;
     std::deque<Queued> calls;
@@ -194,7 +209,9 @@ class MULTIPY_API Dispatcher {
 
   struct alignas(64) Seat {
     std::vector<Lane*> lanes;
-    std::vector<std::uint64_t> holders;  // sessions; the outer ones first
+    std::vector<std::uint64_t> holders;       // sessions; the outer ones first
+    std::deque<std::shared_ptr<Call>> first;  // what it is handed before all else
+    std::atomic<RunnerId> runner = 0;         // whose it is; 0: the dispatcher knows no runners
     Lane* claim = nullptr;
     std::uint64_t taken = 0;
     bool idle = false;
@@ -231,6 +248,9 @@ class MULTIPY_API Dispatcher {
   /// request.
   static Lane* pick(Seat& seat, Delivery& delivery, std::uint64_t& session, Calls& ended,
                     std::vector<Mailbox*>& emptied);
+  /// Takes the first of what is handed to `seat` before all else; false if there is none that has not ended.
+  static bool take_first(Seat& seat, Delivery& delivery, Calls& ended);
+  static void take_out_first(Seat& seat, Calls& calls);
   Lane& lane_of(Interpreters interpreters);
   void drop_lane(Lane& lane);
   void drop_mailbox(Mailbox& mailbox);
@@ -241,6 +261,8 @@ class MULTIPY_API Dispatcher {
   void drop_mailboxes(const std::vector<Mailbox*>& mailboxes);
   /// Has all who wait for room or arrivals in `mailbox` look around.
   static void disturb(Mailbox& mailbox) noexcept;
+  /// Moves the calls of `lane` to `calls`, all or those that are not to wait for a new server.
+  static void take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied);
 
   static void notify(Seat* seat) noexcept;
   /// Cancelled or abandoned while it waited.
@@ -250,7 +272,6 @@ class MULTIPY_API Dispatcher {
 
   const std::size_t count_;
   const std::unique_ptr<Seat[]> seats_;
-  const Servers runners_;
 
   mutable std::mutex mutex_;
   std::unordered_map<MailboxId, Mailbox> mailboxes_;

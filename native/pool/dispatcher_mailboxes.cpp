@@ -17,7 +17,8 @@ constexpr std::int64_t kFewEnded = 64;
 
 }  // namespace
 
-Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit) {
+Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit,
+                                               bool outlives) {
   std::sort(interpreters.begin(), interpreters.end());
   interpreters.erase(std::unique(interpreters.begin(), interpreters.end()), interpreters.end());
   if (interpreters.empty()) throw Error("a mailbox needs an interpreter to serve it");
@@ -31,7 +32,7 @@ Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpre
   Lane& lane = lane_of(std::move(interpreters));
   ++lane.mailboxes;
   const MailboxId id = next_mailbox_++;
-  mailboxes_.emplace(id, Mailbox{&lane, id, limit});
+  mailboxes_.emplace(id, Mailbox{.lane = &lane, .id = id, .limit = limit, .outlives = outlives});
   return id;
 }
 
@@ -43,12 +44,12 @@ Dispatcher::Lane& Dispatcher::lane_of(Interpreters interpreters) {
   lane.live = 0;
   Servers runners;
   for (const std::size_t server : entry->first) {
-    if (!runners_.empty()) runners.push_back(runners_[server]);
+    if (const RunnerId runner = seats_[server].runner; runner != 0) runners.push_back(runner);
     if (seats_[server].retired) continue;
     ++lane.live;
     seats_[server].lanes.push_back(&lane);
   }
-  if (!runners.empty()) lane.runners = std::make_shared<const Servers>(std::move(runners));
+  if (!runners.empty()) lane.runners = std::make_shared<Servers>(std::move(runners));
   return lane;
 }
 
@@ -157,6 +158,16 @@ void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
     queued.call->leave_queue();
     ended.push_back(std::move(queued.call));
     --mailbox.queued;
+    return true;
+  });
+}
+
+void Dispatcher::take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied) {
+  std::erase_if(lane.calls, [&](Queued& queued) {
+    if (!all && (queued.mailbox->outlives || queued.call->may_be_retried())) return false;
+    queued.call->leave_queue();
+    if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
+    calls.push_back(std::move(queued.call));
     return true;
   });
 }

@@ -5,32 +5,23 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/output.h"
+#include "pool/supervisor.h"
 #include "task/call.h"
 #include "task/failure.h"
 
 namespace multipy {
 
-namespace {
-
-std::vector<std::unique_ptr<Worker>> make_workers(Pool& pool, const std::vector<InterpreterOptions>& interpreters) {
-  std::vector<std::unique_ptr<Worker>> workers;
-  for (const auto& options : interpreters)
-    workers.push_back(std::make_unique<Worker>(pool, workers.size(), options.name));
-  return workers;
-}
-
-Servers ids_of(const std::vector<std::unique_ptr<Worker>>& workers) {
-  Servers ids;
-  for (const auto& worker : workers) ids.push_back(worker->id());
-  return ids;
-}
-
-}  // namespace
-
-Worker::Worker(Pool& owner, std::size_t number, std::string name)
-    : Runner(std::move(name)), pool(owner), index(number), returns(std::make_shared<ReturnQueue>()) {}
+Worker::Worker(Pool& owner, std::size_t number, std::string name, Interpreter& home)
+    : Runner(std::move(name)),
+      pool(owner),
+      index(number),
+      interpreter(home),
+      returns(std::make_shared<ReturnQueue>()) {}
 
 Worker::~Worker() = default;
+
+Resident::~Resident() = default;
 
 /// While there is one, what runs does not end.
 class Worker::Look {
@@ -99,27 +90,52 @@ Runner::Reached Worker::interrupt_running(const Call* call, const CallGroup* gro
     if (std::none_of(batch_.begin(), batch_.end(), is_meant)) return Reached::nothing;
     if (!std::all_of(batch_.begin(), batch_.end(), is_to_end)) return Reached::shared_code;
   }
-  pool.interpreter(index).interrupt(turns_.load());
+  interpreter.interrupt(turns_.load());
   return Reached::code;
 }
 
-Pool::Pool(const std::vector<InterpreterOptions>& interpreters, std::string name)
+Pool::Pool(std::vector<InterpreterOptions> interpreters, std::string name, bool restarts)
     : name_(std::move(name)),
-      workers_(make_workers(*this, interpreters)),
-      dispatcher_(interpreters.size(), ids_of(workers_)),
-      actor_counts_(interpreters.size()),
+      options_(std::move(interpreters)),
+      restarts_(restarts),
+      places_(options_.size()),
+      dispatcher_(size(), runners()),
+      actor_counts_(size()),
       messages_(std::make_shared<CompletionQueue>()) {
   std::vector<std::size_t> all;
-  for (std::size_t i = 0; i < interpreters.size(); ++i) {
+  for (std::size_t i = 0; i < size(); ++i) {
     all.push_back(i);
     own_mailboxes_.push_back(dispatcher_.open_mailbox({i}));
-    interpreters_.push_back(std::make_shared<Interpreter>(interpreters[i]));
   }
-  any_mailbox_ = dispatcher_.open_mailbox(std::move(all));
+  any_mailbox_ = dispatcher_.open_mailbox(std::move(all), 0, restarts);
 }
 
 Pool::~Pool() {
-  for (const auto& worker : workers_) worker->leave();
+  for (const Place& place : places_) {
+    for (const auto& tenancy : place.tenancies) tenancy.worker->leave();
+  }
+}
+
+const Worker& Pool::worker(std::size_t index) const { return *places_.at(index).now.load(std::memory_order_acquire); }
+
+Worker& Pool::make_tenancy(std::size_t index) {
+  Place& place = places_[index];
+  auto interpreter = std::make_shared<Interpreter>(options_[index]);
+  auto worker = std::make_unique<Worker>(*this, index, options_[index].name, *interpreter);
+  Worker& made = *worker;
+  const std::lock_guard lock(keeping_mutex_);
+  place.tenancies.push_back({std::move(interpreter), std::move(worker)});
+  return made;
+}
+
+/// The first of all places, which are made here.
+Servers Pool::runners() {
+  Servers runners;
+  for (std::size_t index = 0; index < size(); ++index) {
+    places_[index].now = &make_tenancy(index);
+    runners.push_back(worker(index).id());
+  }
+  return runners;
 }
 
 std::vector<std::size_t> Pool::place(std::size_t replicas, std::optional<std::size_t> avoided) {
@@ -140,59 +156,184 @@ void Pool::count_actors(std::size_t interpreter, int change) {
   actor_counts_.at(interpreter) += change;
 }
 
+void Pool::keep_setup(Payload request) {
+  const std::lock_guard lock(keeping_mutex_);
+  setup_.push_back(std::move(request));
+}
+
+void Pool::add(std::uint64_t number, const std::shared_ptr<Resident>& resident) {
+  if (!restarts_) return;
+  const std::lock_guard lock(keeping_mutex_);
+  residents_.emplace(number, resident);
+}
+
+void Pool::remove(std::uint64_t number) noexcept {
+  if (!restarts_) return;
+  const std::lock_guard lock(keeping_mutex_);
+  residents_.erase(number);
+}
+
+std::function<void()> Pool::at_end_of(Worker& worker) {
+  worker.returns->set_wake([this, &worker] { dispatcher_.wake(worker.index); });
+  return [self = shared_from_this(), &worker] { self->ended(worker); };
+}
+
 void Pool::start() {
-  for (std::size_t i = 0; i < interpreters_.size(); ++i) {
-    workers_[i]->returns->set_wake([this, i] { dispatcher_.wake(i); });
-    interpreters_[i]->start(workers_[i].get(), [self = shared_from_this(), i] { self->ended(i); });
+  if (restarts_) {
+    sigset_t signals;
+    ::pthread_sigmask(SIG_SETMASK, nullptr, &signals);
+    try {
+      supervisor_ = Supervisor::create(signals);
+    } catch (const std::exception& error) {
+      supervisor_failure_ = "no thread that restarts interpreters: " + std::string(error.what());
+    }
+  }
+  for (Place& place : places_) {
+    const auto& first = place.tenancies.front();
+    first.interpreter->start(first.worker.get(), at_end_of(*first.worker));
   }
 }
 
-Payload Pool::end_of(std::size_t index) const {
-  const std::string& interpreter = workers_[index]->name();
+Payload Pool::end_of(const Worker& worker) const {
+  const std::string& interpreter = worker.name();
   if (closed())
     return own_failure("PoolClosedError", "the interpreter " + interpreter + " ended before the call was done");
   std::string text = "the interpreter " + interpreter + " has ended";
-  if (const std::string& why = interpreters_[index]->failure(); !why.empty()) text += ": " + why;
+  const std::string& why = worker.gave_up.empty() ? worker.interpreter.failure() : worker.gave_up;
+  if (!why.empty()) text += ": " + why;
   return own_failure("InterpreterDiedError", text);
 }
 
-void Pool::ended(std::size_t index) {
-  const auto& returns = workers_[index]->returns;
+void Pool::lost(Worker& worker) {
+  worker.lost = true;
+  const Payload error = end_of(worker);
+  worker.replaced = replace(worker, error);
+  if (!worker.replaced) retire(worker, error);
+}
+
+void Pool::retire(Worker& worker, const Payload& error) {
+  auto calls = dispatcher_.retire(worker.index);
+  calls.insert(calls.end(), worker.in_hand.begin(), worker.in_hand.end());
+  worker.in_hand.clear();
+  for (const auto& call : calls) call->abandon(error);
+  Runner::interrupt_asides(worker.id(), nullptr, &error);
+}
+
+bool Pool::replace(Worker& worker, const Payload& error) {
+  std::vector<Payload> setup;
+  std::vector<std::shared_ptr<Resident>> residents;
+  Worker* next = nullptr;
+  if (supervisor_ == nullptr || closed() || !worker.gave_up.empty()) return false;
+  Place& place = places_[worker.index];
+  {
+    const std::lock_guard lock(keeping_mutex_);
+    setup = setup_;
+  }
+  if (worker.deliveries <= setup.size()) return false;
+  try {
+    next = &make_tenancy(worker.index);
+  } catch (const std::exception&) {
+    return false;
+  }
+  place.now.store(next, std::memory_order_release);
+  place.restarts.fetch_add(1);
+  auto started = at_end_of(*next);
+  Dispatcher::Calls lost = dispatcher_.replace(worker.index, next->id());
+  Dispatcher::Calls again;
+  for (const auto& call : std::exchange(worker.in_hand, {})) {
+    const bool has_not_begun = call->mailbox() == any_mailbox_ && call->state() == CallState::pending;
+    (has_not_begun || call->take_back() ? again : lost).push_back(call);
+  }
+  for (const auto& call : Runner::asides(worker.id())) {
+    if (!call->may_be_retried()) lost.push_back(call);
+  }
+  put_back(again, error);
+  for (const auto& call : lost) {
+    call->abandon(error);
+    if (call->runs_aside()) call->interrupt();
+  }
+
+  Dispatcher::Calls first;
+  for (Payload& request : setup) first.push_back(std::make_shared<Call>(std::move(request)));
+  {
+    const std::lock_guard lock(keeping_mutex_);
+    for (const auto& [number, resident] : residents_) residents.push_back(resident.lock());
+  }
+  std::erase(residents, nullptr);
+  for (const auto& resident : residents) {
+    if (auto call = resident->move_in(worker.index, error)) first.push_back(std::move(call));
+  }
+  for (const auto& call : first) call->expect_nobody();
+  dispatcher_.put_first(worker.index, first);
+  write_output(2, worker.id(), {},
+               "multipy: the interpreter " + worker.name() + " has ended; another takes its place\n");
+  supervisor_->start(place.tenancies.back().interpreter, next, std::move(started));
+  return true;
+}
+
+void Pool::put_back(const Dispatcher::Calls& calls, const Payload& error) {
+  for (const auto& call : dispatcher_.put_back(calls)) call->abandon(error);
+}
+
+void Pool::ended(Worker& worker) {
+  const auto& returns = worker.returns;
   returns->set_wake(nullptr);
-  if (interpreters_[index]->finalised()) {
+  if (worker.interpreter.finalised()) {
     // From here on releases run wherever they happen; deleters see that their Python is gone.
     returns->close();
   } else {
     // They would need the GIL of a Python in which anything may still go on: what it exported is never released.
     new std::shared_ptr<ReturnQueue>(returns);
   }
-  const Payload error = end_of(index);
-  auto calls = dispatcher_.retire(index);
-  auto& in_hand = workers_[index]->in_hand;
-  calls.insert(calls.end(), in_hand.begin(), in_hand.end());
-  in_hand.clear();
-  for (const auto& call : calls) call->abandon(error);
-  Runner::interrupt_asides(workers_[index]->id(), nullptr, &error);
-  if (++ended_ == size()) messages_->close();
+  const Payload error = end_of(worker);
+  if (!worker.replaced) {
+    if (!worker.lost) retire(worker, error);
+    if (++ended_ < size()) return;
+    messages_->close();
+    if (supervisor_) supervisor_->end();
+    return;
+  }
+  Dispatcher::Calls again;
+  for (const auto& call : Runner::asides(worker.id())) {
+    if (call->take_back()) {
+      again.push_back(call);
+    } else {
+      call->abandon(error);
+    }
+  }
+  put_back(again, error);
+  worker.leave();
+}
+
+std::vector<const Worker*> Pool::not_ended() const {
+  std::vector<const Worker*> found;
+  const std::lock_guard lock(keeping_mutex_);
+  for (const Place& place : places_) {
+    for (const auto& [interpreter, worker] : place.tenancies) {
+      if (interpreter->state() < Interpreter::State::failed) found.push_back(worker.get());
+    }
+  }
+  return found;
 }
 
 WaitResult Pool::wait_started(Deadline deadline) {
-  for (const auto& interpreter : interpreters_) {
-    const auto result = interpreter->wait_started(deadline);
+  for (std::size_t index = 0; index < size(); ++index) {
+    const auto result = interpreter(index).wait_started(deadline);
     if (result != WaitResult::woken) return result;
   }
-  for (const auto& interpreter : interpreters_) {
-    if (interpreter->state() == Interpreter::State::failed) throw StartError(interpreter->failure());
+  for (std::size_t index = 0; index < size(); ++index) {
+    if (interpreter(index).state() == Interpreter::State::failed) throw StartError(interpreter(index).failure());
   }
+  if (!supervisor_failure_.empty()) throw StartError(supervisor_failure_);
   return WaitResult::woken;
 }
 
 void Pool::interrupt_running() {
   // Before the look at what runs, as a worker says what it runs before it asks: one of both sees the other.
   interrupted_.store(true);
-  for (const auto& worker : workers_) {
-    Runner::interrupt(worker->id(), nullptr, nullptr);
-    Runner::interrupt_asides(worker->id(), nullptr, nullptr);
+  for (std::size_t index = 0; index < size(); ++index) {
+    Runner::interrupt(worker(index).id(), nullptr, nullptr);
+    Runner::interrupt_asides(worker(index).id(), nullptr, nullptr);
   }
 }
 
@@ -202,8 +343,8 @@ void Pool::close() {
 }
 
 WaitResult Pool::join(Deadline deadline) {
-  for (const auto& interpreter : interpreters_) {
-    const auto result = interpreter->join(deadline);
+  for (auto open = not_ended(); !open.empty(); open = not_ended()) {
+    const auto result = open.front()->interpreter.join(deadline);
     if (result != WaitResult::woken) return result;
   }
   return WaitResult::woken;

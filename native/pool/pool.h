@@ -5,12 +5,23 @@
 // abandoned interpreter still does meets a closed dispatcher.
 //
 // Life: construct (any thread) → start → wait_started → post calls through dispatcher() → close → join. Calls that
-// nobody can serve any more (an interpreter failed or ended) are abandoned: they fail with an empty error payload.
+// nobody can serve any more (an interpreter failed or ended) are abandoned: they fail with an error that says so.
+//
+// An interpreter whose worker loop is over before the pool is closed is lost: what it has in hand and what nobody else
+// can take fails at once. With `restarts` it is replaced. Still on its thread, a new one and its worker are made and
+// take over its place and its seat in the dispatcher; calls that may be tried again are put back. Then each resident,
+// an actor that is at home there, says what makes it anew or moves out. The supervisor starts the new thread, whose
+// first calls are the setup and what the residents said. Meanwhile the lost one comes to its end; coroutines that may
+// be tried again may end in it. One that is lost before it has taken any other call than the setup, or that gives up by
+// itself, is not replaced. What is kept of those before lives as long as the pool, as anybody may be looking at it.
 #pragma once
 
 #include <unistd.h>
 
 #include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -27,6 +38,7 @@
 namespace multipy {
 
 class Pool;
+class Supervisor;
 
 /// What an interpreter's own code knows of its place; handed to its extension module as an opaque pointer.
 ///
@@ -38,17 +50,21 @@ class Pool;
 struct MULTIPY_API Worker final : Runner {
   using Calls = std::vector<std::shared_ptr<Call>>;
 
-  Worker(Pool& pool, std::size_t index, std::string name);
+  Worker(Pool& pool, std::size_t index, std::string name, Interpreter& interpreter);
   ~Worker() override;
 
   Pool& pool;
   const std::size_t index;
+  Interpreter& interpreter;
   const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
   // The worker thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what
   // tells of the calls that it has not ended.
   Calls in_hand;
   std::uint64_t deliveries = 0;
-  int redeliveries = 0;  // of what is in hand
+  int redeliveries = 0;   // of what is in hand
+  std::string gave_up;    // why it could not be set up: no other is to try again
+  bool lost = false;      // its loop is over, and the pool was told
+  bool replaced = false;  // and another is in its place
 
   /// User code of `call` runs from here on. False: it is not to, as an interrupt has come already.
   bool begin(Call& call);
@@ -74,18 +90,41 @@ struct MULTIPY_API Worker final : Runner {
   mutable std::atomic<std::uint32_t> looking_ = 0;
 };
 
+/// Who is at home in interpreters, and cares when one is replaced.
+class MULTIPY_API Resident {
+ public:
+  Resident() = default;
+  Resident(const Resident&) = delete;
+  Resident& operator=(const Resident&) = delete;
+  virtual ~Resident();
+  /// `interpreter` has ended, as `error` says, and another takes its place. Returns the call that makes the resident
+  /// anew in it; null if it is at home there no more, or if that is queued already.
+  virtual std::shared_ptr<Call> move_in(std::size_t interpreter, const Payload& error) = 0;
+};
+
 class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
  public:
-  /// One interpreter per entry of `interpreters`.
-  explicit Pool(const std::vector<InterpreterOptions>& interpreters, std::string name = {});
+  /// One interpreter per entry of `interpreters`; with `restarts`, those that end are replaced.
+  explicit Pool(std::vector<InterpreterOptions> interpreters, std::string name = {}, bool restarts = false);
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
-  std::size_t size() const noexcept { return interpreters_.size(); }
+  std::size_t size() const noexcept { return options_.size(); }
   Dispatcher& dispatcher() noexcept { return dispatcher_; }
-  Interpreter& interpreter(std::size_t index) const { return *interpreters_.at(index); }
-  const Worker& worker(std::size_t index) const { return *workers_.at(index); }
+  /// The one that is there now, and its worker.
+  Interpreter& interpreter(std::size_t index) const { return worker(index).interpreter; }
+  /// Those that have not ended, whether they are still there or were replaced.
+  std::vector<const Worker*> not_ended() const;
+  const Worker& worker(std::size_t index) const;
+  bool restarts() const noexcept { return restarts_; }
+  /// How often the interpreter was replaced.
+  std::uint64_t restarts_of(std::size_t index) const { return places_.at(index).restarts.load(); }
+  /// Each interpreter that replaces another first runs `request`, after those that were kept before.
+  void keep_setup(Payload request);
+  /// For residents: to be told of interpreters that are replaced, in the order of their numbers, until remove().
+  void add(std::uint64_t number, const std::shared_ptr<Resident>& resident);
+  void remove(std::uint64_t number) noexcept;
   const std::string& name() const noexcept { return name_; }
   /// The mailbox that all interpreters serve, and the one that only `index` does.
   Dispatcher::MailboxId any_mailbox() const noexcept { return any_mailbox_; }
@@ -108,23 +147,49 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// Raises Interrupted in whatever calls run now; those that are about to run do not begin.
   void interrupt_running();
   bool interrupted() const noexcept { return interrupted_.load(); }
+  /// The loop of `worker` is over before the pool is closed; on its thread.
+  void lost(Worker& worker);
   /// No more calls; what is queued still runs.
   void close();
   /// Waits for all threads to leave Python.
   WaitResult join(Deadline deadline);
 
  private:
+  /// The interpreters that are and were there, the last one last.
+  struct Place {
+    struct Tenancy {
+      std::shared_ptr<Interpreter> interpreter;
+      std::unique_ptr<Worker> worker;
+    };
+    std::deque<Tenancy> tenancies;  // guarded by keeping_mutex_; grows on the thread of the last one alone
+    std::atomic<Worker*> now = nullptr;
+    std::atomic<std::uint64_t> restarts = 0;
+  };
+
   /// What calls fail with that an interpreter which has ended will not run.
-  Payload end_of(std::size_t index) const;
-  void ended(std::size_t index);
+  Payload end_of(const Worker& worker) const;
+  Worker& make_tenancy(std::size_t index);
+  std::function<void()> at_end_of(Worker& worker);
+  void ended(Worker& worker);
+  void retire(Worker& worker, const Payload& error);
+  void put_back(const Dispatcher::Calls& calls, const Payload& error);
+  /// Puts another into the place of an interpreter that is lost; false if that cannot be.
+  bool replace(Worker& worker, const Payload& error);
+  Servers runners();
 
   const pid_t process_ = ::getpid();
   const std::string name_;
-  std::vector<std::unique_ptr<Worker>> workers_;
+  const std::vector<InterpreterOptions> options_;
+  const bool restarts_;
+  mutable std::mutex keeping_mutex_;
+  std::deque<Place> places_;
   Dispatcher dispatcher_;
   Dispatcher::MailboxId any_mailbox_ = 0;
   std::vector<Dispatcher::MailboxId> own_mailboxes_;
-  std::vector<std::shared_ptr<Interpreter>> interpreters_;
+  std::shared_ptr<Supervisor> supervisor_;
+  std::string supervisor_failure_;
+  std::vector<Payload> setup_;                                  // guarded by keeping_mutex_
+  std::map<std::uint64_t, std::weak_ptr<Resident>> residents_;  // the same
   std::mutex placing_mutex_;
   std::vector<int> actor_counts_;  // guarded by placing_mutex_
   std::atomic<bool> closed_ = false;

@@ -34,6 +34,8 @@ Session::~Session() { end(); }
 
 std::shared_ptr<Call> Session::post(Payload request) {
   if (ended()) throw ClosedError("the session has ended");
+  if (!pool_->closed() && !pool_->dispatcher().holds(id(), interpreter()))
+    throw ClosedError("the interpreter that the session held has ended");
   auto call = std::make_shared<Call>(std::move(request));
   call->set_holdings(holding_);
   pool_->dispatcher().post(pool_->own_mailbox(interpreter()), call);

@@ -42,7 +42,7 @@ class MULTIPY_API Session final : public std::enable_shared_from_this<Session> {
   std::size_t interpreter() const noexcept { return static_cast<std::size_t>(granted_->worker()); }
   const std::shared_ptr<Pool>& pool() const noexcept { return pool_; }
 
-  /// Has its interpreter run a call. Throws ClosedError if the session or the pool has ended.
+  /// Has its interpreter run a call. Throws ClosedError if the session, its interpreter or the pool has ended.
   std::shared_ptr<Call> post(Payload request);
   /// Lets go of the interpreter, or of the wish for one. What was posted still runs.
   void end() noexcept;

@@ -86,7 +86,26 @@ bool Call::start() noexcept {
   return false;
 }
 
-Payload Call::take_request() noexcept { return std::exchange(request_, {}); }
+Payload Call::take_request() {
+  if (!keeps_request_) return std::exchange(request_, {});
+  const std::lock_guard lock(watch_mutex_);
+  return request_;
+}
+
+bool Call::take_back() {
+  if (!may_be_retried() || interrupted()) return false;
+  std::uint32_t word = word_.load(std::memory_order_relaxed);
+  if (is_free(word)) return true;
+  do {
+    if (state_of(word) != CallState::running || (word & claimed)) return false;
+  } while (!word_.compare_exchange_weak(word, (word & ~state_mask) | bits_of(CallState::pending),
+                                        std::memory_order_acq_rel));
+  if (retries_.load(std::memory_order_relaxed) > 0) retries_.fetch_sub(1, std::memory_order_relaxed);
+  if (runs_aside_.exchange(false)) begin_aside();
+  end_aside();
+  set_worker(no_worker, 0);
+  return true;
+}
 
 bool Call::succeed(Payload result) {
   CallState before;
@@ -109,7 +128,7 @@ bool Call::abandon(Payload error) {
   if (!claim(CallState::pending, before)) return false;
   result_ = std::move(error);
   // A running call's request is in the hands of its worker.
-  if (before == CallState::pending) request_ = {};
+  if (before == CallState::pending) drop_request();
   publish(CallState::failed);
   return true;
 }
@@ -119,7 +138,7 @@ bool Call::cancel() {
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   while (is_free(word)) {
     if (word_.compare_exchange_weak(word, bits_of(CallState::cancelled), std::memory_order_acq_rel)) {
-      request_ = {};
+      drop_request();
       announce(word);
       return true;
     }
@@ -138,7 +157,15 @@ bool Call::claim(CallState lowest, CallState& before) noexcept {
   return false;
 }
 
+void Call::drop_request() {
+  Payload request;  // dropped after the mutex
+  std::unique_lock lock(watch_mutex_, std::defer_lock);
+  if (keeps_request_) lock.lock();
+  request = std::exchange(request_, {});
+}
+
 void Call::publish(CallState outcome) {
+  if (keeps_request_) drop_request();
   if (group_) {
     group_->done.fetch_add(1, std::memory_order_relaxed);
     if (outcome == CallState::failed) group_->failed.fetch_add(1, std::memory_order_relaxed);

@@ -10,6 +10,8 @@
 //        ├──────cancel──▶ cancelled     └──abandon──▶ failed
 //        └─────abandon──▶ failed
 //
+// A call that may be tried again goes back from running to pending when its interpreter ends: take_back().
+//
 // expire() is abandon() with an interrupt of the code that runs, and remembers that it was time that ended the call.
 //
 // Beside the state the word has four flags: `claimed` (a finisher won and is storing its outcome; everybody
@@ -22,11 +24,12 @@
 //   - request() belongs to the creator until the call is posted, and take_request() to the worker whose
 //     start() returned true;
 //   - whoever calls a member holds a reference: the word is touched after the outcome is visible.
-// The mutex guards `watchers_` and `interrupts_` and is never held while a queue is called.
+// The mutex guards `watchers_` and `interrupts_`, and the request of a call that may be tried again; it is never held
+// while a queue is called.
 // Whose runner waits is in the graph of waits (waits.h) meanwhile.
 //
-// Guarantees: states move only forward; exactly one of succeed, fail, abandon and cancel returns true; the
-// outcome is stored before the state that announces it; each watch() reports exactly once. A request's
+// Guarantees: states move only forward, but for take_back(); exactly one of succeed, fail, abandon and cancel returns
+// true; the outcome is stored before the state that announces it; each watch() reports exactly once. A request's
 // attachments are dropped when the worker takes them, or when the call ends without having run. In a forked child,
 // which has none of the threads that would end it, a call that had not ended has failed, without an error, and takes no
 // lock.
@@ -88,8 +91,9 @@ class MULTIPY_API Call : public Attachment {
   // For the worker.
   /// pending → running; false if the call has ended already, and then it must not run.
   bool start() noexcept;
-  /// Moves the request out. Only after start() returned true, and once.
-  Payload take_request() noexcept;
+  /// Moves the request out, or copies that of a call that may be tried again. Only after start() returned true, and
+  /// once for each time.
+  Payload take_request();
   /// running → succeeded; false if the call was abandoned meanwhile (`result` is dropped).
   bool succeed(Payload result);
   /// running → failed; `error` is the encoded exception. False if the call was abandoned meanwhile.
@@ -150,6 +154,16 @@ class MULTIPY_API Call : public Attachment {
   // For the pool.
   /// pending or running → failed with `error`: its interpreter died or closed. False if it has ended already.
   bool abandon(Payload error);
+  /// How often it may be tried again if its interpreter ends; negative: any number of times. Before anybody else knows
+  /// of the call.
+  void set_retries(int retries) noexcept {
+    retries_.store(retries, std::memory_order_relaxed);
+    keeps_request_ = retries != 0;
+  }
+  bool may_be_retried() const noexcept { return retries_.load(std::memory_order_relaxed) != 0; }
+  /// running → pending, with its request: its interpreter has ended, and it is to be tried again. False if it is not to
+  /// be. True also if it is pending still.
+  bool take_back();
   /// Index of the interpreter the call was handed to, or `no_worker`.
   std::int64_t worker() const noexcept { return worker_.load(std::memory_order_relaxed); }
   /// The CPU on which an idle worker is about to take the call; -1: none is. A hint for wait().
@@ -189,6 +203,7 @@ class MULTIPY_API Call : public Attachment {
   /// Becomes the only one who may finish the call, from a state not below `lowest`; `before` is that state.
   bool claim(CallState lowest, CallState& before) noexcept;
   void publish(CallState outcome);
+  void drop_request();
   /// Wakes and tells whoever the flags of `word`, the last one before the outcome, speak of.
   void announce(std::uint32_t word);
 
@@ -203,6 +218,8 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<bool> interrupted_ = false;
   std::atomic<bool> expired_ = false;
   std::atomic<bool> is_owed_ = true;
+  std::atomic<int> retries_ = 0;
+  bool keeps_request_ = false;             // until it ends
   std::atomic<std::uint64_t> number_ = 0;  // 0: nobody has asked for it
   std::uint64_t mailbox_ = 0;
   std::uint64_t makes_ = 0;

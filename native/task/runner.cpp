@@ -48,6 +48,11 @@ void Runner::leave() {
   Graph::instance().runners.erase(id_);
 }
 
+void Runner::replace(Servers& servers, RunnerId before, RunnerId successor) {
+  const std::lock_guard lock(Graph::instance().mutex);
+  std::replace(servers.begin(), servers.end(), before, successor);
+}
+
 Runner::Reached Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) {
   const std::lock_guard lock(Graph::instance().mutex);
   const auto found = Graph::instance().runners.find(runner);

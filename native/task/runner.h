@@ -46,6 +46,8 @@ class MULTIPY_API Runner {
   void adopt_thread(bool event_loop = false) noexcept;
   /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
   void leave();
+  /// In `servers`, at which anybody may be looking, `successor` stands where `before` did.
+  static void replace(Servers& servers, RunnerId before, RunnerId successor);
 
   /// What came of asking for an interrupt: the code runs for no such call; it is interrupted; it runs for other calls,
   /// too, and goes on.

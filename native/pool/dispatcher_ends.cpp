@@ -1,0 +1,109 @@
+// Interpreters that have ended, and those that take their seats.
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "base/error.h"
+#include "pool/dispatcher.h"
+
+namespace multipy {
+
+Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
+  Seat& seat = seat_at(interpreter);
+  Calls calls;
+  Seat* next = nullptr;
+  Seat* roused;
+  {
+    const std::lock_guard lock(mutex_);
+    seat.retired = true;
+    take_out_first(seat, calls);
+    std::vector<Mailbox*> emptied;
+    for (Lane* lane : std::exchange(seat.lanes, {})) {
+      if (--lane->live > 0) continue;
+      take_out(*lane, true, calls, emptied);
+      for (auto& [id, mailbox] : mailboxes_) {
+        if (mailbox.lane == lane) disturb(mailbox);
+      }
+    }
+    if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
+      --claim->claims;
+      next = summon(*claim);
+    }
+    drop_mailboxes(emptied);
+    roused = rouse(seat);
+  }
+  notify(next);
+  notify(roused);
+  std::erase_if(calls, has_ended);
+  return calls;
+}
+
+Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) {
+  Seat& seat = seat_at(interpreter);
+  Calls calls;
+  std::vector<std::shared_ptr<Servers>> servers;
+  Seat* next = nullptr;
+  const RunnerId before = seat.runner.exchange(runner);
+  {
+    const std::lock_guard lock(mutex_);
+    seat.holders.clear();
+    seat.in_hand.clear();
+    seat.woken = false;
+    take_out_first(seat, calls);
+    std::vector<Mailbox*> emptied;
+    for (Lane* lane : seat.lanes) {
+      if (lane->runners) servers.push_back(lane->runners);
+      if (lane->live == 1) take_out(*lane, false, calls, emptied);
+    }
+    if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
+      --claim->claims;
+      next = summon(*claim);
+    }
+    drop_mailboxes(emptied);
+  }
+  notify(next);
+  for (const auto& list : servers) Runner::replace(*list, before, runner);
+  std::erase_if(calls, has_ended);
+  return calls;
+}
+
+Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
+  Calls homeless;
+  std::vector<Seat*> roused;
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
+      const auto found = mailboxes_.find((*call)->mailbox());
+      if (found == mailboxes_.end() || closed_) {
+        homeless.push_back(*call);
+        continue;
+      }
+      Mailbox& box = found->second;
+      (*call)->enter_queue(box.signals);
+      box.lane->calls.push_front({0, &box, *call});
+      ++box.queued;
+      roused.push_back(summon(*box.lane));
+    }
+  }
+  std::for_each(roused.begin(), roused.end(), notify);
+  return homeless;
+}
+
+void Dispatcher::put_first(std::size_t interpreter, const Calls& calls) {
+  Seat& seat = seat_at(interpreter);
+  const std::lock_guard lock(mutex_);
+  seat.first.insert(seat.first.end(), calls.begin(), calls.end());
+}
+
+void Dispatcher::take_out_first(Seat& seat, Calls& calls) {
+  std::move(seat.first.begin(), seat.first.end(), std::back_inserter(calls));
+  seat.first.clear();
+}
+
+bool Dispatcher::holds(std::uint64_t session, std::size_t interpreter) const {
+  const std::lock_guard lock(mutex_);
+  const auto& holders = seat_at(interpreter).holders;
+  return std::find(holders.begin(), holders.end(), session) != holders.end();
+}
+
+}  // namespace multipy
