@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from multipy_actors.actors import get_actor, kill, replicate
+    from multipy_actors.batching import batch
     from multipy_actors.decorator import Actor, remote
     from multipy_actors.defaults import default_pool, init, shutdown
     from multipy_actors.embedding import cmake_dir
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "actors": ("get_actor", "kill", "replicate"),
+    "batching": ("batch",),
     "decorator": ("Actor", "remote"),
     "embedding": ("cmake_dir",),
     "errors": (
@@ -103,6 +105,7 @@ __all__ = [
     "SessionError",
     "SharedWriteWarning",
     "Stream",
+    "batch",
     "cmake_dir",
     "copied",
     "current_interpreter",

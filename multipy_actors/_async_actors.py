@@ -40,7 +40,7 @@ class AsyncActor:
         self,
         number: int,
         limit: int,
-        batcher: Batcher | None,
+        batchers: dict[str, Batcher],
         gpu: _cuda.OnGpu | None = None,
         seconds: float | None = None,
     ) -> None:
@@ -52,7 +52,7 @@ class AsyncActor:
         self._seconds = seconds
         self.gpu = gpu
         self._limit = limit
-        self._batcher = batcher
+        self.batchers = batchers  # by methods
         self._object: Any = None
         self._error: BaseException | None = errors.ActorClosedError("the actor was never made")
         self._traceback: TracebackType | None = None
@@ -85,7 +85,7 @@ class AsyncActor:
 
     def method(self, args: list[Any], kwargs: dict[str, Any], name: str) -> _Start:
         """Call a method."""
-        if self._batcher is not None and name != "__exit__" and (args or kwargs):
+        if name in self.batchers and (args or kwargs):
             return partial(self._hand_over_batch, args, kwargs, name)
         return partial(self._hand_over, partial(self._call, args, kwargs, name))
 
@@ -145,8 +145,7 @@ class AsyncActor:
     def _hand_over_batch(
         self, args: list[Any], kwargs: dict[str, Any], name: str, call: _native.Call, worker: _native.Worker
     ) -> None:
-        assert self._batcher is not None
-        batch = self._batcher.gather(worker, call, args, kwargs)
+        batch = self.batchers[name].gather(worker, call, args, kwargs)
 
         async def run() -> Any:
             function = getattr(self._made(), name)

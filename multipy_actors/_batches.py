@@ -2,12 +2,13 @@
 
 Problem: a model answers eight questions in hardly more time than one, but callers ask one each.
 
-Model: an actor made with `max_batch_size` has a Batcher. The worker takes a call and has the batcher gather
-more from the same mailbox: those that wait there already, and what comes within `batch_wait` seconds. Who
-posts a call says which it can run with, by a text of the method's name and the shape of the arguments; so the
-mailbox gives out only what fits, the order of calls is kept, and a call that does not fit ends the gathering.
-The method is called once. Each parameter gets the list of what the callers passed; one that is annotated as
-a tensor or an array gets them stacked. A result is taken apart again, one part for each caller.
+Model: each batched method of an actor (see batching) has a Batcher. The worker takes a call and has the
+batcher gather more from the same mailbox: those that wait there already, and what comes within `batch_wait`
+seconds. Who posts a call says which it can run with, by a text of the method's name and the shape of the
+arguments; so the mailbox gives out only what fits, the order of calls is kept, and a call that does not fit
+ends the gathering. The method is called once. Each parameter gets the list of what the callers passed; one
+that is annotated as a tensor or an array gets them stacked. A result is taken apart again, one part for each
+caller.
 
 A Batch knows its members until they are done. One that cannot be decoded, or that was cancelled or timed out,
 drops out alone, also while the batch runs: its caller is told, and the others go on. What runs is interrupted
@@ -139,7 +140,7 @@ class Batch:
 
 
 class Batcher:
-    """How an actor's calls are gathered."""
+    """How the calls of a method are gathered."""
 
     def __init__(self, most: int, wait: float) -> None:
         """At most `most` calls, for which the first of them waits `wait` seconds."""

@@ -19,6 +19,10 @@ in vain it asks, and `Job` looks at what its task waits for. What lies between t
 if it is `gather`, `wait` without a time limit, a TaskGroup, a stream or another task; for anything else the
 answer is no, and the question comes again later. Then the awaits raise DeadlockError.
 
+The interpreter is busy while the loop's thread runs code, be it of jobs or of what they have started, and not
+while it waits for something to do. A loop of another kind than asyncio's own does not show when it waits: it
+counts as busy while it has tasks of ours.
+
 Threads: `start` and `finish` belong to the worker thread, all else to the loop's unless it says otherwise. A
 coroutine that blocks holds up the loop. A job's own end is done in a callback outside its context, so nothing
 interrupts that.
@@ -277,7 +281,8 @@ class _EventLoop:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._interrupts = _native.CompletionQueue()
-        self._worker = _native.current_worker()
+        self._worker = _this_worker()
+        self._tells_of_waits = _tell_of_waits(self._loop, self._worker)
         self._jobs: dict[int, Job] = {}  # by the keys of their calls
         self._unheard: dict[int, tuple[_native.Call, float]] = {}  # interrupts, and since when; by the same
         self._context = contextvars.Context()  # in which no job runs
@@ -385,12 +390,17 @@ class _EventLoop:
         task = self._loop.create_task(coroutine, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard, context=self._context)
+        if not self._tells_of_waits:
+            self._worker.event_loop_runs(True)
+            task.add_done_callback(self._look_if_busy, context=self._context)
         if conclude is not None:
             task.add_done_callback(conclude, context=self._context)
 
+    def _look_if_busy(self, task: asyncio.Task[None]) -> None:
+        self._worker.event_loop_runs(bool(self._tasks))
+
     def ended(self, job: Job) -> None:
         """Count the calls of `job`, and forget it."""
-        assert self._worker is not None
         for key, call in zip(job.keys, job.all_calls, strict=True):
             del self._jobs[key]
             call.end_aside()
@@ -429,8 +439,7 @@ class _EventLoop:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        if self._worker is not None:
-            self._worker.adopt_event_loop()
+        self._worker.adopt_event_loop()
         while not self._is_ending:
             try:
                 self._loop.run_forever()
@@ -447,6 +456,7 @@ class _EventLoop:
             self._interrupts.close()
             self._watcher.join()
             self._loop.close()
+            self._worker.event_loop_runs(False)
 
     def _cancel_tasks(self) -> None:
         """End what user code has left running."""
@@ -493,6 +503,32 @@ class _EventLoop:
         held = unheard < _LONGEST_HOLD
         if _native.interrupt_job(current_job, job, _MACHINERY, held):
             job.raised = True
+
+
+def _this_worker() -> _native.Worker:
+    worker = _native.current_worker()
+    assert worker is not None
+    return worker
+
+
+def _tell_of_waits(loop: asyncio.AbstractEventLoop, worker: _native.Worker) -> bool:
+    """Have `worker` know when `loop` runs code and when it waits; false if that cannot be told."""
+    selector = getattr(loop, "_selector", None)
+    if not isinstance(loop, asyncio.SelectorEventLoop) or selector is None:
+        return False
+    select, runs = selector.select, worker.event_loop_runs
+
+    def wait(timeout: float | None = None) -> Any:
+        if timeout == 0:
+            return select(0)
+        runs(False)
+        try:
+            return select(timeout)
+        finally:
+            runs(True)
+
+    selector.select = wait
+    return True
 
 
 # The frames between the jobs of the loop.

@@ -555,6 +555,9 @@ class Worker:
     def finished_aside(self, ok: bool) -> None:
         """Counts a call that ended aside, on whatever thread."""
 
+    def event_loop_runs(self, runs: bool) -> None:
+        """Whether code runs on its event loop from here on, for the figures."""
+
     def give_up(self, why: str) -> None:
         """
         The interpreter could not be set up: take() returns None, and no other takes its place.

@@ -84,7 +84,7 @@ class Deferred:
 
 _actors: dict[int, Any] = {}
 _on_loop: dict[int, AsyncActor] = {}
-_batchers: dict[int, Batcher] = {}
+_batchers: dict[int, dict[str, Batcher]] = {}  # by actors and methods
 _streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
 _gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
 _limits: dict[int, float] = {}  # seconds for a call of the actor, if it has a time limit
@@ -176,20 +176,20 @@ def _load(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
 
 def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
-    batcher = None
-    if "max_batch_size" in options:
+    batchers: dict[str, Batcher] = {}
+    if batching := options.get("batching"):
         from multipy_actors._batches import Batcher
 
-        batcher = Batcher(options["max_batch_size"], options["batch_wait"])
+        batchers = {name: Batcher(*limits) for name, limits in batching.items()}
     if "max_concurrency" in options:
         from multipy_actors._async_actors import AsyncActor
 
         _on_loop[number] = AsyncActor(
-            number, options["max_concurrency"], batcher, _gpus.pop(number, None), _limits.get(number)
+            number, options["max_concurrency"], batchers, _gpus.pop(number, None), _limits.get(number)
         )
         return True
-    if batcher is not None:
-        _batchers[number] = batcher
+    if batchers:
+        _batchers[number] = batchers
     return False
 
 
@@ -240,8 +240,8 @@ def _actor(number: int) -> Any:
 def _method(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any:
     if number in _on_loop:
         return Deferred(_on_loop[number].method(args, kwargs, name))
-    if number in _batchers and name != "__exit__" and (args or kwargs):
-        run, method = _batchers[number].run, getattr(_actor(number), name)
+    if number in _batchers and name in _batchers[number] and (args or kwargs):
+        run, method = _batchers[number][name].run, getattr(_actor(number), name)
         return Deferred(lambda call, worker: run(method, args, kwargs, call, worker))
     return getattr(_actor(number), name)(*args, **kwargs)
 
@@ -512,8 +512,11 @@ _native.hold_interrupts_in(_enter_gpu.__code__)
 
 
 def awaits_by_itself(operation: list[Any]) -> bool:
-    """Say whether futures that are arguments are awaited on the loop."""
-    return operation[0] in ("method", "stream") and operation[1] in _on_loop
+    """Say whether futures that are arguments are awaited on the loop; those of a batch are not."""
+    if operation[0] not in ("method", "stream"):
+        return False
+    actor = _on_loop.get(operation[1])
+    return actor is not None and operation[2] not in actor.batchers
 
 
 def forget_actors() -> None:

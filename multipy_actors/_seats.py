@@ -50,7 +50,7 @@ class Seat:
         self.thread: int | None = None  # that runs a call here
         self.done = 0
         self.failed = 0
-        self.busy_seconds = 0.0
+        self._busy: tuple[float, float | None] = 0.0, None  # seconds, and what runs since when
         self._actors: dict[int, tuple[Any, dict[str, Any]]] = {}  # with their options
         self._streams: dict[int, tuple[int, Any, Share]] = {}  # actors' numbers and iterators, by their own
         self._share: Share = ARRAYS  # of the call that was read last
@@ -58,7 +58,9 @@ class Seat:
 
     def run(self, call: Call) -> None:
         """Run `call` and end it; raises what is meant for the thread and not for the call."""
+        busy, _ = self._busy
         began = monotonic()
+        self._busy = busy, began
         passed_on: BaseException | None = None
         outcome: Encoded | None = None
         actor = call.actor
@@ -76,7 +78,7 @@ class Seat:
             call.fail_with(error.with_traceback(_user_frames(error)))
             if _is_for_the_thread(error):
                 passed_on = error
-        self.busy_seconds += monotonic() - began
+        self._busy = busy + monotonic() - began, None
         self.done += 1
         self.failed += not succeeded
         if actor is not None:
@@ -86,6 +88,12 @@ class Seat:
             call.succeed(*outcome)
         if passed_on is not None:
             raise passed_on
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long it has run calls, up to now."""
+        busy, began = self._busy
+        return busy if began is None else busy + monotonic() - began
 
     def _perform(
         self, operation: list[Any], args: list[Any], kwargs: dict[str, Any], call: Call
@@ -161,7 +169,7 @@ class Seat:
 
     def _is_batched(self, operation: list[Any], args: list[Any], kwargs: dict[str, Any]) -> bool:
         _, options = self._actor(operation[1])
-        return "max_batch_size" in options and operation[2] != "__exit__" and bool(args or kwargs)
+        return operation[2] in options.get("batching", ()) and bool(args or kwargs)
 
     def _run_batch(self, args: list[Any], kwargs: dict[str, Any], call: Any, number: int, name: str) -> None:
         """Run the call as a batch of one."""

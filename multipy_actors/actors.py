@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multipy_actors import _native, module_level, values
+from multipy_actors.batching import batches_for
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
@@ -25,6 +26,7 @@ from multipy_actors.sharing import chosen_level
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multipy_actors.batching import Batching
     from multipy_actors.interpreter import Interpreter
     from multipy_actors.sharing import Share
 
@@ -45,6 +47,8 @@ def create_replicas(
     pool: Pool | None = None,
     replicas: int | str = 1,
     interpreter: Interpreter | int | None = None,
+    max_batch_size: int | None = None,
+    batch_wait: float | None = None,
     **options: Any,
 ) -> ReplicatedObj[T]:
     """Have `cls(*args, **kwargs)` made in the interpreters the options choose; returns at once.
@@ -52,6 +56,7 @@ def create_replicas(
     While a module is imported in an interpreter, what the process has made there already is returned.
     """
     made_by: Any = cls
+    batching = batches_for(made_by, max_batch_size, batch_wait)
 
     def make() -> ReplicatedObj[T]:
         chosen_pool, chosen = _choose(pool, replicas, interpreter)
@@ -60,6 +65,7 @@ def create_replicas(
             chosen,
             made_by.__qualname__,
             members_of(made_by),
+            batching,
             lambda number: ["create", number, cls],
             args,
             kwargs,
@@ -103,12 +109,13 @@ def replicate(
     once, where they are only read. `multipy.remote` lists the values of `share` and `copy`.
     """
     chosen_pool, chosen = _choose(pool, "all", None)
-    label, members = introduction_of(obj)
+    label, members, batching = introduction_of(obj)
     handle, adopted = make_replicas(
         chosen_pool,
         chosen,
         label,
         members,
+        batching,
         lambda number: ["adopt", number],
         (obj,),
         {},
@@ -126,6 +133,7 @@ def make_replicas(
     interpreters: list[int],
     label: str,
     members: dict[str, str],
+    batching: Batching,
     operation: Callable[[int], list[Any]],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -136,8 +144,6 @@ def make_replicas(
     on_full: str = "wait",
     timeout: float | None = None,
     max_concurrency: int | None = None,
-    max_batch_size: int | None = None,
-    batch_wait: float = 0.0,
     device: object = None,
     share: Share | None = None,
     copy: bool | None = None,
@@ -161,8 +167,8 @@ def make_replicas(
         options["name"] = name
     if not _ASYNCHRONOUS.isdisjoint(members.values()):
         options["max_concurrency"] = max_concurrency or _DEFAULT_CONCURRENCY
-    if max_batch_size is not None:
-        options |= {"max_batch_size": max_batch_size, "batch_wait": batch_wait}
+    if batching:
+        options["batching"] = batching
     if device is not None:
         options["gpus"] = _gpus_for(interpreters, device)
     if timeout is not None:
@@ -176,7 +182,7 @@ def make_replicas(
             members,
             on_full == "wait",
             timeout,
-            max_batch_size is not None,
+            batching,
             level,
             max_task_retries,
         ]

@@ -17,6 +17,7 @@ import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors.actors import create_replicas, gpu_number
+from multipy_actors.batching import batches_for, batches_of, is_batch_size, is_batch_wait
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.members import members_of
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
         timeout: float | None
         max_concurrency: int | None
         max_batch_size: int | None
-        batch_wait: float
+        batch_wait: float | None
         device: str | int | None
         max_restarts: int
         max_task_retries: int
@@ -100,7 +101,10 @@ class _ActorClass(Generic[P, T]):
         """Choose more options; later ones win."""
         chosen: dict[str, Any] = {**options}
         _check_options(chosen, _CLASS_OPTIONS)
-        return _ActorClass(self._cls, {**self._options, **chosen})
+        chosen = {**self._options, **chosen}
+        if chosen.get("max_batch_size") is not None:
+            batches_for(self._cls, chosen["max_batch_size"], chosen.get("batch_wait"))
+        return _ActorClass(self._cls, chosen)
 
     def __repr__(self) -> str:
         """Name the class and the options."""
@@ -142,9 +146,9 @@ class Actor:
         options = _ForClass("options")
 
         def __init_subclass__(cls, **arguments: Any) -> None:
-            """Refuse a class with members that handles hide."""
+            """Refuse a class with members that handles hide, or that cannot take batches."""
             super().__init_subclass__(**arguments)
-            _refuse_hidden_members(cls)
+            _refuse_members(cls)
 
 
 class _RemoteFunction(Generic[P, R]):
@@ -214,17 +218,17 @@ def remote(target: Any) -> Any:
       runs it is interrupted. `__init__` has as long from when it begins
     - `max_concurrency`: how many coroutines of one replica may be under way at once (default: 100); the
       others wait in their order. All methods of a class with `async def` methods run on an event loop
-    - `max_batch_size`: so many calls of a method, at most, run as one. It is then called with a list for each
-      argument, or with stacked tensors where the parameter is annotated as a tensor or an array, and returns
-      a sequence of results, one per call; a result that is an exception is raised by its call alone
+    - `max_batch_size`: how many calls run as one, at most, of each method that `@multipy.batch` marks, in
+      place of what the mark says. Without marks it is for a class with one public method, which takes
+      batches then as if it were marked; ValueError if there are several
     - `device`: the GPU that is the current one when its code runs, which torch calls "cuda": "cuda:1", 1, or
       "auto", with which replicas, and actors one after the other, get one GPU after the other
     - `share`: what calls, `__init__` among them, and their results share: "arrays" (tensors, arrays and large
       buffers, but not those inside data frames and estimators, which are copied), "all" (those too) or
       "nothing" (everything is copied, as processes do). Default: as the pool says
     - `copy`: True is short for `share="nothing"`, False for `share="arrays"`
-    - `batch_wait`: seconds for which the first call of a batch waits for more; default: 0, only those that
-      are queued already
+    - `batch_wait`: seconds for which the first call of a batch waits for more, for the same methods. Default:
+      as the mark says, or 0, only those that are queued already
     - `max_restarts`: how often a replica is made anew, from the arguments of its class, when its interpreter
       has ended and a pool with `restart=True` replaces it; -1: always. Default: 0
     - `max_task_retries`: how often a call is made again whose replica is made anew while it runs or waits;
@@ -237,7 +241,7 @@ def remote(target: Any) -> Any:
     if not isinstance(target, type) and not inspect.isfunction(target):
         raise TypeError(f"@multipy.remote takes a class or a function, not {type(target).__name__}")
     if isinstance(target, type):
-        _refuse_hidden_members(target)
+        _refuse_members(target)
     for name in names:
         present = inspect.getattr_static(target, name, None)
         if present is not None and not isinstance(present, (_ForClass, _FunctionAttribute)):
@@ -251,8 +255,9 @@ def remote(target: Any) -> Any:
 _HIDING = frozenset(name for name in vars(ReplicatedObj) if not name.startswith("_"))
 
 
-def _refuse_hidden_members(cls: type) -> None:
-    """Raise TypeError if `cls` itself defines what no handle of it would lead to."""
+def _refuse_members(cls: type) -> None:
+    """Raise TypeError if `cls` itself defines what no handle of it would lead to, or a mark is misplaced."""
+    batches_of(cls)
     for name in _HIDING.intersection(vars(cls), members_of(cls)):
         raise TypeError(
             f"{cls.__qualname__}.{name} would be hidden by what every handle has under that name "
@@ -296,11 +301,11 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "on_full": (lambda value: value in ("wait", "raise"), '"wait" or "raise"'),
     "timeout": (_is_duration, "a positive number of seconds"),
     "max_concurrency": (_is_count, "a positive int"),
-    "max_batch_size": (_is_count, "a positive int"),
+    "max_batch_size": (is_batch_size, "a positive int"),
     "device": (_is_gpu, '"cuda:1" for example, the number of a GPU, or "auto"'),
     "max_restarts": (_is_repetition, "the number of restarts, or -1 for any"),
     "max_task_retries": (_is_repetition, "the number of retries, or -1 for any"),
-    "batch_wait": (lambda value: value == 0 or _is_duration(value), "a number of seconds, or 0"),
+    "batch_wait": (is_batch_wait, "a number of seconds, or 0"),
 }
 
 

@@ -209,7 +209,7 @@ class ReplicatedObj(Generic[T]):
             self._members,
             self._waits,
             self._timeout,
-            self._gathers,
+            self._batching,
             self._share,
             self._retries,
             self._generators,
@@ -389,7 +389,7 @@ class ReplicatedObj(Generic[T]):
     ) -> Future[Any]:
         if name in self._generators:
             raise self._generator_error(name)
-        if self._gathers and self._pin is None and name != "__exit__" and (args or kwargs):
+        if name in self._batching and self._pin is None and (args or kwargs):
             # Calls that pass their arguments alike can run together.
             batch = "\n".join([name, str(len(args)), *sorted(kwargs)])
             named = dict(sorted(kwargs.items()))

@@ -115,7 +115,11 @@ class Interpreter:
         return self._pool._acquire(self.id, timeout)
 
     def statistics(self) -> dict[str, float]:
-        """Calls `done`, `failed` and `queued`, `busy_seconds`, `restarts`, and `gpu_bytes` for tensors."""
+        """Calls `done`, `failed` and `queued`, `busy_seconds`, `restarts`, and `gpu_bytes` for tensors.
+
+        `busy_seconds` is for how long, up to now, it has been at calls or its event loop has run code; a
+        coroutine that waits counts nothing (on an event loop that is not asyncio's own, until it has ended).
+        """
         return self._pool._native.statistics(self.id)
 
     def __repr__(self) -> str:

@@ -1,8 +1,8 @@
 """What a handle knows of the object that it stands for.
 
 Model: from a class, `members_of` tells what can be reached through a handle, by name and kind. Whoever makes
-an actor encodes that, with how its calls are posted, as the actor's *description*, which the core keeps;
-every interpreter that is handed a handle decodes it, once.
+an actor encodes that, with which methods are batched (see batching) and how calls are posted, as the actor's
+*description*, which the core keeps; every interpreter that is handed a handle decodes it, once.
 
 Threads: any; what is found is cached.
 """
@@ -16,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from multipy_actors import values
+from multipy_actors.batching import Batching, batches_of
 
 if TYPE_CHECKING:
     from multipy_actors import _native
@@ -41,18 +42,19 @@ def members_of(cls: type) -> dict[str, str]:
     return members
 
 
-def introduction_of(obj: object) -> tuple[str, dict[str, str]]:
-    """Return what `obj` is called in messages, and its members.
+def introduction_of(obj: object) -> tuple[str, dict[str, str], Batching]:
+    """Return what `obj` is called in messages, its members, and which of them are batched.
 
-    They are those of its class and those of its own: what it can call, and what can be read.
+    Members are those of its class and those of its own: what it can call, and what can be read.
     """
     own = {name: value for name, value in getattr(obj, "__dict__", {}).items() if not name.startswith("__")}
     if isinstance(obj, types.ModuleType):
         # Modules of torch packages have the importer's name before their own.
         label = obj.__name__.rpartition(">.")[2]
-        return label, {name: _kind_of(value) or "property" for name, value in own.items()}
+        return label, {name: _kind_of(value) or "property" for name, value in own.items()}, {}
     members = {name: "method" if callable(value) else "property" for name, value in own.items()}
-    return type(obj).__qualname__, members | members_of(type(obj))
+    batches = {name: limits for name, limits in batches_of(type(obj)).items() if name not in own}
+    return type(obj).__qualname__, members | members_of(type(obj)), batches
 
 
 def _kind_of_member(cls: type, name: str) -> str | None:
@@ -78,19 +80,20 @@ def _kind_of(found: object) -> str | None:
     return None
 
 
-Description = tuple[dict[str, str], bool, "float | None", bool, "Share", int, frozenset[str]]
+Description = tuple[dict[str, str], bool, "float | None", Batching, "Share", int, frozenset[str]]
 _descriptions: dict[bytes, Description] = {}
 
 
 def description_of(actor: _native.Actor) -> Description:
-    """Return the members, whether a full mailbox makes callers wait, the time limit of calls, whether calls
-    may run together, what they share, how often they are tried again, and which members are generators.
+    """Return the members, whether a full mailbox makes callers wait, the time limit of calls, the methods
+    whose calls may run together, what calls share, how often they are tried again, and which members are
+    generators.
     """
     encoded = actor.description
     description = _descriptions.get(encoded)
     if description is None:
-        members, waits, timeout, gathers, share, retries = values.decode(encoded)
+        members, waits, timeout, batching, share, retries = values.decode(encoded)
         generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
-        description = members, waits, timeout, gathers, share, retries, generators
+        description = members, waits, timeout, batching, share, retries, generators
         _descriptions[encoded] = description
     return description

@@ -162,12 +162,13 @@ class Package:
         pool = self._pool
         loader = pool._own[load._call.interpreter]
         try:
-            label, members = value_of(pool._post(loader, ["describe", number], (), {}))
+            label, members, batching = value_of(pool._post(loader, ["describe", number], (), {}))
             handle, _ = make_replicas(
                 pool,
                 pool._native.place(len(pool)),
                 label,
                 members,
+                batching,
                 lambda actor: ["adopt_lazily", actor],
                 (source,),
                 {"label": label},

@@ -97,7 +97,7 @@ class Session:
         The object is pickled now, and rebuilt in an interpreter when the handle first needs it there.
         """
         number = self._number_of(obj)
-        label, members = self._ask(["describe", number])
+        label, members, batching = self._ask(["describe", number])
         moved = self._post(["movable", number], (), {})
         wait_for(moved)
         handle, _ = make_replicas(
@@ -105,6 +105,7 @@ class Session:
             self._pool._native.place(len(self._pool)),
             label,
             members,
+            batching,
             lambda actor: ["adopt_lazily", actor],
             ([moved],),
             {"label": label},

@@ -46,7 +46,7 @@ nb::dict statistics(Pool& pool, std::size_t index) {
   out["done"] = figures.done;
   out["failed"] = figures.failed;
   out["queued"] = figures.queued + figures.queued_shared;
-  out["busy_seconds"] = static_cast<double>(figures.busy_ns) * 1e-9;
+  out["busy_seconds"] = std::chrono::duration<double>(figures.busy).count();
   out["restarts"] = pool.restarts_of(index);
   out["gpu_bytes"] = pool.interpreter(index).images().device_memory().bytes();
   return out;

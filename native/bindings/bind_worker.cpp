@@ -193,6 +193,9 @@ void bind_worker(nb::module_& module) {
           "finished_aside", [](Worker& self, bool ok) { self.pool.dispatcher().finished_aside(self.index, ok); },
           nb::arg("ok"), "Counts a call that ended aside, on whatever thread.")
       .def(
+          "event_loop_runs", [](Worker& self, bool runs) { self.pool.dispatcher().event_loop_runs(self.index, runs); },
+          nb::arg("runs"), "Whether code runs on its event loop from here on, for the figures.")
+      .def(
           "give_up", [](Worker& self, const nb::str& why) { self.gave_up = text_of(why); }, nb::arg("why"),
           "The interpreter could not be set up: take() returns None, and no other takes its place.")
       .def_prop_ro(

@@ -133,16 +133,20 @@ std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint
                                     const Value::List& source) {
   const std::string& label = introduction.at(0).toText();
   const Value& members = introduction.at(1);
-  Value::Dict options;
+  const Value& batching = introduction.at(2);
+  Value::Dict options{{"batching", batching}};
+  std::set<std::string> batched;
+  for (const auto& [name, limits] : batching.toDict()) batched.insert(name.toText());
   for (const auto& [name, kind] : members.toDict()) {
     if (kind.toText() == "coroutine" || kind.toText() == "async generator") {
-      options = {{"max_concurrency", kConcurrency}};
+      options.emplace_back("max_concurrency", kConcurrency);
       break;
     }
   }
   const auto& pool = host->pool();
-  // What handles in interpreters know: the members; callers wait for room; no time limit; no batches.
-  const auto description = wire::encode(Value::List{members, true, nullptr, false, "arrays"});
+  // What handles in interpreters know: the members; callers wait for room; no time limit; what is batched; no
+  // call is made again.
+  const auto description = wire::encode(Value::List{members, true, nullptr, batching, "arrays", 0});
   const auto farewell = wire::encode_request({"drop", number}, {});
   const auto interpreters = pool->place(pool->size());
   const auto request =
@@ -157,7 +161,7 @@ std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint
                                                .limit = 0});
     for (const std::size_t i : interpreters) actor->make_replica(i, request);
     actor->announce();
-    return std::make_shared<Replicas>(Replicas{host, std::move(actor)});
+    return std::make_shared<Replicas>(Replicas{host, std::move(actor), batched});
   });
 }
 

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,11 +55,12 @@ Value::Dict as_dict(const Keywords& kwargs) {
 struct Replicas {
   std::shared_ptr<Host> host;
   std::shared_ptr<multipy::Actor> actor;
+  std::set<std::string> batched;  // the methods whose calls may run together
 };
 
 /// Opens an actor for an object of which every interpreter makes a copy when it is first needed, from `source` (as
-/// _operations.py's `adopt_lazily` has it). `introduction` is its label and its members (see members.py). `number` is
-/// one from Actor::next_number().
+/// _operations.py's `adopt_lazily` has it). `introduction` is its label, its members and its batched methods (see
+/// members.py). `number` is one from Actor::next_number().
 std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint64_t number, const Value& introduction,
                                     const Value::List& source);
 

@@ -2,6 +2,8 @@
 #include "multipy_actors/session.h"
 
 #include <algorithm>
+#include <set>
+#include <string>
 #include <utility>
 
 #include "host.h"
@@ -101,9 +103,21 @@ multipy::Payload unloaded(const std::string& label) {
       {nullptr, "multipy_actors.errors.ActorClosedError", label + " was unloaded", "the object was unloaded\n"}));
 }
 
-CallPtr post(const Replicas& replicas, multipy::Payload request) {
+/// What says which calls of a method can run together: those that pass their arguments alike (see handles.py).
+std::string batch_of(const Replicas& replicas, const std::string& method, std::size_t args,
+                     const std::unordered_map<std::string, Value>& kwargs) {
+  if (!replicas.batched.contains(method) || (args == 0 && kwargs.empty())) return {};
+  std::set<std::string> names;
+  for (const auto& [name, value] : kwargs) names.insert(name);
+  std::string batch = method + "\n" + std::to_string(args);
+  for (const auto& name : names) batch += "\n" + name;
+  return batch;
+}
+
+CallPtr post(const Replicas& replicas, multipy::Payload request, std::string batch = {}) {
   return translated([&] {
     auto call = replicas.actor->make_call(std::move(request));
+    call->set_batch(std::move(batch));
     replicas.actor->post(call);
     return call;
   });
@@ -124,7 +138,9 @@ Future ReplicatedObj::submitKwargs(const Value::List& args,
 Future ReplicatedObj::submitMethod(const std::string& name, const Value::List& args,
                                    const std::unordered_map<std::string, Value>& kwargs) const {
   auto request = wire::encode_request({"method", replicas().actor->number(), name}, args, detail::as_dict(kwargs));
-  return Future(std::make_shared<detail::PendingCall>(detail::PendingCall{post(*replicas_, std::move(request))}));
+  auto batch = batch_of(*replicas_, name, args.size(), kwargs);
+  return Future(std::make_shared<detail::PendingCall>(
+      detail::PendingCall{post(*replicas_, std::move(request), std::move(batch))}));
 }
 
 bool ReplicatedObj::hasattr(const std::string& name) const {

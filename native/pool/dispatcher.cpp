@@ -249,6 +249,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   std::vector<Mailbox*> emptied;
   set_current_holdings(nullptr);
   std::unique_lock lock(mutex_);
+  seat.busy.end(BusyTime::worker);
   seat.in_hand.clear();
   while (true) {
     Lane* const claim = std::exchange(seat.claim, nullptr);
@@ -283,6 +284,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     Seat* const next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
     drop_mailboxes(std::exchange(emptied, {}));
     seat.started = Clock::now();
+    if (delivery.call && session == 0) seat.busy.begin(BusyTime::worker, seat.started);
     lock.unlock();
     notify(next);
     if (session != 0) {
@@ -303,8 +305,6 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
 
 void Dispatcher::finished(std::size_t interpreter, bool ok) noexcept {
   Seat& seat = seats_[interpreter];
-  const auto busy = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - seat.started).count();
-  add(seat.busy_ns, static_cast<std::uint64_t>(busy));
   add(seat.done, 1);
   if (!ok) add(seat.failed, 1);
 }
@@ -312,6 +312,11 @@ void Dispatcher::finished(std::size_t interpreter, bool ok) noexcept {
 void Dispatcher::finished_aside(std::size_t interpreter, bool ok) noexcept {
   add(seats_[interpreter].done, 1);
   if (!ok) add(seats_[interpreter].failed, 1);
+}
+
+void Dispatcher::event_loop_runs(std::size_t interpreter, bool runs) noexcept {
+  BusyTime& busy = seats_[interpreter].busy;
+  runs ? busy.begin(BusyTime::event_loop) : busy.end(BusyTime::event_loop);
 }
 
 std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
@@ -449,7 +454,7 @@ Dispatcher::Statistics Dispatcher::statistics(std::size_t interpreter) const {
   Statistics statistics;
   statistics.done = seat.done.load(std::memory_order_relaxed);
   statistics.failed = seat.failed.load(std::memory_order_relaxed);
-  statistics.busy_ns = seat.busy_ns.load(std::memory_order_relaxed);
+  statistics.busy = seat.busy.total();
   const std::lock_guard lock(mutex_);
   for (const auto& [id, mailbox] : mailboxes_) {
     if (std::find(seat.lanes.begin(), seat.lanes.end(), mailbox.lane) != seat.lanes.end())

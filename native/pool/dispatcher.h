@@ -49,6 +49,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/busy_time.h"
 #include "base/export.h"
 #include "task/call.h"
 
@@ -75,7 +76,7 @@ class MULTIPY_API Dispatcher {
     std::uint64_t failed = 0;         // of these, those that raised
     std::uint64_t queued = 0;         // calls that only this interpreter can take
     std::uint64_t queued_shared = 0;  // calls that it or others can take
-    std::uint64_t busy_ns = 0;        // between take() and finished()
+    std::chrono::nanoseconds busy{};  // at calls, between two take(), and in code of its event loop; up to now
   };
 
   /// What holds up the end of an interpreter.
@@ -144,6 +145,8 @@ class MULTIPY_API Dispatcher {
   void finished(std::size_t interpreter, bool ok) noexcept;
   /// Counts a call that ended aside, while the worker did other things; any thread.
   void finished_aside(std::size_t interpreter, bool ok) noexcept;
+  /// Whether code runs on the event loop from here on, for the figures; on its thread.
+  void event_loop_runs(std::size_t interpreter, bool runs) noexcept;
 
   // For the pool.
   /// Makes one take(), the one under way or the next, return `woken`.
@@ -223,9 +226,9 @@ class MULTIPY_API Dispatcher {
     int cpu = -1;                              // where the worker went idle
     std::atomic<int> caller_cpu = -1;          // where it was last roused from
     Clock::time_point started;                 // when in_hand was delivered
-    std::atomic<std::uint64_t> done = 0;       // these three: written by the worker, read by anybody
+    std::atomic<std::uint64_t> done = 0;       // these two: written by the worker, read by anybody
     std::atomic<std::uint64_t> failed = 0;
-    std::atomic<std::uint64_t> busy_ns = 0;
+    BusyTime busy;
   };
 
   Seat& seat_at(std::size_t interpreter) const;

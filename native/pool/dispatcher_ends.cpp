@@ -16,6 +16,7 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
   {
     const std::lock_guard lock(mutex_);
     seat.retired = true;
+    seat.busy.end_all();
     take_out_first(seat, calls);
     std::vector<Mailbox*> emptied;
     for (Lane* lane : std::exchange(seat.lanes, {})) {
@@ -48,6 +49,7 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
     const std::lock_guard lock(mutex_);
     seat.holders.clear();
     seat.in_hand.clear();
+    seat.busy.end_all();
     seat.woken = false;
     take_out_first(seat, calls);
     std::vector<Mailbox*> emptied;

@@ -283,7 +283,8 @@ void Pool::ended(Worker& worker) {
     returns->close();
   } else {
     // They would need the GIL of a Python in which anything may still go on: what it exported is never released.
-    new std::shared_ptr<ReturnQueue>(returns);
+    // Its threads have the worker and the pool for ever.
+    new std::shared_ptr<Pool>(shared_from_this());
   }
   const Payload error = end_of(worker);
   if (!worker.replaced) {

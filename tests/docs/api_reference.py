@@ -23,6 +23,7 @@ SECTIONS = {
     "Actors": [
         "remote",
         "Actor",
+        "batch",
         "ReplicatedObj",
         "RemoteMethod",
         "Stream",

@@ -81,6 +81,36 @@ TEST_CASE("a movable is called with args and kwargs, wherever an interpreter is 
   CHECK(future.get().at(1) == Value(Value::List{nullptr}));
 }
 
+TEST_CASE("calls of a method that takes batches run as one, from here and from an interpreter") {
+  InterpreterManager two(2);
+  two.registerModuleSource("batched", R"(
+import multipy_actors as multipy
+
+class Counts:
+    @multipy.batch(max_batch_size=3, batch_wait=60)
+    def how_many(self, items, *, of=None):
+        return [len(items)] * len(items)
+
+    def single(self, item):
+        return item
+
+def submit(handle, item):
+    return [future.result() for future in [handle.how_many.submit(item) for _ in range(3)]]
+)");
+  ReplicatedObj counts;
+  {
+    const auto session = two.acquireOne();
+    counts = session.createMovable(session.global("batched", "Counts")());
+  }
+  const auto& caller = two.allInstances()[0];
+  counts.unload(caller);
+  std::vector<Future> futures;
+  for (int i = 0; i < 3; ++i) futures.push_back(counts.submitMethod("how_many", {i}, {{"of", i}}));
+  for (auto& future : futures) CHECK(future.get() == Value(3));
+  CHECK(caller.submit("batched", "submit", counts, "x").get() == Value(Value::List{3, 3, 3}));
+  CHECK(counts.callMethod("single", "one") == Value("one"));
+}
+
 TEST_CASE("copies of a movable are independent, and a session's self is the copy") {
   ReplicatedObj box;
   {

@@ -25,42 +25,53 @@ class Model:
     def __init__(self):
         self.batches = []
 
+    @multipy.batch
     def stop(self, gates):
         return [gate.stop() for gate in gates]
 
+    @multipy.batch
     def double(self, xs):
         self.batches.append(list(xs))
         return [2 * x for x in xs]
 
+    @multipy.batch
     def combine(self, xs, ys, *, scale=1, shifts=(0,) * 99):
         self.batches.append((xs, ys, scale, shifts))
         return list(zip(xs, ys, strict=True))
 
+    @multipy.batch
     def reciprocal(self, xs):
         self.batches.append(xs)
         return [1 / x if x else ZeroDivisionError(f"of {x}") for x in xs]
 
+    @multipy.batch
     def explode(self, xs):
         raise LookupError(f"{len(xs)} at once")
 
+    @multipy.batch
     def too_few(self, xs):
         return xs[:-1]
 
+    @multipy.batch
     def no_sequence(self, xs):
         return dict.fromkeys(xs)
 
+    @multipy.batch
     def total(self, x: torch.Tensor):
         self.batches.append(tuple(x.shape))
         return x.sum(dim=1)
 
+    @multipy.batch
     def total_of_arrays(self, x: np.ndarray, *, weights: np.ndarray):
         self.batches.append((type(x).__name__, x.shape, weights.shape))
         return (x * weights).sum(axis=1)
 
+    @multipy.batch
     def lists(self, x: list[torch.Tensor]):
         self.batches.append([type(item).__name__ for item in x])
         return [item + 1 for item in x]
 
+    @multipy.batch
     def unsendable(self, xs):
         return [(item for item in ()) if x else x for x in xs]
 
@@ -77,11 +88,13 @@ class AsyncModel:
         self.batches = []
         self.opened = asyncio.Event()
 
+    @multipy.batch
     async def double(self, xs):
         self.batches.append(list(xs))
         await asyncio.sleep(0)
         return [2 * x for x in xs]
 
+    @multipy.batch
     async def wait(self, gates):
         for gate in gates:
             gate.report()
@@ -331,6 +344,197 @@ def test_a_call_of_an_async_batch_is_interrupted_alone(pool):
             futures[0].result(PATIENCE)
         model.open()
         assert futures[1].result(PATIENCE) is True
+
+
+# Which methods are batched ---------------------------------------------------------------------------------
+
+
+@multipy.remote
+class Mixed:
+    """Has two methods that take batches, and others that do not."""
+
+    def __init__(self):
+        self.noted = []
+        self._value = 0
+
+    def stop(self, gate):
+        return gate.stop()
+
+    @multipy.batch
+    def double(self, xs):
+        self.noted.append(("double", list(xs)))
+        return [2 * x for x in xs]
+
+    @multipy.batch(max_batch_size=2)
+    def triple(self, xs):
+        self.noted.append(("triple", list(xs)))
+        return [3 * x for x in xs]
+
+    def note(self, x):
+        self.noted.append(("note", x))
+        return x
+
+    @staticmethod
+    def of_static(x):
+        return ("static", x)
+
+    @classmethod
+    def of_class(cls, x):
+        return (cls.__name__, x)
+
+    @property
+    def value(self):
+        return self._value
+
+    def __call__(self, x):
+        return ("called", x)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        self.noted.append(("exit", kind))
+
+    def read(self):
+        return self.noted
+
+
+class Overriding(Mixed):
+    def double(self, x):
+        self.noted.append(("double of one", x))
+        return 2 * x
+
+
+class OnLoop(Mixed):
+    async def stop(self, gate):
+        return gate.stop()
+
+    @multipy.batch(max_batch_size=3)
+    async def quadruple(self, xs):
+        self.noted.append(("quadruple", list(xs)))
+        await asyncio.sleep(0)
+        return [4 * x for x in xs]
+
+    async def count_to(self, n):
+        for number in range(n):
+            yield number
+
+
+def submitted_together(actor, *calls):
+    """Submits `(method, argument)` while the actor is held up, and returns what comes of it."""
+    with Gate() as gate:
+        stopped = actor.stop.submit(gate)
+        gate.arrivals()
+        futures = [getattr(actor, name).submit(x) for name, x in calls]
+        gate.open()
+        stopped.result(PATIENCE)
+        return multipy.get(futures, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("cls", [Mixed, OnLoop])
+def test_methods_without_a_mark_are_called_one_by_one(cls, pool):
+    actor = cls.options(pool=pool).remote()
+    calls = [("note", 1), ("note", 2), ("of_static", 3), ("of_class", 4)]
+    assert submitted_together(actor, *calls) == [1, 2, ("static", 3), (cls.__name__, 4)]
+    assert (actor(5), actor.value) == (("called", 5), 0)
+    with actor:
+        pass
+    assert actor.read() == [("note", 1), ("note", 2), ("exit", None)]
+
+
+@pytest.mark.parametrize("cls", [Mixed, OnLoop])
+def test_calls_of_two_batched_methods_are_never_one_batch_and_keep_their_order(cls, pool):
+    actor = cls.options(pool=pool).remote()
+    calls = [("double", 1), ("double", 2), ("triple", 3), ("double", 4), ("note", 5), ("double", 6)]
+    calls += [("triple", 7), ("triple", 8), ("triple", 9)]
+    assert submitted_together(actor, *calls) == [2, 4, 9, 8, 5, 12, 21, 24, 27]
+    assert actor.read() == [
+        ("double", [1, 2]),
+        ("triple", [3]),
+        ("double", [4]),
+        ("note", 5),
+        ("double", [6]),
+        ("triple", [7, 8]),
+        ("triple", [9]),
+    ]
+
+
+def test_a_waiting_batch_ends_at_a_call_of_another_batched_method(pool):
+    actor = Mixed.options(pool=pool, max_batch_size=8, batch_wait=PATIENCE).remote()
+    first, second = actor.double.submit(1), actor.triple.submit(1)
+    assert first.result(PATIENCE / 2) == 2
+    assert actor.read() == [("double", [1]), ("triple", [1])]
+    assert second.result(0) == 3
+
+
+def test_a_marked_coroutine_is_batched_and_generators_beside_it_stream(pool):
+    actor = OnLoop.options(pool=pool).remote()
+    assert submitted_together(actor, *(("quadruple", x) for x in range(4))) == [0, 4, 8, 12]
+    assert actor.read() == [("quadruple", [0, 1, 2]), ("quadruple", [3])]
+
+    async def read():
+        return [item async for item in actor.count_to.stream(3)]
+
+    assert asyncio.run(read()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("cls", [Mixed, OnLoop])
+def test_futures_that_are_arguments_are_awaited_also_those_of_the_first_call(cls, pool):
+    actor = cls.options(pool=pool, interpreter=0, max_batch_size=3, batch_wait=PATIENCE).remote()
+    futures = [actor.double.submit(pool.interpreters[1].submit(int, text)) for text in ("4", "5")]
+    failing = actor.double.submit(pool.interpreters[1].submit(int, "no number"))
+    assert actor.note.submit("next").result(PATIENCE) == "next"
+    assert multipy.get(futures, timeout=PATIENCE) == [8, 10]
+    with pytest.raises(ValueError, match="no number"):
+        failing.result(PATIENCE)
+    assert actor.read() == [("double", [4, 5]), ("note", "next")]
+
+
+def test_a_method_that_overrides_a_marked_one_without_a_mark_gets_single_values(pool):
+    actor = Overriding.options(pool=pool).remote()
+    assert submitted_together(actor, ("double", 1), ("double", 2), ("triple", 3)) == [2, 4, 9]
+    assert actor.read() == [("double of one", 1), ("double of one", 2), ("triple", [3])]
+
+
+def test_the_option_makes_batches_of_a_class_with_one_method(pool):
+    @multipy.remote
+    class Sizes:
+        def size_of_batch(self, xs):
+            return [len(xs)] * len(xs)
+
+        def _batches(self):
+            return []
+
+    actor = Sizes.options(pool=pool, max_batch_size=3, batch_wait=PATIENCE).remote()
+    assert list(actor.size_of_batch.map(range(3))) == [3, 3, 3]
+    assert Sizes.options(pool=pool).remote().size_of_batch([1, 2]) == [2, 2]
+
+
+def test_a_replicated_object_and_a_movable_one_have_their_batched_methods(pool):
+    plain = Mixed()
+    assert plain.double([4]) == [8]
+    actor = multipy.replicate(plain, pool)
+    assert actor.broadcast.double(4) == [8, 8] and actor.triple(2) == 6
+    with pool.acquire() as session:
+        moved = session.create_movable(session.from_value(Mixed()))
+        assert moved.double(1) == 2 and moved.note(3) == 3
+
+
+def test_handles_made_and_used_in_an_interpreter_batch_as_well(pool):
+    def use(given):
+        made = Mixed.options(pool=given._pool, interpreter=1).remote()
+        return submitted_together(made, ("double", 1), ("double", 2)), made.read(), given.double(5)
+
+    actor = Mixed.options(pool=pool, interpreter=1).remote()
+    results, noted, doubled = pool.interpreters[0].submit(use, actor).result(PATIENCE)
+    assert (results, noted, doubled) == ([2, 4], [("double", [1, 2])], 10)
+
+
+def test_each_call_of_a_marked_method_is_counted(pool):
+    actor = Mixed.options(pool=pool).remote()
+    submitted_together(actor, ("double", 1), ("double", 2), ("note", 3))
+    actor.read()
+    assert actor.statistics()["done"] in (4, 5)
 
 
 @pytest.mark.parametrize("options", [{"max_batch_size": 0}, {"batch_wait": -1}, {"max_concurrency": 0}])

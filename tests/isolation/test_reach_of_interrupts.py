@@ -414,7 +414,7 @@ def test_kill_answers_the_callers_of_what_is_blocked_in_c_at_once(gate):
 
 
 def test_one_call_of_a_batch_ends_alone_and_all_of_them_end_what_runs(pool, gate):
-    actor = Batched.options(pool=pool, max_batch_size=3, batch_wait=PATIENCE).remote()
+    actor = Batched.options(pool=pool).remote()
     futures = [actor.spin.submit(gate) for _ in range(3)]
     gate.arrivals()
     ends_as_interrupted(futures[1])
@@ -426,6 +426,7 @@ def test_one_call_of_a_batch_ends_alone_and_all_of_them_end_what_runs(pool, gate
 
 @multipy.remote
 class Batched:
+    @multipy.batch(max_batch_size=3, batch_wait=PATIENCE)
     def spin(self, gates):
         report_and_spin(gates[0])
 

@@ -90,12 +90,15 @@ class OnLoop:
 
 @multipy.remote
 class Batched:
+    @multipy.batch(max_batch_size=4)
     def measure(self, blocks):
         return [len(block) for block in blocks]
 
+    @multipy.batch
     def fail(self, blocks):
         raise ValueError(f"{len(blocks)} blocks")
 
+    @multipy.batch
     def fail_for_each(self, blocks):
         return [ValueError(len(block)) for block in blocks]
 
@@ -177,10 +180,7 @@ def test_a_bytearray_can_be_resized_after(way, pool):
 @pytest.mark.parametrize("way", ACTORS)
 def test_a_bytearray_given_to_an_actor_can_be_resized_after(way, pool):
     cls, call = ACTORS[way]
-    options = {"max_batch_size": 4} if cls is Batched else {}
-    if way == "broadcast to replicas":
-        options["replicas"] = 2
-    actor = cls.options(pool=pool, **options).remote()
+    actor = cls.options(pool=pool, replicas=2 if way == "broadcast to replicas" else 1).remote()
     for _ in range(ROUNDS):
         view = memoryview(bytearray(SIZE))
         block = view.obj

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -12,6 +13,7 @@
 using multipy::Attachment;
 using multipy::Call;
 using multipy::CallState;
+using multipy::Clock;
 using multipy::ClosedError;
 using multipy::Dispatcher;
 using Delivery = Dispatcher::Delivery;
@@ -177,8 +179,35 @@ TEST_CASE("statistics count what ran, what failed and what waits, alone or share
   CHECK(statistics.queued_shared == 1);
   CHECK(dispatcher.statistics(1).queued == 0);
   CHECK(dispatcher.statistics(1).queued_shared == 1);
-  CHECK(dispatcher.statistics(1).busy_ns == 0);
+  CHECK(dispatcher.statistics(1).busy == std::chrono::nanoseconds(0));
   CHECK_THROWS_AS(dispatcher.statistics(2), multipy::Error);
+}
+
+TEST_CASE("an interpreter is busy with a call that it has taken, until it comes for the next or has ended") {
+  Dispatcher dispatcher(1);
+  const auto own = dispatcher.open_mailbox({0});
+  const auto busy = [&dispatcher] { return dispatcher.statistics(0).busy; };
+  const auto grows = [&busy] {
+    const auto before = busy();
+    for (const auto end = Clock::now() + std::chrono::milliseconds(20); Clock::now() < end;) {
+      if (busy() > before) return true;
+    }
+    return false;
+  };
+  dispatcher.wake(0);
+  CHECK(dispatcher.take(0).kind == Dispatcher::Delivery::woken);
+  CHECK(busy() == std::chrono::nanoseconds(0));
+  posted(dispatcher, own);
+  dispatcher.take(0);
+  CHECK(grows());
+  dispatcher.wake(0);
+  CHECK(dispatcher.take(0).kind == Dispatcher::Delivery::woken);
+  CHECK(!grows());
+  posted(dispatcher, own);
+  dispatcher.take(0);
+  dispatcher.retire(0);
+  CHECK(!grows());
+  CHECK(busy() > std::chrono::nanoseconds(0));
 }
 
 TEST_CASE("a dropped call may come back as a wake while the dispatcher is at work") {

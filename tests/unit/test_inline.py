@@ -86,12 +86,17 @@ class Async:
 
 @multipy.remote
 class Batched:
+    @multipy.batch
     def lengths(self, texts):
         return [len(text) for text in texts]
 
+    @multipy.batch(max_batch_size=4)
     def rows(self, array: numpy.ndarray):
         assert array.shape == (1, 3)
         return array * 2
+
+    def length(self, text):
+        return len(text)
 
 
 @multipy.remote
@@ -302,9 +307,9 @@ def test_streams_yield_raise_and_close(inline):
     assert counter.add(0) == 12 and list(stream) == []
 
 
-def test_a_batched_method_gets_batches_of_one(inline):
-    actor = Batched.options(pool=inline, max_batch_size=4).remote()
-    assert actor.lengths("four") == 4
+def test_a_batched_method_gets_batches_of_one_and_the_others_single_values(inline):
+    actor = Batched.options(pool=inline).remote()
+    assert actor.lengths("four") == actor.length("four") == 4
     assert actor.rows(numpy.ones(3)).tolist() == [2.0, 2.0, 2.0]
 
 

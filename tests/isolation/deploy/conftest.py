@@ -73,9 +73,15 @@ def archive(tmp_path_factory, models):
 
 def export_all(path: Path, models: dict[str, object]) -> Path:
     """Write the archive."""
+    from deployed.batched import Lengths
     from deployed.objects import Noted
 
-    resources = {**models, "noted": Noted(), "obstructed": Noted(str(path.with_name("obstacle")))}
+    resources = {
+        **models,
+        "lengths": Lengths(),
+        "noted": Noted(),
+        "obstructed": Noted(str(path.with_name("obstacle"))),
+    }
     return export(path, resources, texts={"greeting": "grüezi"}, binaries={"bytes": b"\0\1\2"})
 
 
@@ -92,7 +98,7 @@ def export(
         warnings.simplefilter("ignore")  # torch warns of its own use of storages
         with PackageExporter(path) as exporter:
             exporter.intern("deployed.**")
-            exporter.extern(["torch.**", "registered_for_packages"])
+            exporter.extern(["torch.**", "multipy_actors", "registered_for_packages"])
             exporter.mock("**")
             for name in ("objects", "distributed", "registered"):
                 exporter.save_module(f"deployed.{name}")

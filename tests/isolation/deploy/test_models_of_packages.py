@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import export
+from gates import Gate
 
 import multipy_actors as multipy
 
@@ -347,3 +348,18 @@ def test_the_host_needs_no_torch(archive, run_script):
                 print(package.import_module("deployed.objects").add(1), "torch" in sys.modules)
     """
     assert run_script(script).stdout == "grüezi False\n2 False\n"
+
+
+def test_a_method_of_a_package_that_is_marked_takes_batches(pool, package):
+    lengths = package.load_pickle("resources", "lengths.pkl")
+    assert lengths.of("four") == 4 and lengths.broadcast.of("six") == [3, 3, 3]
+    with Gate() as gate:
+        # All interpreters are held up, so that calls wait for any of them.
+        stopped = lengths.broadcast.stop.submit(gate)
+        gate.arrivals(len(pool))
+        futures = [lengths.of.submit("x" * number) for number in range(9)]
+        gate.open()
+        assert multipy.get(futures) == list(range(9))
+    multipy.get(stopped)
+    assert sum(map(sum, lengths.broadcast.sizes_so_far())) == 13
+    assert any(size > 1 for sizes in lengths.broadcast.sizes_so_far() for size in sizes)

@@ -3,7 +3,7 @@
 An `ignore` comment says that its line is an error: both checkers report those that are not needed.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,16 @@ class Writer(multipy.Actor):
         yield 1.0
 
 
+class Classifier(multipy.Actor):
+    @multipy.batch
+    def classify(self, texts: list[str]) -> list[int]:
+        return [len(text) for text in texts]
+
+    @multipy.batch(max_batch_size=8, batch_wait=0.01)
+    async def classify_later(self, texts: list[str], *, top: int = 1) -> list[int]:
+        return [top for _ in texts]
+
+
 @multipy.remote
 class Both(multipy.Actor):
     """The decorator changes nothing for a checker: the class stays a class."""
@@ -84,6 +94,15 @@ Embedder.options().remote(384)  # type: ignore[arg-type]  # pyright: ignore[repo
 Embedder.options(replica=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 Embedder.options(on_full="drop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Embedder.options(timeout="1 s")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+# A batched method stays what it is.
+assert_type(Classifier().classify(["text"]), list[int])
+assert_type(Classifier.options(max_batch_size=4, batch_wait=None).remote(), multipy.ReplicatedObj[Classifier])
+numbers: Coroutine[Any, Any, list[int]] = Classifier().classify_later(["text"], top=2)
+Classifier().classify(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+multipy.batch(3)  # type: ignore[call-overload]  # pyright: ignore
+multipy.batch(max_batch_size="3")  # type: ignore[call-overload]  # pyright: ignore
+multipy.batch(size=3)  # type: ignore[call-overload]  # pyright: ignore
 
 # Handles ---------------------------------------------------------------------------------------------------
 
