@@ -173,7 +173,9 @@ def _pickle_globals(inline: bool) -> Callable[[Namespace, dict[str, Any]], Part]
 
 def _make_pickler_classes() -> tuple[Any, ...]:
     from contextlib import suppress
+    from copyreg import __newobj__  # type: ignore[attr-defined]
     from enum import Enum
+    from functools import _lru_cache_wrapper as lru_cache_wrapper
     from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
     from weakref import ref
 
@@ -201,8 +203,11 @@ def _make_pickler_classes() -> tuple[Any, ...]:
         def reducer_override(self, obj: Any) -> Any:
             if self.protected and issubclass(type(obj), self.protected):
                 return _reduce_as_copy(obj, self.outgoing)
-            reduced = _reduce(obj, self.outgoing) or _reduce_made_by_functools(obj)
+            reduced = _reduce(obj, self.outgoing)
             kind = type(obj)
+            if reduced is None:
+                reduced = self._reduce_named(obj, kind)
+            reduced = reduced or _reduce_made_by_functools(obj)
             if reduced is None:
                 if kind is FunctionType:
                     return self._reduce_function(obj)
@@ -214,6 +219,31 @@ def _make_pickler_classes() -> tuple[Any, ...]:
                     return CellType, ()
                 return super().reducer_override(obj)
             return reduced
+
+        def _reduce_named(self, obj: Any, kind: Any) -> Any:
+            """Return how a global of the script is found that pickle takes by its name.
+
+            These are what decorators of other modules have made of functions, and instances that reduce
+            themselves to a name. None: it is nothing like that.
+            """
+            if kind is FunctionType or kind is lru_cache_wrapper:
+                home = _home_of_wrapped(obj)
+                place = None if home is None else self._place_of(obj, home)
+                return None if home is None or place is None else self._reference_to(home, place, "")
+            if kind.__module__ not in scripts.names_of_scripts or kind in self.dispatch_table:
+                return None
+            if isinstance(obj, alike) or not _reduces_itself(kind):
+                return None
+            reduced = obj.__reduce_ex__(5)
+            if type(reduced) is not str:
+                return reduced
+            names, path = classes.globals_of(kind), reduced.split(".")
+            where = None if names is None else scripts.namespace_of(names)
+            if where is None or scripts.led_to(where, path) is not obj:
+                return None
+            if self._is_sent(where, path[0]):
+                return __newobj__, (kind,), getattr(obj, "__dict__", None) or None
+            return self._reference_to(where, path, "")
 
         def _reduce_function(self, function: FunctionType) -> Any:
             where = scripts.namespace_of(function.__globals__)
@@ -257,6 +287,10 @@ def _make_pickler_classes() -> tuple[Any, ...]:
         def _place_of(self, obj: Any, where: Namespace) -> list[str] | None:
             return scripts.place_of(obj, where)
 
+        def _is_sent(self, where: Namespace, name: str) -> bool:
+            """Say whether that global is what is being sent."""
+            return False
+
         def _global_of(self, obj: Any) -> str:
             """Return the name of the global that is bound to `obj` and being sent."""
             return ""
@@ -296,12 +330,38 @@ def _make_pickler_classes() -> tuple[Any, ...]:
 
         def _place_of(self, obj: Any, where: Namespace) -> list[str] | None:
             path = scripts.place_of(obj, where)
-            return None if path is None or (where is self.where and path[0] in self.values) else path
+            return None if path is None or self._is_sent(where, path[0]) else path
+
+        def _is_sent(self, where: Namespace, name: str) -> bool:
+            return where is self.where and name in self.values
 
         def _global_of(self, obj: Any) -> str:
             return next((name for name, value in self.values.items() if value is obj), "")
 
     return Pickler, PicklerOfGlobals
+
+
+_MOST_WRAPPERS = 50  # one may lead back to itself
+
+
+def _home_of_wrapped(function: Any) -> Namespace | None:
+    """Return the namespace of the script that has the function which is wrapped in this one."""
+    from multipy_actors import scripts
+
+    if function.__module__ not in scripts.names_of_scripts:
+        return None
+    inner = function
+    for _ in range(_MOST_WRAPPERS):
+        inner = getattr(inner, "__wrapped__", None)
+        where = scripts.namespace_of(inner.__globals__) if type(inner) is _Function else None
+        if inner is None or where is not None:
+            return where
+    return None
+
+
+def _reduces_itself(kind: Any) -> bool:
+    """Say whether the class, or one it is derived from, defines how its instances are pickled."""
+    return any(name in vars(cls) for cls in kind.__mro__[:-1] for name in ("__reduce__", "__reduce_ex__"))
 
 
 # Of these modules are instances that arrive as the one there is, or never change.

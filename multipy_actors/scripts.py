@@ -56,6 +56,7 @@ __all__ = [
     "Namespace",
     "Part",
     "find",
+    "led_to",
     "names_of_scripts",
     "namespace",
     "namespace_of",
@@ -225,10 +226,15 @@ def place_of(obj: Any, where: Namespace) -> list[str] | None:
     if type(qualname) is not str:
         return None
     path = qualname.split(".")
+    return path if led_to(where, path) is obj else None
+
+
+def led_to(where: Namespace, path: list[str]) -> Any:
+    """Return what a global leads to by attributes; None: nothing."""
     found: Any = where.globals.get(path[0])
     for name in path[1:]:
         found = getattr(found, name, None)
-    return path if found is obj else None
+    return found
 
 
 def find(token: str, path: list[str]) -> Any:

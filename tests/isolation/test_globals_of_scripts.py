@@ -39,6 +39,103 @@ def test_what_the_host_binds_anew_arrives_and_what_it_does_not_stays_as_the_inte
     )
 
 
+def test_what_decorators_have_made_of_a_function_is_one_thing_in_an_interpreter_too(run_script, tmp_path):
+    (tmp_path / "remembering.py").write_text(
+        "import functools\n"
+        "def remembering(function):\n"
+        "    memory = []\n"
+        "    @functools.wraps(function)\n"
+        "    def wrapper(value):\n"
+        "        memory.append(function(value))\n"
+        "        return list(memory)\n"
+        "    return wrapper\n"
+    )
+    run_script(
+        """
+        import functools
+        import multipy_actors as multipy
+        from remembering import remembering
+
+        calls = 0
+
+        @functools.lru_cache
+        def cached(value):
+            global calls
+            calls += 1
+            return calls
+
+        @functools.singledispatch
+        def kind(value):
+            kind.calls = getattr(kind, "calls", 0) + 1
+            return kind.calls
+
+        @kind.register
+        def _(value: str):
+            return "text"
+
+        @remembering
+        def kept(value):
+            return value
+
+        def use(function, value):
+            return function(value), function is cached or function is kind or function is kept
+
+        with multipy.Pool(1) as pool:
+            submit = lambda *args: pool.submit(*args).result()
+            assert [submit(cached, 3), submit(cached, 3), submit(use, cached, 3)] == [1, 1, (1, True)]
+            assert [submit(kind, 3), submit(kind, 3), submit(use, kind, 3)] == [1, 2, (3, True)]
+            assert submit(kind, "a") == "text"
+            assert [submit(kept, 3), submit(kept, 4)] == [[3], [3, 4]]
+            assert submit(use, kept, 5) == ([3, 4, 5], True)
+            assert submit(lambda: (cached, kind, kept)) == (cached, kind, kept)
+            assert cached.cache_info().currsize == 0
+        """
+    )
+
+
+def test_an_instance_that_is_pickled_by_its_name_is_the_one_of_that_name(run_script):
+    run_script(
+        """
+        import pickle
+        import multipy_actors as multipy
+
+        class Missing:
+            def __init__(self):
+                self.text = "missing"
+            def __reduce__(self):
+                return "MISSING"
+
+        class Nowhere:
+            def __reduce__(self):
+                return "NOWHERE"
+
+        class Made:
+            def __init__(self, *parts):
+                self.parts = parts
+            def __reduce__(self):
+                return Made, self.parts
+
+        MISSING = Missing()
+        ALSO = MISSING
+
+        def told(value, default=MISSING):
+            return value is MISSING is default is ALSO, value.text, MISSING
+
+        with multipy.Pool(1) as pool:
+            told_here = pool.submit(told, MISSING).result()
+            assert told_here == (True, "missing", MISSING)
+            assert pool.submit(lambda *values: values[0] is values[1], MISSING, ALSO).result()
+            assert pool.submit(lambda made: made.parts, Made(1, MISSING)).result() == (1, MISSING)
+            try:
+                pool.submit(told, Nowhere())
+            except multipy.SerializationError as error:
+                assert "NOWHERE" in str(error), error
+            else:
+                raise AssertionError
+        """
+    )
+
+
 def test_a_call_sees_globals_as_they_were_when_it_was_submitted(run_script):
     run_script(
         """
