@@ -255,13 +255,15 @@ def main() -> int:
     print(f"{SECONDS:.0f} s, SEED={SEED} THREADS={THREADS}, operations: {' '.join(KINDS)}", flush=True)
     faulthandler.enable()
     warnings.simplefilter("error", ResourceWarning)
-    warnings.simplefilter("error", multipy.LeftBehindWarning)
+    # Pools that do not wait for their calls give interpreters two seconds, which a busy machine may not have.
+    warnings.simplefilter("always", multipy.LeftBehindWarning)
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     logging.getLogger("soak").addHandler(pools.collected)
     logging.getLogger("soak").propagate = False
     soak = Soak()
     signal.signal(signal.SIGINT, soak.stop)
     whole = soak.run()
+    warnings.simplefilter("error", multipy.LeftBehindWarning)
     for pool in soak.pools.values():
         pool.shutdown()
     print("all is well" if whole else "all was well", flush=True)
