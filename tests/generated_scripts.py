@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import pickle
 import re
 from typing import Any
@@ -326,6 +327,7 @@ def _functions(draw: st.DrawFn, name: str) -> str:
     return draw(st.sampled_from(HEADS)).format(name=name) + "\n" + body.replace("NUMBER", number)
 
 
+@functools.cache  # to build it takes longer than to draw from it
 def _sendable() -> st.SearchStrategy[Any]:
     """Draw what pickle takes, and what looks the same everywhere: the hash of None is an address."""
     return values().filter(lambda value: _can_be_pickled(value) and not _has_set_of_several(value))

@@ -181,7 +181,7 @@ def test_each_known_difference_stands_in_the_guide():
 
 
 @settings(
-    max_examples=EXAMPLES or 8,
+    max_examples=EXAMPLES or 15,
     deadline=None,
     derandomize=not EXAMPLES,
     suppress_health_check=list(HealthCheck),
