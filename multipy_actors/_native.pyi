@@ -430,6 +430,12 @@ class Pool:
         (path, whether it is private, why, address, bytes of address space) of each library.
         """
 
+class WeakActor:
+    """Refers to an actor, and does not keep it."""
+
+    def __call__(self) -> Actor | None:
+        """The actor, if it is not gone."""
+
 class Actor(Attachment):
     """An object that lives in interpreters; gone when nobody refers to it."""
 
@@ -480,6 +486,14 @@ class Actor(Attachment):
         """
         Posts the request that makes the replica in `interpreter`, before any call of it is posted.
         """
+
+    def is_called(self, context: int) -> bool:
+        """
+        Whether the code that asks runs in a call of it; `context`: the number of the actor of a coroutine or thread.
+        """
+
+    def weak(self) -> WeakActor:
+        """What refers to it and does not keep it."""
 
     def announce(self) -> None:
         """Its replicas are made or will be: others may find it by its name."""

@@ -11,6 +11,8 @@ before.
 A handle knows what it stands for by a description (see members), so that an interpreter which is handed one
 need not import the class. Actors are made in the module of that name.
 
+The object itself may hold a handle of its actor: that alone does not keep it (see own_actor).
+
 An `__init__` that raises does not raise here: the calls of that actor do, each with that error.
 
 Threads: any. A handle may be sent to any interpreter of the process, and a call from one to another does not
@@ -35,6 +37,7 @@ from multipy_actors.errors import (
 from multipy_actors.futures import Future, give_up, value_of
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.members import description_of
+from multipy_actors.own_actor import OwnActor, is_called_here
 from multipy_actors.pool import Pool
 from multipy_actors.sharing import chosen_level
 from multipy_actors.streams import Stream
@@ -202,7 +205,10 @@ class ReplicatedObj(Generic[T]):
 
     def __init__(self, actor: _native.Actor, pin: int | None = None, pool: Pool | None = None) -> None:
         """For the library alone: handles come from `.remote(...)` and `multipy.replicate`."""
-        self._actor = actor
+        if is_called_here(actor):
+            self._own = OwnActor(actor)  # in place of `_actor`
+        else:
+            self._actor = actor
         self._pin = pin
         self._pool = pool or Pool._of(actor.pool)
         (
@@ -290,6 +296,8 @@ class ReplicatedObj(Generic[T]):
 
     def __getattr__(self, name: str) -> Any:
         """Return the method `name` of the object, or the value of its property."""
+        if name == "_actor" and "_own" in self.__dict__:
+            return self._own.now()
         if self._kind_of(name) == "property":
             return value_of(self._post(["get", self._actor.number, name], (), {}))
         return RemoteMethod(self, name)
@@ -455,13 +463,19 @@ class ReplicatedObj(Generic[T]):
             return InterpreterDiedError(f"{self!r}: the interpreters that could run the call have ended")
         if self._actor.lost and not self._pool._closed:
             return InterpreterDiedError(f"{self!r}: its interpreter has ended, and it is not made anew")
-        why = "its pool is closed" if self._pool._closed else "it was killed or unloaded"
+        why = "it was killed or unloaded"
+        if isinstance(self._actor, OwnActor):
+            why = "it has ended, as nobody but itself held a handle of it"
+        elif self._pool._closed:
+            why = "its pool is closed"
         return ActorClosedError(f"{self!r}: {why}")
 
 
-attached.register(
-    ReplicatedObj,
-    "Actor",
-    lambda handle: (handle._actor, () if handle._pin is None else (handle._pin,)),
-    ReplicatedObj,
-)
+def _take_apart(handle: ReplicatedObj[Any]) -> tuple[_native.Actor, tuple[int, ...]]:
+    actor = handle._actor
+    if isinstance(actor, OwnActor):
+        raise handle._closed_error()
+    return actor, () if handle._pin is None else (handle._pin,)
+
+
+attached.register(ReplicatedObj, "Actor", _take_apart, ReplicatedObj)

@@ -49,10 +49,11 @@ _here = threading.local()  # `workers`: whose calls this thread is running
 class Worker:
     """The seat whose call this thread runs."""
 
-    def __init__(self, pool: Pool, index: int) -> None:
-        """Stand for the seat `index` of `pool`."""
+    def __init__(self, pool: Pool, index: int, call: Call) -> None:
+        """Stand for the seat `index` of `pool`, which runs `call`."""
         self.pool = pool
         self.index = index
+        self.call = call
 
 
 def current_worker() -> Worker | None:
@@ -262,7 +263,7 @@ class Pool:
         passed_on: BaseException | None = None
         workers: list[Worker] = _here.__dict__.setdefault("workers", [])
         while (call := self._next(seat)) is not None:
-            workers.append(Worker(self, seat.index))
+            workers.append(Worker(self, seat.index, call))
             try:
                 seat.run(call)
             except BaseException as error:  # it is for this thread, but others may wait for what is queued
@@ -455,6 +456,15 @@ class Actor:
         call = Call(self.pool, (data, attachments), lambda: [interpreter], None)
         call.makes = self.number
         return self.pool.run(call)
+
+    def is_called(self, context: int) -> bool:
+        """Say whether this thread runs a call of it."""
+        worker = current_worker()
+        return worker is not None and (worker.call.actor is self or worker.call.makes == self.number)
+
+    def weak(self) -> weakref.ref[Actor]:
+        """Return what refers to it and does not keep it."""
+        return weakref.ref(self)
 
     def announce(self) -> None:
         """Do nothing: whoever looks for it by its name finds it."""

@@ -1,6 +1,7 @@
 // Actor: what handles of an actor share, in whichever interpreter they are.
 #include "base/error.h"
 #include "bindings/bind.h"
+#include "bindings/worker.h"
 #include "pool/actor.h"
 #include "task/timer.h"
 
@@ -37,9 +38,26 @@ void post(Actor& actor, const std::shared_ptr<Call>& call, std::optional<std::si
   }
 }
 
+/// Whether the code that runs here is that of a call of `actor`; `context` is the number of the actor that code on
+/// other threads than the worker's says it belongs to.
+bool is_called(const Actor& actor, std::uint64_t context) {
+  const Worker* const here = worker();
+  if (here == nullptr || !here->is_here()) return context == actor.number();
+  const Call* const call = here->running();
+  return call != nullptr && (call->group().get() == &actor.figures() || call->makes() == actor.number());
+}
+
+struct Weak {
+  std::weak_ptr<Actor> actor;
+};
+
 }  // namespace
 
 void bind_actor(nb::module_& module) {
+  nb::class_<Weak>(module, "WeakActor", "Refers to an actor, and does not keep it.")
+      .def(
+          "__call__", [](const Weak& self) { return self.actor.lock(); }, nb::sig("def __call__(self) -> Actor | None"),
+          "The actor, if it is not gone.");
   nb::class_<Actor, Attachment>(module, "Actor", "An object that lives in interpreters; gone when nobody refers to it.")
       .def(nb::new_(&make_actor), nb::arg("pool"), nb::arg("number"), nb::arg("interpreters"), nb::arg("label"),
            nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"), nb::arg("restarts") = 0)
@@ -67,6 +85,12 @@ void bind_actor(nb::module_& module) {
           },
           nb::arg("interpreter"), nb::arg("data"), nb::arg("attachments"),
           "Posts the request that makes the replica in `interpreter`, before any call of it is posted.")
+      .def("is_called", &is_called, nb::arg("context"),
+           "Whether the code that asks runs in a call of it; `context`: the number of the actor of a coroutine or "
+           "thread.")
+      .def(
+          "weak", [](Actor& self) { return Weak{std::static_pointer_cast<Actor>(self.shared_from_this())}; },
+          "What refers to it and does not keep it.")
       .def("announce", &Actor::announce, "Its replicas are made or will be: others may find it by its name.")
       .def(
           "post",

@@ -23,6 +23,8 @@ Worker::~Worker() = default;
 
 Resident::~Resident() = default;
 
+bool Worker::is_here() const noexcept { return of_this_thread() == this && !is_event_loop(); }
+
 /// While there is one, what runs does not end.
 class Worker::Look {
  public:

@@ -73,6 +73,8 @@ struct MULTIPY_API Worker final : Runner {
   void end() noexcept;
   /// The number of the turn under way; 0: there is none.
   std::uint64_t turn() const noexcept { return running_.load() == nullptr ? 0 : turns_.load(); }
+  /// Whether this thread is the worker thread.
+  bool is_here() const noexcept;
   /// The call whose turn it is, on the worker thread; null: none's.
   Call* running() const noexcept { return running_.load(); }
   /// The calls of `group` whose turn it is.

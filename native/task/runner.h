@@ -70,11 +70,12 @@ class MULTIPY_API Runner {
   /// Interrupts what runs if it is of `call` or `group`, see interrupt(). With the graph's mutex held.
   virtual Reached interrupt_running(const Call* call, const CallGroup* group) = 0;
 
- private:
-  friend class Wait;
   /// The runner that this thread belongs to, or null; and which of its threads it is.
   static Runner* of_this_thread() noexcept;
   static bool is_event_loop() noexcept;
+
+ private:
+  friend class Wait;
   /// With the graph's mutex held.
   void disturb(bool event_loop);
 
