@@ -4,10 +4,10 @@ Problem: to wait for calls is what `shutdown` is for, and what `concurrent.futur
 been told to end, or that nobody waits for, must not hold up the end of a pool or of the process for ever.
 
 Model: the core (native/pool/closing.h) waits for calls that somebody may wait for, and gives all else some
-five seconds: calls that have ended for their callers (a time limit, a kill), and what an interpreter does at
-its end (streams, `__del__`, atexit handlers, threads and tasks of the user's). `end` waits so; a
-`timeout` bounds all of it. `end_at_once` is for those who do not wait for user code: it closes any number of
-pools together and gives them two seconds.
+seconds: five to calls that have ended for their callers (a time limit, a kill), and 15 to the end of an
+interpreter (streams, `__del__`, atexit handlers, threads and tasks of the user's; to these it gives five).
+`end` waits so; a `timeout` bounds all of it. `end_at_once` is for those who do not wait for user code: it
+closes any number of pools together and gives them two seconds.
 
 Who does not end in time is left behind: what runs is interrupted once more, its callers get PoolClosedError,
 and a LeftBehindWarning, at the line that made the pool, says where it is. Its threads go on until the process

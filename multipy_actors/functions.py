@@ -4,6 +4,8 @@ Problem: a function that cannot be imported elsewhere is made again there, of it
 if it had been defined there: with the globals of the script, its file and lines in tracebacks, its source in
 reach of `inspect`, and with closures that share what they shared.
 
+A function that was made inside one of an importable module, by a decorator say, has that module's globals.
+
 Model: code goes by `marshal`, as both ends are one version of Python. The receiver gives a function the
 globals of its script (see scripts), to which the names that it refers to are sent along. Cells are made
 empty, so that a function may refer to itself, and are filled with the function's state. What is in no file,
@@ -37,12 +39,32 @@ def reduce_function(
 
     `name` is that of the global which is bound to it, if it is pickled as such.
     """
+    made_of = function.__code__, where.token, function.__name__, function.__closure__, name
+    return _make_function, made_of, _state_of(function, submodules), None, None, _set_function
+
+
+def module_of(function: FunctionType) -> ModuleType | None:
+    """Return the module whose globals the function has, if it was imported and is no script."""
+    module = sys.modules.get(function.__globals__.get("__name__", ""))
+    if type(module) is not ModuleType or module.__dict__ is not function.__globals__:
+        return None
+    return module if getattr(module, "__spec__", None) is not None else None
+
+
+def reduce_function_of_module(function: FunctionType) -> tuple[Any, ...]:
+    """Return how a function made inside one of a module, as a decorator's wrapper, is made elsewhere.
+
+    It has the globals of the module of that name there.
+    """
+    made_of = function.__code__, function.__globals__["__name__"], function.__name__, function.__closure__
+    return _make_function_of_module, made_of, _state_of(function, []), None, None, _set_function
+
+
+def _state_of(function: FunctionType, submodules: list[str]) -> tuple[Any, ...]:
     cells = function.__closure__
     contents = None if cells is None else [contents_of(cell) for cell in cells]
     attributes = {name: getattr(function, name) for name in _ATTRIBUTES if hasattr(function, name)}
-    state = dict(function.__dict__), attributes, contents, submodules
-    made_of = function.__code__, where.token, function.__name__, cells, name
-    return _make_function, made_of, state, None, None, _set_function
+    return dict(function.__dict__), attributes, contents, submodules
 
 
 _ATTRIBUTES = (
@@ -72,6 +94,13 @@ def _make_function(
     if bound_as in here.pending:
         here.begun[bound_as] = made  # its state may lead to it again
     return made
+
+
+def _make_function_of_module(
+    code: CodeType, module: str, name: str, cells: tuple[CellType, ...] | None
+) -> FunctionType:
+    __import__(module)
+    return FunctionType(code, sys.modules[module].__dict__, name, None, cells)
 
 
 def _set_function(

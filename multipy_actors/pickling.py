@@ -45,6 +45,7 @@ __all__ = ["Copied", "dumps", "loads"]
 
 
 _Function = type(attached.register)
+_Module = type(sys)
 
 
 class Copied:
@@ -247,8 +248,14 @@ def _make_pickler_classes() -> tuple[Any, ...]:
 
         def _reduce_function(self, function: FunctionType) -> Any:
             where = scripts.namespace_of(function.__globals__)
-            if where is None or by_value._should_pickle_by_reference(function):
+            if by_value._should_pickle_by_reference(function):
                 return super().reducer_override(function)
+            if where is None:
+                module = functions.module_of(function)
+                if module is None or not by_value._should_pickle_by_reference(module):
+                    return super().reducer_override(function)
+                self.cells.update((id(cell), cell) for cell in function.__closure__ or ())
+                return functions.reduce_function_of_module(function)
             path = self._place_of(function, where)
             if path is not None:
                 return self._reference_to(where, path, "")
@@ -418,6 +425,8 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
         from multipy_actors import exceptions
 
         return exceptions.reduce(obj)
+    if isinstance(obj, _Module) and kind is not _Module and sys.modules.get(obj.__name__) is obj:
+        return _module_named, (obj.__name__,)  # cloudpickle knows modules that are of exactly this kind
     if hasattr(kind, "__reduce_deploy__") or issubclass(kind, _NAMED):
         return _reduce_packaged(obj)
     if tensors.kind_of(kind) is None:
@@ -430,6 +439,11 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
     if attributes:
         return _take, place, attributes, None, None, _set_attributes
     return _take, place
+
+
+def _module_named(name: str) -> Any:
+    __import__(name)
+    return sys.modules[name]
 
 
 def _reduce_as_copy(value: Any, outgoing: Outgoing) -> tuple[Any, ...]:

@@ -490,10 +490,10 @@ class Pool(Executor):
         With `wait`, returns when all interpreters have ended; else at once, and the end of the process waits
         for what is queued or, with one of those two, does not. The wait is for calls, however long they take.
         Code that nobody waits for any more is not waited for for ever: a call that outlived its time limit or
-        was killed is given some five seconds to come back, one that is interrupted two, and what an
-        interpreter does at its end (threads, tasks, `__del__`, atexit handlers) five. What is not over then,
-        or after `timeout` seconds in all, is left behind: it goes on until the process ends, calls fail with
-        PoolClosedError, and a `LeftBehindWarning` says where it is.
+        was killed is given some five seconds to come back, one that is interrupted two, threads and tasks at
+        the end of an interpreter five, and all of that end, `__del__` and atexit handlers, 15. What is not
+        over then, or after `timeout` seconds in all, is left behind: it goes on until the process ends, calls
+        fail with PoolClosedError, and a `LeftBehindWarning` says where it is.
 
         Ctrl-C interrupts the wait.
         """

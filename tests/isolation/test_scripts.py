@@ -359,3 +359,71 @@ if __name__ == "__main__":
 
 def test_a_process_that_multiprocessing_spawns_may_use_what_the_script_defines(run_script):
     assert run_script(SPAWNED).stdout == "done\n"
+
+
+WRAPPED = """
+import decorators
+import multipy_actors as multipy
+
+
+@decorators.counted
+def add(left, right):
+    return left + right
+
+
+def use():
+    return add(1, 2), add(3, 4), decorators.calls
+
+
+with multipy.Pool(1) as pool:
+    assert pool.submit(use).result(timeout=60) == (3, 7, 2)
+    assert pool.submit(add, 5, 6).result(timeout=60) == 11
+    assert pool.submit(use).result(timeout=60)[2] == 5  # the module's global, in the interpreter's module
+    assert pool.submit(decorators.counted(lambda: 7)).result(timeout=60) == 7
+    assert pool.submit(decorators.factory(10), 1).result(timeout=60) == 11
+    assert pool.submit(lambda: decorators.settings.name).result(timeout=60) == "decorators.settings"
+    assert decorators.calls == 0
+"""
+
+DECORATORS = """
+import functools
+import sys
+import threading
+import types
+
+lock = threading.Lock()  # cannot be sent
+calls = 0
+
+
+class Settings(types.ModuleType):
+    name = property(lambda self: self.__name__)
+
+
+settings = sys.modules["decorators.settings"] = Settings("decorators.settings")
+
+
+def counted(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        global calls
+        with lock:
+            calls += 1
+        settings.name
+        return function(*args)
+
+    return wrapper
+
+
+def factory(base):
+    def add(value):
+        with lock:
+            return base + value
+
+    return add
+"""
+
+
+def test_functions_made_by_functions_of_a_module_have_its_globals(tmp_path, run_script):
+    tmp_path.joinpath("decorators.py").write_text(DECORATORS)
+    tmp_path.joinpath("wrapped.py").write_text(WRAPPED)
+    run_script(None, arguments=["wrapped.py"], cwd=tmp_path)
