@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/process_lock.h"
 #include "elf/arch.h"
+#include "elf/link_maps.h"
 #include "elf/skeleton.h"
 
 namespace multipy::elf {
@@ -99,12 +100,25 @@ const Skeleton& File::skeleton() const {
 
 UniqueFd File::reopen() const {
   struct stat status{};
-  UniqueFd fd = open_regular(path_, status);
-  if (FileId{status.st_dev, status.st_ino} != id_ || static_cast<std::size_t>(status.st_size) != bytes_.size() ||
-      modified_at(status) != modified_) {
-    throw ImageError(path_, "the file was replaced or changed while it was being loaded");
-  }
+  UniqueFd fd(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (!fd && errno != ENOENT) throw ImageError(path_, std::strerror(errno));
+  if (fd && ::fstat(fd.get(), &status) != 0) throw ImageError(path_, std::strerror(errno));
+  if (!fd || FileId{status.st_dev, status.st_ino} != id_) return copy();
+  if (static_cast<std::size_t>(status.st_size) != bytes_.size() || modified_at(status) != modified_)
+    throw ImageError(path_, "the file was changed while it was being loaded");
   return fd;
+}
+
+UniqueFd File::copy() const {
+  constexpr std::size_t kAtOnce = std::size_t{1} << 30;
+  try {
+    UniqueFd memfd = create_memfd(path_.substr(path_.rfind('/') + 1).substr(0, 200));
+    for (std::size_t done = 0; done < bytes_.size(); done += kAtOnce)
+      fill(memfd, bytes_.data() + done, std::min(kAtOnce, bytes_.size() - done), done);
+    return memfd;
+  } catch (const Error& error) {
+    throw ImageError(path_, std::string("the file was replaced while it was being loaded, and ") + error.what());
+  }
 }
 
 std::shared_ptr<const File> File::parse(const std::string& name, CheckedSpan bytes) {

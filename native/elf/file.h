@@ -80,8 +80,9 @@ class MULTIPY_API File {
 
   const std::string& path() const noexcept { return path_; }
   FileId id() const noexcept { return id_; }
-  /// Opens the file again; throws ImageError if another one or another version lies there by now. Holding a
-  /// descriptor per library instead would use up the process's limit.
+  /// Opens the file again; throws ImageError if it was changed. Where another one lies there by now, or none, as caches
+  /// of compiled code replace files that others are loading, it is a copy of what was read. Holding a descriptor per
+  /// library instead would use up the process's limit.
   UniqueFd reopen() const;
   CheckedSpan bytes() const noexcept { return bytes_; }
 
@@ -137,6 +138,7 @@ class MULTIPY_API File {
 
  private:
   File(std::string path, CheckedSpan bytes);
+  UniqueFd copy() const;
   void parse_all();
   void parse_headers();
   void parse_dynamic();

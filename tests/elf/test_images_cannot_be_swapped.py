@@ -105,7 +105,7 @@ int answer(void) { return code() == data && table[0] == data && table[19999] == 
 """
 
 
-def test_a_file_replaced_while_it_is_loaded_is_one_of_the_two_whole_or_an_error(workshop):
+def test_a_file_replaced_while_it_is_loaded_is_one_of_the_two_whole(workshop):
     versions = [
         Path(workshop.library("private_version", VERSION, f"-DVERSION={n}", folder=str(n))) for n in (1, 2)
     ]
@@ -136,4 +136,4 @@ def test_a_file_replaced_while_it_is_loaded_is_one_of_the_two_whole_or_an_error(
             thread.join()
 
     for outcome in in_pool(scenario, interpreters=10):
-        assert outcome in (1, 2) or "replaced or changed while it was being loaded" in outcome
+        assert outcome in (1, 2)
