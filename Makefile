@@ -89,7 +89,8 @@ native-test: | $(VENV)/tools
 	$(BUILD) dev
 	$(TEST) dev
 
-# ThreadSanitizer cannot place its shadow memory under strong address randomisation, hence setarch.
+# ThreadSanitizer cannot place its shadow memory under strong address randomisation, hence setarch. Its detector of
+# deadlocks knows 64 locks of a thread at most, and a fork takes more.
 sanitize: | $(VENV)/tools
 	$(CONFIGURE) asan
 	$(BUILD) asan

@@ -206,7 +206,9 @@ bool is_duplicated(int descriptor, const struct stat& status) {
   while (const dirent* entry = ::readdir(folder)) {
     const int other = std::atoi(entry->d_name);
     struct stat theirs{};
-    if (entry->d_name[0] == '.' || other == descriptor || ::fstat(other, &theirs) != 0) continue;
+    // By name, as it is anybody's: looking at it through the descriptor itself would race with who closes it.
+    if (entry->d_name[0] == '.' || other == descriptor || ::fstatat(::dirfd(folder), entry->d_name, &theirs, 0) != 0)
+      continue;
     if (theirs.st_dev != status.st_dev || theirs.st_ino != status.st_ino) continue;
     const int before = ::fcntl(other, F_GETFL);
     ::fcntl(descriptor, F_SETFL, flags ^ O_NONBLOCK);

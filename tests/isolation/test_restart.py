@@ -231,6 +231,52 @@ def test_coroutines_fail_with_their_interpreter_or_are_tried_again(run_with_prel
     )
 
 
+def test_calls_of_many_threads_are_right_while_interpreters_end(run_with_prelude):
+    run_with_prelude(
+        """
+        import threading
+        import numpy
+
+        class Echo:
+            async def echo(self, value):
+                return value
+
+        weights = numpy.arange(10000.0)
+        with multipy.Pool(2, restart=True) as pool:
+            options = {"pool": pool, "max_restarts": -1, "max_task_retries": -1}
+            counters = [multipy.remote(Counter).options(**options).remote(0) for _ in range(4)]
+            echo = multipy.remote(Echo).options(**options).remote()
+            over = threading.Event()
+            failures = []
+
+            def call(thread):
+                calls = 0
+                try:
+                    while not over.is_set():
+                        assert counters[thread].add.submit().result(timeout=60) > 0
+                        assert echo.echo.submit(calls).result(timeout=60) == calls
+                        assert pool.submit(numpy.sum, weights).result(timeout=60) == 49995000.0
+                        calls += 1
+                    assert calls > 0
+                except BaseException as error:
+                    failures.append(error)
+
+            threads = [threading.Thread(target=call, args=(thread,)) for thread in range(4)]
+            for thread in threads:
+                thread.start()
+            for death in range(10):
+                on = pool.interpreters[death % 2]
+                on.submit(end_this_interpreter).exception(timeout=60)
+                on.submit(abs, -1).exception(timeout=60)
+            over.set()
+            for thread in threads:
+                thread.join()
+            assert failures == []
+            assert sum(figures["restarts"] for figures in pool.statistics()) == 10
+        """
+    )
+
+
 def test_an_actor_that_is_to_be_made_anew_needs_a_pool_that_replaces_interpreters():
     actor = multipy.remote(type("Plain", (), {}))
     with multipy.Pool(1) as pool:

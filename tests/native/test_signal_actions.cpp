@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 
+#include "sanitizers.h"
 #include "system/signal_actions.h"
 
 using multipy::SignalActions;
@@ -83,7 +84,7 @@ TEST_CASE("what is ignored does nothing, and a default action that would end a p
   CHECK(actions.deliver(SIGUSR2) == SignalActions::Delivery::ends);
 }
 
-TEST_CASE("in a forked child what was noted is installed") {
+TEST_CASE("in a forked child what was noted is installed" * doctest::skip(kUnderThreadSanitizer)) {
   SignalActions actions;
   const auto handler = action_of([](int) { ::_exit(7); });
   actions.act(SIGUSR1, &handler, nullptr);
