@@ -4,7 +4,7 @@ Problem: a function that cannot be imported elsewhere is made again there, of it
 if it had been defined there: with the globals of the script, its file and lines in tracebacks, its source in
 reach of `inspect`, and with closures that share what they shared.
 
-A function that was made inside one of an importable module, by a decorator say, has that module's globals.
+A wrapper that a decorator of an importable module has made has that module's globals.
 
 Model: code goes by `marshal`, as both ends are one version of Python. The receiver gives a function the
 globals of its script (see scripts), to which the names that it refers to are sent along. Cells are made
@@ -44,15 +44,20 @@ def reduce_function(
 
 
 def module_of(function: FunctionType) -> ModuleType | None:
-    """Return the module whose globals the function has, if it was imported and is no script."""
-    module = sys.modules.get(function.__globals__.get("__name__", ""))
+    """Return the imported module whose globals the function has, if it says it is of another one.
+
+    That is what `functools.wraps` has a wrapper say. What is of the module itself and cannot be imported from
+    there, a lambda say, does not make the receiver import it.
+    """
+    name = function.__globals__.get("__name__", "")
+    module = None if function.__module__ == name else sys.modules.get(name)
     if type(module) is not ModuleType or module.__dict__ is not function.__globals__:
         return None
     return module if getattr(module, "__spec__", None) is not None else None
 
 
 def reduce_function_of_module(function: FunctionType) -> tuple[Any, ...]:
-    """Return how a function made inside one of a module, as a decorator's wrapper, is made elsewhere.
+    """Return how a decorator's wrapper, made inside a function of a module, is made elsewhere.
 
     It has the globals of the module of that name there.
     """

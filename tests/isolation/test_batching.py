@@ -357,9 +357,6 @@ class Mixed:
         self.noted = []
         self._value = 0
 
-    def stop(self, gate):
-        return gate.stop()
-
     @multipy.batch
     def double(self, xs):
         self.noted.append(("double", list(xs)))
@@ -406,9 +403,6 @@ class Overriding(Mixed):
 
 
 class OnLoop(Mixed):
-    async def stop(self, gate):
-        return gate.stop()
-
     @multipy.batch(max_batch_size=3)
     async def quadruple(self, xs):
         self.noted.append(("quadruple", list(xs)))
@@ -421,9 +415,9 @@ class OnLoop(Mixed):
 
 
 def submitted_together(actor, *calls):
-    """Submits `(method, argument)` while the actor is held up, and returns what comes of it."""
+    """Submits `(method, argument)` while the interpreter is held up, and returns what comes of it."""
     with Gate() as gate:
-        stopped = actor.stop.submit(gate)
+        stopped = actor.interpreters[0].submit(Gate.stop, gate)
         gate.arrivals()
         futures = [getattr(actor, name).submit(x) for name, x in calls]
         gate.open()

@@ -380,7 +380,6 @@ with multipy.Pool(1) as pool:
     assert pool.submit(add, 5, 6).result(timeout=60) == 11
     assert pool.submit(use).result(timeout=60)[2] == 5  # the module's global, in the interpreter's module
     assert pool.submit(decorators.counted(lambda: 7)).result(timeout=60) == 7
-    assert pool.submit(decorators.factory(10), 1).result(timeout=60) == 11
     assert pool.submit(lambda: decorators.settings.name).result(timeout=60) == "decorators.settings"
     assert decorators.calls == 0
 """
@@ -412,18 +411,10 @@ def counted(function):
         return function(*args)
 
     return wrapper
-
-
-def factory(base):
-    def add(value):
-        with lock:
-            return base + value
-
-    return add
 """
 
 
-def test_functions_made_by_functions_of_a_module_have_its_globals(tmp_path, run_script):
+def test_what_a_decorator_of_a_module_makes_has_the_globals_of_that_module(tmp_path, run_script):
     tmp_path.joinpath("decorators.py").write_text(DECORATORS)
     tmp_path.joinpath("wrapped.py").write_text(WRAPPED)
     run_script(None, arguments=["wrapped.py"], cwd=tmp_path)
