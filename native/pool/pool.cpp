@@ -159,6 +159,7 @@ void Pool::count_actors(std::size_t interpreter, int change) {
 }
 
 void Pool::keep_setup(Payload request) {
+  if (!restarts_) return;
   const std::lock_guard lock(keeping_mutex_);
   setup_.push_back(std::move(request));
 }

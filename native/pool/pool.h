@@ -122,7 +122,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   bool restarts() const noexcept { return restarts_; }
   /// How often the interpreter was replaced.
   std::uint64_t restarts_of(std::size_t index) const { return places_.at(index).restarts.load(); }
-  /// Each interpreter that replaces another first runs `request`, after those that were kept before.
+  /// Each interpreter that replaces another first runs `request`, after those that were kept before. Where none are
+  /// replaced it is dropped at once, with what its attachments hold.
   void keep_setup(Payload request);
   /// For residents: to be told of interpreters that are replaced, in the order of their numbers, until remove().
   void add(std::uint64_t number, const std::shared_ptr<Resident>& resident);
@@ -160,8 +161,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// The interpreters that are and were there, the last one last.
   struct Place {
     struct Tenancy {
-      std::shared_ptr<Interpreter> interpreter;
-      std::unique_ptr<Worker> worker;
+      std::shared_ptr<Interpreter> interpreter;  // its thread holds it, too
+      std::unique_ptr<Worker> worker;            // freed with the pool, which the interpreter's thread holds
     };
     std::deque<Tenancy> tenancies;  // guarded by keeping_mutex_; grows on the thread of the last one alone
     std::atomic<Worker*> now = nullptr;
@@ -188,7 +189,7 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   Dispatcher dispatcher_;
   Dispatcher::MailboxId any_mailbox_ = 0;
   std::vector<Dispatcher::MailboxId> own_mailboxes_;
-  std::shared_ptr<Supervisor> supervisor_;
+  std::shared_ptr<Supervisor> supervisor_;  // its thread holds it, too, until the last interpreter has ended
   std::string supervisor_failure_;
   std::vector<Payload> setup_;                                  // guarded by keeping_mutex_
   std::map<std::uint64_t, std::weak_ptr<Resident>> residents_;  // the same

@@ -34,7 +34,7 @@ Session::~Session() { end(); }
 
 std::shared_ptr<Call> Session::post(Payload request) {
   if (ended()) throw ClosedError("the session has ended");
-  if (!pool_->closed() && !pool_->dispatcher().holds(id(), interpreter()))
+  if (pool_->restarts() && !pool_->closed() && !pool_->dispatcher().holds(id(), interpreter()))
     throw ClosedError("the interpreter that the session held has ended");
   auto call = std::make_shared<Call>(std::move(request));
   call->set_holdings(holding_);

@@ -263,3 +263,10 @@ def test_what_the_callee_keeps_stays(pool):
         block.append(1)
     keeper.drop()
     block.append(1)
+
+
+def test_what_an_initializer_was_given_is_free_once_the_pool_is_up():
+    block = bytearray(SIZE)
+    with multipy.Pool(2, initializer=length, initargs=(block,)):
+        block.extend(b"more")
+        assert len(block) == SIZE + 4
