@@ -211,7 +211,7 @@ class Pool(Executor):
             }
             setup = values.encode_call(["configure"], (), configuration, inline=inline, share=self._share)
             self._native.keep_setup(*setup)
-            prepared = [Future(self._native.post(own, *setup)) for own in self._own]
+            prepared: list[Future[Any]] = [Future(self._native.post(own, *setup)) for own in self._own]
             del setup  # what it was given is free when the last of them has been told
             futures.get(prepared)
         except BaseException:
