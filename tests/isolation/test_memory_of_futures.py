@@ -1,7 +1,9 @@
 """Futures leave no memory behind, however they are asked, watched, given up or forgotten.
 
 The script runs in a process of its own, whose memory nothing else moves. It makes futures by the thousand, so
-that what a thousand of them take is there from the start; what is measured is what the later ones leave.
+that what a thousand of them take is there from the start; what is measured is what the later ones leave. How much
+of a thousand is alive at once hangs on the scheduler, and the most there has been so far stays with malloc: what is
+left behind is what each of several stretches adds, hence the least of them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import multipy_actors as multipy
 
 AT_ONCE = 1000
 ALLOWED = 4 << 20
+STRETCHES = 3
 
 def submit(pool):
     return [pool.submit(abs, -number) for number in range(AT_ONCE)]
@@ -67,13 +70,17 @@ with multipy.Pool(2) as pool:
     for way in WAYS:
         way(pool)
         way(pool)
-        memory, objects = state(pool)
-        for _ in range(ROUNDS):
-            way(pool)
-        more_memory, more_objects = state(pool)
-        growth = more_memory - memory, more_objects - objects
-        print(way.__name__, growth[0] >> 10, "KiB,", growth[1], "objects", flush=True)
-        assert growth[0] < ALLOWED and growth[1] < AT_ONCE // 10, (way.__name__, growth)
+        for _ in range(STRETCHES):
+            memory, objects = state(pool)
+            for _ in range(ROUNDS):
+                way(pool)
+            more_memory, more_objects = state(pool)
+            growth = more_memory - memory, more_objects - objects
+            print(way.__name__, growth[0] >> 10, "KiB,", growth[1], "objects", flush=True)
+            if growth[0] < ALLOWED and growth[1] < AT_ONCE // 10:
+                break
+        else:
+            raise AssertionError(f"each of {STRETCHES} stretches left something behind: {way.__name__}")
 """
 
 
