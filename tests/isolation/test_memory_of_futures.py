@@ -1,9 +1,9 @@
 """Futures leave no memory behind, however they are asked, watched, given up or forgotten.
 
 The script runs in a process of its own, whose memory nothing else moves. It makes futures by the thousand, so
-that what a thousand of them take is there from the start; what is measured is what the later ones leave. How much
-of a thousand is alive at once hangs on the scheduler, and the most there has been so far stays with malloc: what is
-left behind is what each of several stretches adds, hence the least of them.
+that what a thousand of them take is there from the start; what is measured is what the later ones leave.
+How much of a thousand is alive at once hangs on the scheduler, and the most there has been stays with malloc:
+what is left behind is what each of several stretches adds, hence the least of them.
 """
 
 from __future__ import annotations

@@ -224,6 +224,22 @@ def batches(world: World, drawn: Random) -> None:
 
 
 @operation(2)
+def batches_of_a_method(world: World, drawn: Random) -> None:
+    """Calls of a method that takes batches are among calls of one that does not."""
+    count = drawn.randint(1, 40)
+    mixed = workers.Mixed.options(pool=world.pool, interpreter=drawn.randrange(len(world.pool))).remote()
+    calls = [mixed.halve.submit(number) for number in range(count)]
+    check(count, mixed.count())
+    for number, call in enumerate(calls):
+        if number % 2:
+            error = call.exception(PATIENCE)
+            assert isinstance(error, ValueError), repr(error)
+            check(("odd", number), error.args)
+        else:
+            check(number // 2, call.result(PATIENCE))
+
+
+@operation(2)
 def full_mailboxes(world: World, drawn: Random) -> None:
     """No more calls wait than may; those that were taken are done, each once."""
     limit, count, waits = drawn.randint(1, 4), drawn.randint(1, 20), drawn.random() < 0.5

@@ -74,6 +74,37 @@ def made_and_closed(count: int, end: str) -> None:
     raised(multipy.ActorClosedError, actor.add, 1)
 
 
+@operation(0.1)
+def interpreters_replaced(world: World, drawn: Random) -> None:
+    """An interpreter ends while its pool is open: nothing is lost in silence, and another takes its place."""
+    rounds, waiting, tried_again = drawn.randint(1, 3), drawn.randint(0, 20), drawn.random() < 0.5
+    in_forked_child(lambda: replaced(rounds, waiting, tried_again))
+
+
+def replaced(rounds: int, waiting: int, tried_again: bool) -> None:
+    with multipy.Pool(2, restart=True, initializer=setattr, initargs=(workers, "made", "anew")) as pool:
+        options = {"pool": pool, "interpreter": 0, "max_restarts": -1}
+        actor = workers.Actor.options(**options, max_task_retries=-1 if tried_again else 0).remote(3)
+        for number in range(1, rounds + 1):
+            check(4, actor.add(1))
+            ended = pool.interpreters[0].submit(workers.end_this_interpreter)
+            calls = [actor.echo.submit(i) for i in range(waiting)]
+            ended.exception(PATIENCE)
+            for i, call in enumerate(calls):
+                try:
+                    check(i, call.result(PATIENCE))
+                except multipy.InterpreterDiedError:
+                    assert not tried_again, "a call that may be tried again was lost"
+            while True:
+                try:
+                    check("anew", pool.interpreters[0].submit(getattr, workers, "made").result(PATIENCE))
+                    break
+                except multipy.InterpreterDiedError:  # what came before the end was seen
+                    continue
+            check(number, pool.statistics()[0]["restarts"])
+        check([workers.answer(i) for i in range(9)], list(pool.map(workers.answer, range(9))))
+
+
 @operation(0.5)
 def inline_pools(world: World, drawn: Random) -> None:
     """The same without interpreters."""

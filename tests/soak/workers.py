@@ -106,6 +106,17 @@ def fork(number):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+def end_this_interpreter():
+    """Have the worker loop fail whatever it does, as no code of a user should."""
+    from multipy_actors import _worker
+
+    def fail(*args):
+        raise SystemError("broken")
+
+    _worker._execute = _worker.run = fail
+    type(_worker._native.current_worker()).lost = fail
+
+
 def digest(data):
     return hashlib.sha256(data).hexdigest(), type(data).__name__, len(data)
 
@@ -292,6 +303,22 @@ class Batcher:
 
     def halve(self, numbers):
         return [ValueError("odd", number) if number % 2 else number // 2 for number in numbers]
+
+
+@multipy.remote
+class Mixed:
+    """An actor of which one method runs for several calls at once, and the other does not."""
+
+    def __init__(self):
+        self.calls = 0
+
+    @multipy.batch(max_batch_size=5, batch_wait=0.001)
+    def halve(self, numbers):
+        self.calls += len(numbers)
+        return [ValueError("odd", number) if number % 2 else number // 2 for number in numbers]
+
+    def count(self):
+        return self.calls
 
 
 class Model:
