@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from random import Random
 
@@ -19,6 +20,7 @@ import multipy_actors as multipy
 
 # The libraries of ended interpreters stay. So each thread makes so many here, the others in children.
 MOST_ENDED = 8
+FORKS = os.environ.get("FORKS") != "0"
 
 
 class Collected(logging.Handler):
@@ -42,12 +44,7 @@ def pools(world: World, drawn: Random) -> None:
         drawn.randint(1, 2),
         drawn.choice(["with", "shutdown", "cancel", "interrupt", "error", "nowait"]),
     )
-    in_child = drawn.random() < 0.7 or world.interpreters_ended >= MOST_ENDED
-    if in_child:
-        in_forked_child(lambda: made_and_closed(count, end))
-    else:
-        world.interpreters_ended += count
-        made_and_closed(count, end)
+    in_child_or_here(world, drawn.random() < 0.7, count, lambda: made_and_closed(count, end))
 
 
 def made_and_closed(count: int, end: str) -> None:
@@ -78,7 +75,7 @@ def made_and_closed(count: int, end: str) -> None:
 def interpreters_replaced(world: World, drawn: Random) -> None:
     """An interpreter ends while its pool is open: nothing is lost in silence, and another takes its place."""
     rounds, waiting, tried_again = drawn.randint(1, 3), drawn.randint(0, 20), drawn.random() < 0.5
-    in_forked_child(lambda: replaced(rounds, waiting, tried_again))
+    in_child_or_here(world, True, 2 + rounds, lambda: replaced(rounds, waiting, tried_again))
 
 
 def replaced(rounds: int, waiting: int, tried_again: bool) -> None:
@@ -118,6 +115,8 @@ def inline_pools(world: World, drawn: Random) -> None:
 @operation(0.3)
 def forked_children(world: World, drawn: Random) -> None:
     """In a child of the host, pools say that they are closed."""
+    if not FORKS:
+        return
     actor = world.actor(workers.Actor, drawn.randrange(len(world.pool)))
     done = world.pool.submit(workers.answer, 3)
     done.result(PATIENCE)
@@ -150,7 +149,16 @@ def logs(world: World, drawn: Random) -> None:
     check(numbers, sorted(mine))
 
 
-def in_forked_child(work) -> None:
+def in_child_or_here(world: World, in_child: bool, interpreters: int, work: Callable[[], None]) -> None:
+    """Have work done in which so many interpreters end; not at all if neither is possible any more."""
+    if FORKS and (in_child or world.interpreters_ended + interpreters > MOST_ENDED):
+        in_forked_child(work)
+    elif world.interpreters_ended + interpreters <= MOST_ENDED:
+        world.interpreters_ended += interpreters
+        work()
+
+
+def in_forked_child(work: Callable[[], None]) -> None:
     """Have a forked child do the work, and wait for it."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,7 +15,8 @@ operation that takes more than a minute has failed. It exits with 1 then, and wi
 ends it early.
 
 In the environment: SECONDS; SEED; THREADS, by default 4; TORCH=1, with tensors as well; KINDS="streams
-batches", those operations alone, as they would be drawn among all.
+batches", those operations alone, as they would be drawn among all; FORKS=0, without children of the host,
+in which a sanitizer would take the stacks of threads that are not there for used.
 """
 
 from __future__ import annotations
