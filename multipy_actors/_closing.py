@@ -34,9 +34,25 @@ if TYPE_CHECKING:
     from multipy_actors import _native
     from multipy_actors.pool import Pool
 
-__all__ = ["drain", "end", "end_at_once", "line_that_makes", "tell_to_end", "warn_forgotten"]
+__all__ = [
+    "drain",
+    "end",
+    "end_at_once",
+    "line_that_makes",
+    "prepare_to_warn",
+    "tell_to_end",
+    "warn_forgotten",
+]
 
 _GRACE_SECONDS = 2.0  # for code that has been told to end
+
+
+def prepare_to_warn() -> None:
+    """Have what shows a warning imported before the end of the process.
+
+    Its import evaluates source. At exit that has Python forget that Ctrl-C ends it: its status would be 1.
+    """
+    import linecache  # noqa: F401
 
 
 def tell_to_end(pool: Pool) -> None:
@@ -126,7 +142,7 @@ def _conclude(pool: Pool, closing: _native.Closing) -> None:
 
 def _error_for(pool: Pool) -> bytes:
     error = PoolClosedError(f"{pool!r}: the call had not ended when its pool did, and is left behind")
-    return values.encode_exception(error)[0]
+    return values.encode_own_error(error)
 
 
 def warn_forgotten(*pools: Pool) -> None:

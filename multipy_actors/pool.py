@@ -195,6 +195,7 @@ class Pool(Executor):
         try:
             self._native.start()
             _notifier.start()  # its thread begins while the interpreters do
+            _closing.prepare_to_warn()
             self._native.wait_started()
             if levels is not None and not inline:
                 self._listener = logs.Listener(self._native.messages, self._name)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from multipy_actors._native import Attachment
-    from multipy_actors.errors import SerializationError
+    from multipy_actors.errors import MultipyError, SerializationError
     from multipy_actors.sharing import Share
 
     T = TypeVar("T")
@@ -50,6 +50,7 @@ __all__ = [
     "encode",
     "encode_call",
     "encode_exception",
+    "encode_own_error",
 ]
 
 _PLAIN = (int, str, dict)  # the operands of operations, but for functions and classes
@@ -239,6 +240,11 @@ def encode_exception(error: BaseException) -> tuple[bytes, list[Attachment]]:
     texts = (_name_of(type(error)), text, traceback)
     # Texts may hold lone surrogates, which go by pickle; anything else about them is safe.
     return _encode((travelling, *texts), shared=tensors)
+
+
+def encode_own_error(error: MultipyError) -> bytes:
+    """Encode an error of this library that nobody raised, by its type and text, without pickling."""
+    return _encode((None, _name_of(type(error)), str(error), ""))[0]
 
 
 def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -102,6 +103,23 @@ def test_the_exit_status_is_the_programs_own(run_script, end):
         f"pool = multipy.Pool(1)\nfuture = pool.submit(spin, writer)\nos.read(reader, 1)\n{end}\n",
         status=3,
     )
+
+
+@pytest.mark.parametrize("options", [[], ["-W", "default"]])
+@pytest.mark.parametrize("call", ["exec, 'while True: pass'", "time.sleep, 1000"])
+def test_a_process_that_ctrl_c_ends_dies_of_it_whatever_its_interpreters_do(run_script, call, options):
+    # Imports at exit change the status: as little as can be is imported before.
+    script = f"""
+import signal, time
+import multipy_actors as multipy
+pool = multipy.Pool(1)
+future = pool.submit({call})
+while not future.running():
+    time.sleep(0.01)
+signal.raise_signal(signal.SIGINT)
+"""
+    finished = run_script("", arguments=[*options, "-c", script], status=-signal.SIGINT, timeout=60)
+    assert finished.stderr.count("KeyboardInterrupt") == 1, finished.stderr
 
 
 def test_an_error_of_the_program_is_reported_as_ever(run_script):
