@@ -49,9 +49,27 @@ _main_thread = 0
 
 def prepare() -> None:
     """Make the interpreter ready for calls."""
+    if getattr(sys, "_stdlib_dir", None):
+        _name_files_of_frozen_modules()
     _importing.prepare()
     _output.prepare()
     _interrupts.prepare()
+
+
+def _name_files_of_frozen_modules() -> None:
+    """Have what was imported from the executable while Python started know its file in the standard library.
+
+    Python does that, if it knows the folder by then: see native/bindings/boot.cpp.
+    """
+    importlib: Any = sys.modules["_frozen_importlib"]  # which is there before the folder is known to anybody
+    for module in list(sys.modules.values()):
+        spec = getattr(module, "__spec__", None)
+        if spec is None or spec.loader is not importlib.FrozenImporter or hasattr(module, "__file__"):
+            continue
+        found = spec.loader.find_spec(spec.name)
+        if module is not importlib and found is not None and found.loader_state.filename:
+            spec.loader_state = found.loader_state
+            module.__file__ = found.loader_state.filename
 
 
 def run() -> None:

@@ -124,6 +124,21 @@ PyStatus apply(PyConfig& config, const multipy_setting& setting) {
   return PyStatus_Ok();
 }
 
+#if PY_VERSION_HEX >= 0x030B0000
+/// Some versions of Python do not take the folder of the standard library from the configuration, and do not look for
+/// it where they are given prefixes. Frozen modules have no `__file__` then: _worker.py:prepare.
+void set_stdlib_dir(const multipy_boot& boot) {
+  PyObject* const found = PySys_GetObject("_stdlib_dir");
+  if (found != nullptr && found != Py_None) return;
+  for (size_t i = 0; i < boot.setting_count; ++i) {
+    if (std::string_view(boot.settings[i].name) != "stdlib_dir") continue;
+    PyObject* const path = PyUnicode_DecodeFSDefault(boot.settings[i].value);
+    if (path == nullptr || PySys_SetObject("_stdlib_dir", path) != 0) PyErr_Clear();
+    Py_XDECREF(path);
+  }
+}
+#endif
+
 PyStatus initialise(const multipy_boot& boot) {
   PyStatus status = pre_initialise(boot);
   if (PyStatus_Exception(status)) return status;
@@ -214,6 +229,9 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     boot->started(boot->context, describe(status).c_str());
     return 1;
   }
+#if PY_VERSION_HEX >= 0x030B0000
+  set_stdlib_dir(*boot);
+#endif
   multipy::bindings::note_worker_thread();
   std::string error;
   const int collects = PyGC_Disable();  // modules that are being imported leave no garbage to look for

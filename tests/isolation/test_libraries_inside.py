@@ -39,6 +39,21 @@ def use_sqlite(path):
     return total
 
 
+def files_of_frozen_modules():
+    import importlib
+    import inspect
+
+    names = "abc codecs io os os.path genericpath stat site zipimport _collections_abc _sitebuiltins"
+    modules = [
+        importlib.import_module(name) for name in (*names.split(), "runpy", "ntpath", "importlib.util")
+    ]
+    told = [
+        (module.__name__, getattr(module, "__file__", None), str(module.__spec__), repr(module))
+        for module in modules
+    ]
+    return told, inspect.getsourcefile(os), inspect.getsource(os), getattr(sys, "_stdlib_dir", None)
+
+
 def use_ssl():
     import hashlib
     import ssl
@@ -124,6 +139,12 @@ def use_numpy():
 )
 def test_it_works_inside_as_in_the_host(pool, use):
     everywhere(pool, use)
+
+
+def test_modules_that_are_frozen_into_python_know_which_files_they_are_from(pool):
+    _, source, text, folder = everywhere(pool, files_of_frozen_modules)
+    assert source == os.__file__ and "def makedirs(" in text
+    assert folder in (None, os.path.dirname(os.__file__))
 
 
 def test_sqlite_works_in_memory_and_on_disk(pool, tmp_path):
