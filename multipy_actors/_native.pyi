@@ -36,6 +36,11 @@ def unpack(data: bytes, readers: dict[int, Callable[[bytes], object]], makers: d
     `makers` is what `makers[code](rest, context)` returns.
     """
 
+def set_mro(cls: type, mro: tuple[type, ...]) -> None:
+    """
+    Have attributes of `cls`, a class that is being made and has no subclasses, be looked up in this order.
+    """
+
 class Attachment:
     """What is handed over by reference: a tensor, a call or an actor."""
 

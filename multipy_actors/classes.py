@@ -8,8 +8,7 @@ had their effects, which travel with the class and the globals, and were given a
 Model: a class has an identity. Whoever knows it has the class; else it is made, with its slots and without
 contents, becomes known, and then gets what is in its dict, among which may be the class itself. A class that
 is complete is never changed by what comes later. Hooks of libraries do run, as in a process that imports the
-script, as what they note is not sent. Hooks of the script are kept from running by a base class in front of
-the others, which is taken away again.
+script, as what they note is not sent. Hooks of the script are kept from running (see hooks).
 
 Threads: any. The tables only grow, and lose what has been dropped. A class that two threads receive at the
 same time is made once, and filled by both.
@@ -23,12 +22,11 @@ from itertools import count
 from types import FunctionType, MemberDescriptorType
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from multipy_actors import structs
+from multipy_actors import hooks, structs
 from multipy_actors.scripts import names_of_scripts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 __all__ = [
@@ -80,10 +78,14 @@ def globals_of(cls: type) -> dict[str, Any] | None:
 
 
 def contents_of(cls: type, contents: dict[str, Any]) -> dict[str, Any]:
-    """Return those `contents`, taken from the dict of `cls`, that it has not got by being made."""
+    """Return those `contents`, taken from the dict of `cls`, that it has not got by being made.
+
+    They are in the order of the statement, which tells, say, in which order fields or steps are defined.
+    """
+    order = {name: number for number, name in enumerate(vars(cls))}
     return {
         name: value
-        for name, value in contents.items()
+        for name, value in sorted(contents.items(), key=lambda item: order.get(item[0], -1))
         if name not in _BY_CREATION
         and not (type(value) is MemberDescriptorType and value.__objclass__ is cls)
     }
@@ -109,7 +111,17 @@ def reduce_class(cls: type, contents: dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(own.get("__dict__"), property):
         namespace["__dict__"] = own["__dict__"]
     made_of = identity(cls), type(cls), cls.__name__, bases, namespace
-    return _make_class, made_of, contents_of(cls, contents), None, None, _define
+    return _make_class, made_of, contents_of(cls, _overridden(cls) | contents), None, None, _define
+
+
+def _overridden(cls: type) -> dict[str, Any]:
+    """Return what is in the dict of `cls` and is what it would inherit too: cloudpickle leaves that out."""
+    inherited = [vars(base) for base in cls.__bases__]
+    return {
+        name: value
+        for name, value in vars(cls).items()
+        if any(name in names and names[name] is value for names in inherited)
+    }
 
 
 def reduce_enum(cls: Any, contents: dict[str, Any]) -> tuple[Any, ...]:
@@ -138,7 +150,15 @@ def _make_class(
 
 
 def _make_struct(identity: str, *statement: Any) -> type:
-    return known(identity) or _unfinished.setdefault(identity, structs.make(*statement))
+    return known(identity) or _unfinished.setdefault(identity, structs.make(_new_struct, *statement))
+
+
+def _new_struct(
+    metaclass: Any, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+) -> Any:
+    if hooks.are_sent(metaclass, bases, _is_sent):
+        return hooks.make(metaclass, name, bases, namespace, _is_sent, **options)
+    return metaclass(name, bases, namespace, **options)
 
 
 def _make_enum(
@@ -156,7 +176,10 @@ def _make_enum(
     namespace = metaclass.__prepare__(name, bases)
     for member, value in members.items():
         namespace[member] = value
-    made = metaclass.__new__(metaclass, name, bases, namespace)
+    if hooks.are_sent(metaclass, bases, _is_sent):
+        made = hooks.make(metaclass, name, bases, namespace, _is_sent)
+    else:
+        made = metaclass.__new__(metaclass, name, bases, namespace)
     made.__module__, made.__qualname__ = module, qualname
     return _unfinished.setdefault(identity, made)
 
@@ -190,48 +213,15 @@ def _new_class(metaclass: type, name: str, bases: tuple[Any, ...], namespace: di
     """Make a class as its statement does, but for what the script's own hooks would do."""
     from types import new_class
 
-    if _is_hooked_by_script(metaclass, bases):
-        return _new_quiet_class(metaclass, name, bases, namespace)
-    try:
-        return new_class(name, bases, {"metaclass": metaclass}, lambda names: names.update(namespace))
-    except TypeError:  # a hook wants arguments, perhaps, and nobody knows them any more
-        return _new_quiet_class(metaclass, name, bases, namespace)
-
-
-def _is_hooked_by_script(metaclass: type, bases: tuple[Any, ...]) -> bool:
-    if any(cls.__module__ in names_of_scripts for cls in metaclass.__mro__):
-        return True
-    for base in bases:
-        for cls in getattr(base, "__mro__", ()):
-            if "__init_subclass__" in vars(cls):
-                if cls.__module__ in names_of_scripts:
-                    return True
-                break
-    return False
-
-
-class _Quiet:
-    """Stands in front of bases whose `__init_subclass__` is not to be called."""
-
-    __slots__ = ()
-
-    def __init_subclass__(cls) -> None:
-        pass
-
-
-class _QuietWithDict(_Quiet):
-    """The same where the base has attributes."""
-
-    __slots__ = ("__dict__", "__weakref__")
-
-
-def _new_quiet_class(metaclass: type, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
-    make: Callable[..., type] = next(
-        cls.__new__ for cls in metaclass.__mro__ if cls.__module__ not in names_of_scripts
-    )
-    if not any("__init_subclass__" in vars(cls) for base in bases for cls in base.__mro__[:-1]):
-        return make(metaclass, name, bases, dict(namespace))
-    quiet = _QuietWithDict if any(base.__dictoffset__ for base in bases) else _Quiet
-    made = make(metaclass, name, (quiet, *bases), dict(namespace))
-    made.__bases__ = bases
+    if not hooks.are_sent(metaclass, bases, _is_sent):
+        try:
+            return new_class(name, bases, {"metaclass": metaclass}, lambda names: names.update(namespace))
+        except TypeError:  # a hook wants arguments, perhaps, and nobody knows them any more
+            pass
+    made: type = hooks.make(metaclass, name, bases, dict(namespace), _is_sent)
     return made
+
+
+def _is_sent(cls: type) -> bool:
+    """Say whether a class travels by value, and its effects as well."""
+    return cls.__module__ in names_of_scripts or cls in _identities or cls in _unfinished.values()

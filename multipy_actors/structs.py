@@ -13,6 +13,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 __all__ = ["contents_of", "is_struct", "make", "statement_of"]
@@ -67,6 +68,7 @@ _MADE = frozenset(("__annotations__", "__match_args__"))
 
 
 def make(
+    new: Callable[..., Any],
     metaclass: Any,
     name: str,
     bases: tuple[type, ...],
@@ -74,7 +76,7 @@ def make(
     statement: tuple[dict[str, Any], dict[str, Any], dict[str, Any]],
     has_post_init: bool,
 ) -> Any:
-    """Make a struct, but for its methods."""
+    """Make a struct, but for its methods; `new` is called as its metaclass is, with that before the rest."""
     import msgspec
 
     annotations, fields, options = statement
@@ -87,5 +89,5 @@ def make(
             vars(made)["__post_init__"](self)
 
         contents["__post_init__"] = post_init
-    made = metaclass(name, bases, contents, **options)
+    made = new(metaclass, name, bases, contents, **options)
     return made

@@ -25,6 +25,7 @@ namespace nb = nanobind;
 
 void bind_errors(nb::module_& module);
 void bind_actor(nb::module_& module);
+void bind_class(nb::module_& module);
 void bind_cuda(nb::module_& module);
 void bind_packing(nb::module_& module);
 void bind_tensor(nb::module_& module);

@@ -16,6 +16,7 @@ NB_MODULE(_native, module) {
   module.doc() = "The native side of multipy_actors: images, interpreters, mailboxes, calls and tensors.";
   multipy::bindings::bind_errors(module);
   multipy::bindings::bind_packing(module);
+  multipy::bindings::bind_class(module);
   multipy::bindings::bind_tensor(module);
   multipy::bindings::bind_cuda(module);
   multipy::bindings::bind_call(module);
