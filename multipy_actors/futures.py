@@ -182,9 +182,14 @@ class Future(BaseFuture[T]):
         interrupted ends at once, and the others go on.
 
         A wait in `asyncio` that is cancelled interrupts the call, also where it waits by
-        `asyncio.wrap_future` or `run_in_executor`; `asyncio.shield` keeps it from that.
+        `asyncio.wrap_future` or `run_in_executor`, unless other waits of that kind go on; `asyncio.shield`
+        keeps it from that.
         """
-        interrupt = interrupt or _is_of_asyncio(sys._getframe(1))
+        if _is_of_asyncio(sys._getframe(1)):
+            self.__dict__["unchained"] = self.__dict__.get("unchained", 0) + 1
+            if self._is_awaited():
+                return False
+            interrupt = True
         cancelled = self._call.cancel() or self._call.state == "cancelled"
         if cancelled:
             with self._condition:
@@ -193,6 +198,12 @@ class Future(BaseFuture[T]):
             self._call.interrupt()
             return True
         return cancelled
+
+    def _is_awaited(self) -> bool:
+        """Say whether something in asyncio waits for it that has not been cancelled."""
+        fields = self.__dict__
+        chains = sum(map(_is_chain, fields.get("callbacks", ())))
+        return bool(fields.get("awaiting")) or chains > fields.get("unchained", 0)
 
     def cancelled(self) -> bool:
         """Say whether the call was cancelled."""
@@ -241,15 +252,24 @@ class Future(BaseFuture[T]):
     def __await__(self) -> Generator[Any, None, T]:
         """Wait in whatever event loop runs, as often as you like.
 
-        Who is cancelled meanwhile has the call cancelled, and interrupted if it runs.
+        Who is cancelled meanwhile, and is the last one that waits for it so, has the call cancelled, and
+        interrupted if it runs.
         """
         from asyncio import CancelledError as TaskCancelled
 
+        awaiting: list[object] = self.__dict__.setdefault("awaiting", [])
+        awaiting.append(None)
         try:
             yield from until_done(self).__await__()
         except (TaskCancelled, KeyboardInterrupt):
-            self.cancel(interrupt=True)
+            awaiting.pop()
+            if not self._is_awaited():
+                self.cancel(interrupt=True)
             raise
+        except BaseException:
+            awaiting.pop()
+            raise
+        awaiting.pop()
         if self.cancelled():
             raise TaskCancelled()
         return self.result()
@@ -299,6 +319,11 @@ class Future(BaseFuture[T]):
         if not data:
             return None, PoolClosedError("the interpreter ended before the call was done")
         return None, values.decode_exception(data, tensors)
+
+
+def _is_chain(callback: Callable[..., object]) -> bool:
+    """Say whether it is that of `asyncio.wrap_future`."""
+    return getattr(callback, "__qualname__", None) == "_chain_future.<locals>._call_set_state"
 
 
 def _is_of_asyncio(caller: FrameType) -> bool:

@@ -63,8 +63,13 @@ void bind_actor(nb::module_& module) {
            nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"), nb::arg("restarts") = 0)
       .def_static("next_number", &Actor::next_number)
       .def_static(
-          "find", [](const nb::str& name) { return Actor::find(text_of(name)); }, nb::arg("name"),
-          nb::sig("def find(name: str) -> Actor | None"))
+          "find",
+          [](const nb::str& name) {
+            const std::string text = text_of(name);
+            const nb::gil_scoped_release released;
+            return Actor::find(text);
+          },
+          nb::arg("name"), nb::sig("def find(name: str) -> Actor | None"))
       .def_prop_ro("number", &Actor::number)
       .def_prop_ro("label", &Actor::label)
       .def_prop_ro("name", &Actor::name)

@@ -1,12 +1,14 @@
 #include "pool/actor.h"
 
 #include <algorithm>
+#include <climits>
 #include <iterator>
 #include <map>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
+#include "base/futex.h"
 #include "base/process_lock.h"
 #include "task/timer.h"
 
@@ -15,6 +17,8 @@ namespace multipy {
 namespace {
 
 constexpr Clock::duration kPatience = std::chrono::seconds(1);  // with code of a killed actor
+
+constexpr Clock::duration kToAnnounce = std::chrono::seconds(5);  // an actor whose first replica may be up already
 
 struct Names {
   ProcessLock<std::mutex> mutex{ForkOrder::names_of_actors};
@@ -53,10 +57,21 @@ std::shared_ptr<Actor> Actor::create(std::shared_ptr<Pool> pool, ActorOptions op
 
 std::shared_ptr<Actor> Actor::find(const std::string& name) {
   std::shared_ptr<Actor> actor;  // may become the last reference, so dropped after the mutex
-  const std::lock_guard lock(names().mutex);
-  const auto found = names().actors.find(name);
-  if (found != names().actors.end()) actor = found->second.lock();
-  return actor && actor->announced_.load(std::memory_order_acquire) ? actor : nullptr;
+  {
+    const std::lock_guard lock(names().mutex);
+    const auto found = names().actors.find(name);
+    if (found != names().actors.end()) actor = found->second.lock();
+  }
+  const Deadline deadline = Clock::now() + kToAnnounce;
+  while (actor && actor->announced_.load(std::memory_order_acquire) == 0 && !actor->closed()) {
+    if (futex_wait(actor->announced_, 0, deadline) == WaitResult::timed_out) return nullptr;
+  }
+  return actor && actor->announced_.load() != 0 ? actor : nullptr;
+}
+
+void Actor::announce() noexcept {
+  announced_.store(1, std::memory_order_release);
+  futex_wake(announced_, INT_MAX);
 }
 
 Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::MailboxId mailbox)

@@ -55,7 +55,7 @@ class MULTIPY_API Actor final : public Attachment, public Resident {
   /// Throws ClosedError if the pool is closed, and Error if the name is taken. To be followed by make_replica() for
   /// each interpreter, and then announce().
   static std::shared_ptr<Actor> create(std::shared_ptr<Pool> pool, ActorOptions options);
-  /// The actor of that name, once it was announced; null if there is none.
+  /// The actor of that name; null if there is none. Waits a moment if it has not been announced.
   static std::shared_ptr<Actor> find(const std::string& name);
 
   /// For create() alone.
@@ -79,7 +79,7 @@ class MULTIPY_API Actor final : public Attachment, public Resident {
   /// Posts the call that makes the replica in `interpreter`.
   std::shared_ptr<Call> make_replica(std::size_t interpreter, Payload request);
   /// The replicas were made, or will be before any call comes: others may find it by its name.
-  void announce() noexcept { announced_.store(true, std::memory_order_release); }
+  void announce() noexcept;
 
   /// A call of it, to be posted.
   std::shared_ptr<Call> make_call(Payload request) const { return std::make_shared<Call>(std::move(request), group_); }
@@ -112,7 +112,7 @@ class MULTIPY_API Actor final : public Attachment, public Resident {
   const std::shared_ptr<CallGroup> group_;
   std::atomic<bool> closed_ = false;
   std::atomic<bool> lost_ = false;
-  std::atomic<bool> announced_ = false;
+  std::atomic<std::uint32_t> announced_ = 0;
   mutable std::mutex mutex_;
   std::map<std::size_t, Dispatcher::MailboxId> pinned_;  // for calls on one replica, by interpreter; guarded by mutex_
   std::map<std::size_t, std::weak_ptr<Call>> making_;    // the calls that make the replicas; guarded by mutex_

@@ -182,9 +182,13 @@ TEST_CASE("a name belongs to one actor, from its announcement to its end") {
   options.interpreters = pool->place(1);
   options.name = "name";
   auto actor = Actor::create(pool, options);
-  CHECK(Actor::find("name") == nullptr);
   CHECK_THROWS_WITH_AS(make_actor(pool, 1, "name"), "there is an actor named 'name' already", Error);
+  std::shared_ptr<Actor> found;
+  std::thread finder([&found] { found = Actor::find("name"); });
   actor->announce();
+  finder.join();
+  CHECK(found == actor);
+  found.reset();
   CHECK(Actor::find("name") == actor);
   CHECK(Actor::find("other") == nullptr);
   actor->kill({});
