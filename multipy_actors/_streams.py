@@ -160,7 +160,7 @@ class Stream:
         try:
             self.close()
         except BaseException as error:
-            error.__context__ = self._error
+            object.__setattr__(error, "__context__", self._error)  # a class may forbid the other way
             self._error = error
 
     def close(self) -> None:

@@ -78,7 +78,7 @@ def without_frames(error: Exception) -> Exception:
     """
     link: BaseException | None = error
     while link is not None and link.__traceback__ is not None:
-        link.__traceback__ = None
+        object.__setattr__(link, "__traceback__", None)
         link = link.__cause__ or link.__context__
     return error
 
@@ -126,7 +126,7 @@ def _dict_parts(items: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    from cloudpickle.cloudpickle import _extract_code_globals  # type: ignore[import-untyped]
+    from multipy_actors.functions import globals_in
 
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
@@ -139,7 +139,7 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
         yield f".__kwdefaults__[{name!r}]", default
     for name, item in vars(function).items():
         yield f".{name}", item
-    for name in _extract_code_globals(function.__code__):
+    for name in globals_in(function.__code__)[0]:
         if name in function.__globals__:
             yield f" global {name!r}", function.__globals__[name]
 
@@ -184,11 +184,9 @@ def _object_parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     yield from list(getattr(value, "__dict__", {}).items())
-    for cls in type(value).__mro__:
-        slots = cls.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if hasattr(value, name) and name not in ("__dict__", "__weakref__"):
-                yield name, getattr(value, name)
+    for name in copyreg._slotnames(type(value)):  # type: ignore[attr-defined]
+        if hasattr(value, name):
+            yield name, getattr(value, name)
     for name in ("func", "args", "keywords"):  # functools.partial, exceptions
         if not hasattr(type(value), "__slots__") and hasattr(type(value), name):
             yield name, getattr(value, name)

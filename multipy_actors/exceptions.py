@@ -4,11 +4,12 @@ Problem: pickle makes an exception anew by calling its class with `args`. A clas
 other arguments than it passes on (`def __init__(self, code, detail): super().__init__(f"{code}: {detail}")`,
 keyword arguments, a default) cannot be made so, or comes out as something else.
 
-Model: such an exception is `args`, its `__dict__` and the fields of the built-in class it derives from
-(`errno` of OSError, `start` of UnicodeDecodeError, `code` of SystemExit ...). So the receiver makes it with
-`__new__` and sets these. That holds for exceptions anywhere in a value, those in groups included. A class
-that says itself how its instances are pickled, or how they are made (`__new__`), is left to pickle, and so
-is one without a constructor of its own.
+Model: such an exception is `args`, its `__dict__`, its slots and the fields of the built-in class it derives
+from (`errno` of OSError, `start` of UnicodeDecodeError, `code` of SystemExit ...). So the receiver makes it
+with `__new__` and sets these, as the objects that they are: a class may forbid that attributes are set. That
+holds for exceptions anywhere in a value, those in groups included. A class that says itself how its instances
+are pickled, or how they are made (`__new__`), is left to pickle, and so is one with neither slots nor a
+constructor of its own.
 
 Threads: any; no state here.
 """
@@ -37,11 +38,16 @@ def reduce(error: BaseException) -> tuple[Any, ...] | None:
     """Return how `error` is made anew, as `__reduce__` would; None: as pickle does it."""
     cls = type(error)
     base = _built_in_base(cls)
-    if has_own_way(cls) or cls.__init__ is base.__init__ or cls.__new__ is not base.__new__:
+    if has_own_way(cls) or cls.__new__ is not base.__new__:
+        return None
+    names: list[str] = copyreg._slotnames(cls)  # type: ignore[attr-defined]  # as pickle finds them
+    if cls.__init__ is base.__init__ and not names:
         return None
     fields = {name: field.__get__(error) for name, field in _fields_of(base)}
     set_ = {name: value for name, value in fields.items() if value is not None}
-    return _make, (cls, error.args, set_), error.__dict__ or None
+    slots = {name: getattr(error, name) for name in names if hasattr(error, name)}
+    state = (error.__dict__, slots) if error.__dict__ or slots else None
+    return _make, (cls, error.args, set_), state, None, None, _set_state
 
 
 def has_own_way(cls: type[BaseException]) -> bool:
@@ -72,8 +78,15 @@ def _fields_of(base: type[BaseException]) -> Iterator[tuple[str, Any]]:
 
 def _make(cls: type[BaseException], args: tuple[Any, ...], fields: dict[str, Any]) -> BaseException:
     error = cls.__new__(cls, *args)
-    error.args = args
+    object.__setattr__(error, "args", args)
     for name, field in _fields_of(_built_in_base(cls)):
         if name in fields:
             field.__set__(error, fields[name])
     return error
+
+
+def _set_state(error: BaseException, state: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    attributes, slots = state
+    error.__dict__.update(attributes)
+    for name, value in slots.items():
+        object.__setattr__(error, name, value)

@@ -264,7 +264,7 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
         known = None if traceback else _known_error(type_name, text)
         error = known or RemoteError(type_name, text, traceback)
     if traceback:
-        error.__cause__ = RemoteTraceback(traceback)
+        object.__setattr__(error, "__cause__", RemoteTraceback(traceback))  # a class may forbid the other way
     return error
 
 
@@ -308,7 +308,9 @@ def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | N
         if not isinstance(error, BaseException):
             return None
         if notes is not None and getattr(error, "__notes__", None) != notes:
-            error.__notes__ = notes  # an exception's own __reduce__ may have dropped them
+            object.__setattr__(
+                error, "__notes__", notes
+            )  # an exception's own __reduce__ may have dropped them
         return error
     except BaseException as failure:
         _pass_on(failure)

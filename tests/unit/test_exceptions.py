@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import types
 import numpy
 import pytest
 
-from multipy_actors.errors import InterpreterDiedError, RemoteError, RemoteTraceback
+from multipy_actors.errors import InterpreterDiedError, RemoteError, RemoteTraceback, SerializationError
 from multipy_actors.values import decode, decode_exception, encode, encode_exception
 
 
@@ -224,6 +225,91 @@ def test_a_constructor_with_other_arguments_is_not_called_again(error):
     assert vars(received).keys() == vars(error).keys()
     for name in ("errno", "strerror", "filename", "code", "start", "object"):
         assert getattr(received, name, None) == getattr(error, name, None)
+
+
+class Slotted(Exception):
+    __slots__ = ("__hidden", "code")
+
+    def __init__(self, code):
+        super().__init__("of its own")
+        self.code = code
+        self.__hidden = [code]
+
+    def hidden(self):
+        return self.__hidden
+
+
+class MoreSlots(Slotted):
+    __slots__ = ("never_set", "nothing", "tensor")
+
+    def __init__(self, *, code, tensor):
+        super().__init__(code)
+        self.tensor = tensor
+        self.nothing = None
+
+
+class OfBuiltIn(OSError):
+    __slots__ = ("where",)  # and no constructor: what is there was set from outside
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    code: int
+    detail: str = ""
+
+
+class Forbidding(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code, detail):
+        object.__setattr__(self, "code", code)
+        object.__setattr__(self, "detail", detail)
+
+    def __setattr__(self, name, value):
+        raise AttributeError("it is read-only")
+
+
+def test_what_an_exception_keeps_in_slots_arrives():
+    received = travelled(Slotted(3))
+    assert (received.code, received.hidden(), received.args) == (3, [3], ("of its own",))
+    array = numpy.arange(3)
+    received = travelled(MoreSlots(code=4, tensor=array))
+    assert (received.code, received.hidden(), received.nothing) == (4, [4], None)
+    assert numpy.shares_memory(received.tensor, array) and not hasattr(received, "never_set")
+    error = OfBuiltIn(errno.ENOENT, "no such file", "name")
+    error.where, error.other = "here", "there"
+    received = travelled(error)
+    assert (received.where, received.other, received.errno, received.filename) == (
+        "here",
+        "there",
+        errno.ENOENT,
+        "name",
+    )
+
+
+def test_an_exception_of_numpy_that_has_slots_can_be_printed_where_it_arrives():
+    with pytest.raises(ValueError) as caught:
+        numpy.zeros(3).sum(axis=4)
+    received = travelled(caught.value)
+    assert type(received) is type(caught.value)
+    assert str(received) == str(caught.value) and (received.axis, received.ndim) == (4, 1)
+
+
+def test_exceptions_whose_attributes_cannot_be_set_arrive():
+    assert travelled(Frozen(3, detail="text")) == Frozen(3, detail="text")
+    received = travelled(Forbidding(1, 2))
+    assert type(received) is Forbidding and (received.code, received.detail) == (1, 2)
+
+
+def test_the_slot_that_cannot_be_sent_is_named():
+    with pytest.raises(SerializationError, match=r"\[0\]\.tensor: cannot serialize _thread.lock"):
+        encode([MoreSlots(code=1, tensor=threading.Lock())])
+    with pytest.raises(
+        SerializationError, match=r"\[0\]\._Slotted__hidden\[0\]: cannot serialize _thread.lock"
+    ):
+        error = Slotted(threading.Lock())
+        error.code = 1
+        encode([error])
 
 
 def test_exceptions_inside_a_value_keep_their_type_as_well():
