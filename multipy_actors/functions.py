@@ -6,6 +6,8 @@ reach of `inspect`, and with closures that share what they shared.
 
 A wrapper that a decorator of an importable module has made has that module's globals.
 
+A global that a function assigns before it reads it is not sent: it makes its own of it.
+
 Model: code goes by `marshal`, as both ends are one version of Python. The receiver gives a function the
 globals of its script (see scripts), to which the names that it refers to are sent along. Cells are made
 empty, so that a function may refer to itself, and are filled with the function's state. What is in no file,
@@ -19,6 +21,7 @@ from __future__ import annotations
 import marshal
 import sys
 from types import CellType, CodeType, FunctionType, ModuleType
+from weakref import WeakKeyDictionary
 
 from multipy_actors import scripts
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.scripts import Namespace
 
-__all__ = ["contents_of", "names_in_annotations", "reduce_code", "reduce_function"]
+__all__ = ["contents_of", "globals_in", "names_in_annotations", "reduce_code", "reduce_function"]
 
 
 def reduce_function(
@@ -161,6 +164,44 @@ def _load_code_with_source(data: bytes, name: str, text: str) -> CodeType:
     if name not in linecache.cache:
         linecache.cache[name] = len(text), None, text.splitlines(True), name
     return _load_code(data)
+
+
+def globals_in(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the names of globals that code has need of, and of those that it assigns without.
+
+    It has no need of what it has assigned by then, whichever way it came there. What is inside of it counts:
+    functions, and bodies of classes, where a name may be that of a global, too.
+    """
+    found = _globals_in.get(code)
+    if found is None:
+        from dis import Bytecode, hasjabs, hasjrel
+
+        bytecode = Bytecode(code)
+        instructions = list(bytecode)
+        ways = [(step.offset, step.argval) for step in instructions if step.opcode in hasjrel + hasjabs]
+        ways += [(entry.start, entry.target) for entry in getattr(bytecode, "exception_entries", ())]
+        needed: dict[str, None] = {}
+        assigned: set[str] = set()
+        own: set[str] = set()  # what it has assigned so far
+        for step in instructions:
+            if step.opname in _ASSIGNING:
+                if step.opname == "STORE_GLOBAL":
+                    assigned.add(step.argval)
+                if not any(start < step.offset < end for start, end in ways):
+                    own.add(step.argval)
+            elif step.opname in _NEEDING and step.argval not in own:
+                needed[step.argval] = None
+            elif isinstance(step.argval, CodeType):
+                inner, assigned_inside = globals_in(step.argval)
+                needed.update(dict.fromkeys(name for name in inner if name not in own))
+                assigned |= assigned_inside
+        found = _globals_in[code] = tuple(needed), frozenset(assigned - needed.keys())
+    return found
+
+
+_ASSIGNING = ("STORE_GLOBAL", "STORE_NAME")  # the second, and the last two below, are for bodies of classes
+_NEEDING = ("LOAD_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_globals_in: WeakKeyDictionary[CodeType, tuple[tuple[str, ...], frozenset[str]]] = WeakKeyDictionary()
 
 
 # Annotations -----------------------------------------------------------------------------------------------

@@ -261,7 +261,8 @@ def _make_pickler_classes() -> tuple[Any, ...]:
                 return self._reference_to(where, path, "")
             self.tokens[where.token] = None  # it is made anew there, whether or not it needs a global
             names = function.__globals__
-            in_code = by_value._extract_code_globals(function.__code__)
+            in_code, assigned = functions.globals_in(function.__code__)
+            where.assigned |= assigned
             for name in (*in_code, *functions.names_in_annotations(function.__annotations__, names)):
                 self._need(where, name)
             cells = function.__closure__ or ()

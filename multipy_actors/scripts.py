@@ -12,6 +12,9 @@ binds it when it is first met, and again when the version differs from what was 
 interpreter's own code does to it in between stays. Pieces without attachments are pickled once, and loaded
 once in each interpreter.
 
+A global that cannot be pickled is missing, and no error, if a function that was sent assigns it without need
+of it: it is made anew there, as in a process.
+
 A value that has another global as a part refers to it by its name. Globals whose values have an instance in
 common (a model, and the optimizer of its parameters) become one piece with a new version, as they would not
 be about the same object otherwise; weak references to the instances in a piece tell.
@@ -113,13 +116,14 @@ class Piece:
 class Namespace:
     """The globals of one script."""
 
-    __slots__ = ("about", "begun", "bound", "globals", "pending", "pieces", "token")
+    __slots__ = ("about", "assigned", "begun", "bound", "globals", "pending", "pieces", "token")
 
     def __init__(self, token: str, names: dict[str, Any], about: dict[str, Any]) -> None:
         """Stand for the globals `names`."""
         self.token = token
         self.globals = names
         self.about = about
+        self.assigned: frozenset[str] = frozenset()  # by functions that have been sent
         self.pieces: dict[str, Piece] = {}
         self.bound: dict[str, Version] = {}  # the last version of each that was received
         self.pending: dict[str, Callable[[], None]] = {}  # how to load what a table has and is needed now
@@ -310,7 +314,7 @@ def _is_there(place: Place) -> bool:
 def _gather(needs: Iterable[Place], pickle: Pickle) -> tuple[dict[Place, Piece], list[Place]]:
     """Return the pieces of globals and of what they refer to, which comes before them where it can.
 
-    Last come those that are not there: builtins, or what the script has not defined yet.
+    Last come those that are not there: builtins, what the script has not defined yet, what is made elsewhere.
 
     So it is there when a value is rebuilt, which may run functions of the script. Pieces that are made on the
     way may replace others of the result.
@@ -329,7 +333,14 @@ def _gather(needs: Iterable[Place], pickle: Pickle) -> tuple[dict[Place, Piece],
         if not here.has(place[1]):
             missing.append(stack.pop())
             continue
-        begun[place] = piece = here.piece_of(place[1], pickle)
+        try:
+            piece = here.piece_of(place[1], pickle)
+        except Exception as error:
+            if place[1] not in here.assigned or isinstance(error, MemoryError):
+                raise
+            missing.append(stack.pop())
+            continue
+        begun[place] = piece
         stack += [need for need in reversed(piece.needs) if need not in begun]
     return gathered, missing
 

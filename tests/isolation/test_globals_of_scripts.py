@@ -544,3 +544,154 @@ def test_what_a_function_refers_to_may_be_defined_after_it_was_sent(run_script):
             assert pool.submit(use).result() == 1  # as in a process, which has it still
         """
     )
+
+
+def test_a_function_that_assigns_a_global_first_does_not_need_what_the_host_has_under_that_name(run_script):
+    run_script(
+        """
+        import sqlite3
+        import threading
+        import multipy_actors as multipy
+
+        connection = lock = None
+        count = 1
+
+        def open_all():
+            global connection, lock, late, count
+
+            def nested():
+                global late
+                late = threading.Lock()
+
+            connection = sqlite3.connect(":memory:")
+            nested()
+            for count in (7, 8):
+                pass
+            with threading.Lock() as lock:
+                lock = threading.Lock()
+            return connection.execute("select 2").fetchone()
+
+        def use():
+            with lock, late:
+                return connection.execute("select 1").fetchone(), count
+
+        def use_by_name():
+            return use()
+
+        open_all()  # the host uses them, too
+        with multipy.Pool(1, initializer=open_all) as pool:
+            assert pool.submit(use).result() == ((1,), 8)
+            assert pool.submit(lambda: use_by_name()).result() == ((1,), 8)
+            connection = sqlite3.connect(":memory:")  # the host's next one is not the interpreter's either
+            assert pool.submit(use).result() == ((1,), 8)
+            assert pool.submit(open_all).result() == (2,)
+        with multipy.Pool(1) as pool:
+            try:
+                pool.submit(use).result()
+            except NameError as error:
+                assert "lock" in str(error)
+            else:
+                raise AssertionError("nobody has made them here")
+            assert pool.submit(open_all).result() == (2,)
+            assert pool.submit(use).result() == ((1,), 8)
+        """
+    )
+
+
+def test_a_function_that_reads_what_it_assigns_needs_it_and_the_error_names_what_cannot_be_sent(run_script):
+    run_script(
+        """
+        import threading
+        import multipy_actors as multipy
+
+        lock = threading.Lock()
+        other = threading.Lock()
+        total = 5
+
+        def add():
+            global total
+            total += 1
+            return total
+
+        def take(_):
+            global lock
+            if lock is None:
+                lock = threading.Lock()
+            return lock.acquire(False)
+
+        def forget(_):
+            global other
+            del other
+
+        def take_unless(condition):
+            global lock
+            if condition:
+                lock = threading.Lock()
+            return lock.acquire(False)
+
+        def take_if_it_fails(how):
+            global lock
+            try:
+                lock = how()
+            except ValueError:
+                return lock.acquire(False)
+
+        def assign_and_call():
+            global lock
+            lock = 1
+            return (lambda: lock)()
+
+        NEEDED = (take, "lock"), (forget, "other"), (take_unless, "lock"), (take_if_it_fails, "lock")
+        with multipy.Pool(1) as pool:
+            assert pool.submit(add).result() == 6 and pool.submit(add).result() == 7 and total == 5
+            for function, name in NEEDED:
+                try:
+                    pool.submit(function, 0).result()
+                except multipy.SerializationError as error:
+                    assert f"global '{name}'" in str(error), error
+                else:
+                    raise AssertionError(function)
+            assert pool.submit(assign_and_call).result() == 1
+        """
+    )
+
+
+def test_bodies_of_classes_inside_functions_have_the_globals_that_they_name(run_script):
+    run_script(
+        """
+        import threading
+        import multipy_actors as multipy
+
+        limit = 5
+        own = threading.Lock()  # a name that the body has for itself
+
+        class Part:
+            pass
+
+        def noted(function):
+            function.noted = True
+            return function
+
+        def make():
+            class Whole:
+                size: int = limit
+                part: Part = Part()
+                own = 1
+                twice = own * 2
+                limit = limit + 1
+
+                @noted
+                def method(self):
+                    return limit
+
+                class Inner:
+                    size = limit
+
+            sizes = Whole.size, Whole.limit, Whole.Inner.size, Whole().method()
+            return *sizes, type(Whole.part) is Part, Whole.twice
+
+        with multipy.Pool(1) as pool:
+            assert pool.submit(make).result() == make() == (5, 6, 5, 5, True, 2)
+            assert pool.submit(lambda: make()).result() == make()
+        """
+    )
