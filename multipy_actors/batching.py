@@ -143,10 +143,16 @@ def _mark(method: Any, place: FrameType, size: int, wait: float) -> Any:
         raise TypeError(f"{name} is a generator: it is streamed, and cannot take a batch (@multipy.batch)")
     if method.__name__.startswith("__") and method.__name__ != "__call__":
         raise TypeError(f"no handle calls {name}, so it cannot take a batch (@multipy.batch)")
-    if len(inspect.signature(method).parameters) < 2 and not _takes_any(method):
-        raise TypeError(f"{name} has no parameter to take a batch with (@multipy.batch)")
+    if next(iter(inspect.signature(method).parameters), "self") == "self":  # else it may be a static method
+        _check_parameters(method)
     method.__dict__[_MARK] = size, wait
     return method
+
+
+def _check_parameters(method: Any) -> None:
+    takes_any = method.__code__.co_flags & inspect.CO_VARARGS
+    if len(inspect.signature(method).parameters) < 2 and not takes_any:
+        raise TypeError(f"{method.__qualname__} has no parameter to take a batch with (@multipy.batch)")
 
 
 def _kind_of(thing: object) -> str:
@@ -160,13 +166,11 @@ def _is_body_of_class(place: FrameType) -> bool:
     return place.f_locals is not place.f_globals and {"__module__", "__qualname__"} <= place.f_locals.keys()
 
 
-def _takes_any(method: Any) -> bool:
-    return bool(method.__code__.co_flags & inspect.CO_VARARGS)
-
-
 def _mark_of(cls: type, name: str, member: object) -> tuple[int, float] | None:
     if inspect.isfunction(member):
         mark: tuple[int, float] | None = member.__dict__.get(_MARK)
+        if mark is not None:
+            _check_parameters(member)
         return mark
     for part in ("__func__", "fget", "fset", "fdel", "func"):
         if _MARK in getattr(getattr(member, part, None), "__dict__", ()):

@@ -163,6 +163,27 @@ def test_a_mark_below_what_makes_it_another_kind_of_member_is_refused_with_the_c
         type("Inheriting", (Model, Wrong), {}).remote()
 
 
+def test_a_static_method_of_one_parameter_is_called_what_it_is():
+    class Wrong:
+        @staticmethod
+        @multipy.batch
+        def misplaced(xs):
+            return xs
+
+    with pytest.raises(TypeError, match=r"is for methods, and .*Wrong\.misplaced is a static method"):
+        multipy.remote(Wrong)
+
+
+def test_a_method_of_one_parameter_is_refused_with_the_class_whatever_that_is_called():
+    class Wrong:
+        @multipy.batch
+        def method(this):
+            return this
+
+    with pytest.raises(TypeError, match=r"Wrong\.method has no parameter to take a batch with"):
+        multipy.remote(Wrong)
+
+
 @multipy.remote
 class Several:
     def read(self):
