@@ -190,7 +190,7 @@ def _define(cls: type, contents: dict[str, Any]) -> type:
         if unfinished is cls:
             registered = contents.pop("_abc_impl", ())
             for name, value in contents.items():
-                setattr(cls, name, value)
+                hooks.set_attribute(cls, name, value, _is_sent)
             for subclass in registered:
                 cls.register(subclass)  # type: ignore[attr-defined]
             _identities[cls] = key

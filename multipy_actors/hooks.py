@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     IsSent = Callable[[type], bool]  # whether a class travels by value
 
-__all__ = ["are_sent", "make"]
+__all__ = ["are_sent", "make", "set_attribute"]
 
 _HOOK = "__init_subclass__"
 _MARK = "__multipy_marker__"  # enumerations take other names for members
@@ -51,7 +51,7 @@ def make(
     **options: Any,
 ) -> Any:
     """Make a class as its statement does, but for what travels by value; `namespace` is used up."""
-    library: Any = next(cls for cls in metaclass.__mro__ if not is_sent(cls))
+    library = _library_of(metaclass, is_sent)
     namespace[_MARK] = _Marker()
     made = library.__new__(metaclass, name, bases, namespace, **options)
     del namespace[_MARK]
@@ -61,6 +61,15 @@ def make(
     if sent and _passes_on(vars(sent[-1])[_HOOK]):
         _call(super(sent[-1], made).__init_subclass__)
     return made
+
+
+def set_attribute(cls: type, name: str, value: object, is_sent: IsSent) -> None:
+    """Put into a class what its statement has put there, whatever its metaclass allows later."""
+    _library_of(type(cls), is_sent).__setattr__(cls, name, value)
+
+
+def _library_of(metaclass: type, is_sent: IsSent) -> Any:
+    return next(cls for cls in metaclass.__mro__ if not is_sent(cls))
 
 
 def _call(hook: Callable[..., object], *args: Any, **options: Any) -> None:

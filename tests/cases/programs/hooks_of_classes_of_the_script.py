@@ -233,6 +233,21 @@ class SubMeta(Meta):
         return [*super().mro()]
 
 
+class Constant(type):
+    def __setattr__(cls, name, value):
+        raise AttributeError("it is constant")
+
+    def __delattr__(cls, name):
+        raise AttributeError("it is constant")
+
+
+class Limits(Hooked, metaclass=Constant):
+    low = 1
+
+    def both(self):
+        return self.low, Limits.low
+
+
 class OfMeta(metaclass=Meta):
     def __init_subclass__(cls, **options):
         ran.append(cls.__name__)
@@ -458,6 +473,7 @@ def kinds():
     diamond, linear = Diamond(), Linear()
     return [
         OfDict(a=1),
+        Limits().both(),
         OfInt(3) + 1,
         tuple(OfTuple((1, 2))),
         str(OfError("text")),
@@ -558,7 +574,19 @@ if __name__ == "__main__":
         assert pool.submit(lambda: Inner.made).result() == ["Inner"] == Inner.made
         assert pool.submit(lambda: InnerOfLibrary.made).result() == ["Inner"] == InnerOfLibrary.made
         assert Actor.options(pool=pool).remote().name()[0] == "Actor"
-    alone = Slots, DictOnSlotted, Diamond, Concrete, OfInts, OfSubMeta, Level, SubStruct, SubModel, KnownToo
+    alone = (
+        Limits,
+        Slots,
+        DictOnSlotted,
+        Diamond,
+        Concrete,
+        OfInts,
+        OfSubMeta,
+        Level,
+        SubStruct,
+        SubModel,
+        KnownToo,
+    )
     for cls in alone:  # the first that arrives
         with multipy.Pool(1) as pool:
             assert pool.submit(lambda cls=cls: cls.__name__).result() == cls.__name__
