@@ -13,7 +13,7 @@ globals of its script (see scripts), to which the names that it refers to are se
 empty, so that a function may refer to itself, and are filled with the function's state. What is in no file,
 as it was typed into a notebook, goes along as the text that `linecache` has of it.
 
-Threads: any; no state.
+Threads: any; what is found in code is kept as long as that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import marshal
 import sys
 from types import CellType, CodeType, FunctionType, ModuleType
-from weakref import WeakKeyDictionary
 
 from multipy_actors import scripts
 
@@ -172,7 +171,12 @@ def globals_in(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
     It has no need of what it has assigned by then, whichever way it came there. What is inside of it counts:
     functions, and bodies of classes, where a name may be that of a global, too.
     """
-    found = _globals_in.get(code)
+    global _globals_in
+    if _globals_in is None:
+        from weakref import WeakKeyDictionary  # which receivers do without
+
+        _globals_in = WeakKeyDictionary()
+    found: tuple[tuple[str, ...], frozenset[str]] | None = _globals_in.get(code)
     if found is None:
         from dis import Bytecode, hasjabs, hasjrel
 
@@ -201,7 +205,7 @@ def globals_in(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
 
 _ASSIGNING = ("STORE_GLOBAL", "STORE_NAME")  # the second, and the last two below, are for bodies of classes
 _NEEDING = ("LOAD_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_globals_in: WeakKeyDictionary[CodeType, tuple[tuple[str, ...], frozenset[str]]] = WeakKeyDictionary()
+_globals_in: Any = None  # what is known of which code
 
 
 # Annotations -----------------------------------------------------------------------------------------------
