@@ -1,19 +1,15 @@
 #include "system/record_locks.h"
 
-#include <dirent.h>
 #include <pthread.h>
-#include <sys/file.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <set>
 #include <vector>
+
+#include "system/file_descriptions.h"
 
 namespace multipy {
 
@@ -43,11 +39,16 @@ struct RecordLocks::File {
     return kind == F_UNLCK || access == O_RDWR || access == (kind == F_RDLCK ? O_RDONLY : O_WRONLY);
   }
 
+  void keep(int closed);
+  void forget(int closed);
+  void close_kept();
+
   const FileKey key;
   const RecordLocks& owner;
   int descriptor;
   int access;               // O_RDONLY, O_WRONLY or O_RDWR
   std::vector<int> kept;    // closed by the owner, still open; under its mutex
+  bool has_open = false;    // one of these has a duplicate that is still in use; the same
   std::size_t waiting = 0;  // threads in the kernel, with this descriptor; under the owner's mutex
   ByteRanges held;          // under the graph's mutex
 };
@@ -65,9 +66,18 @@ struct RecordLocks::Graph {
   std::mutex mutex;  // taken last of all
   std::vector<File*> files;
   std::vector<const Wait*> waits;
+  std::set<int> kept;  // by all owners, and those that have ended
   std::atomic<std::size_t> file_count{0};
-  std::atomic<std::size_t> kept_count{0};
+  std::atomic<std::size_t> kept_count{0};  // by owners that have not
   std::atomic<pid_t> process{::getpid()};
+
+  /// The descriptors that are in nobody's use: those that are kept, and ours.
+  std::set<int> unused() {
+    const std::lock_guard lock(mutex);
+    std::set<int> found = kept;
+    for (const File* file : files) found.insert(file->descriptor);
+    return found;
+  }
 
   Graph() { ::pthread_atfork(before_fork, after_fork, in_child); }
 
@@ -98,6 +108,7 @@ struct RecordLocks::Graph {
       file->descriptor = -1;
     }
     self.files.clear();
+    self.kept.clear();
     self.file_count = 0;
     self.kept_count = 0;
     after_fork();
@@ -127,26 +138,32 @@ RecordLocks::File::~File() {
   if (descriptor >= 0) ::close(descriptor);
 }
 
-namespace {
-
-/// A description of the file of `descriptor` that nobody else has; its mode goes to `access`, which is the mode of
-/// `descriptor`. Where none can be had (no permission any more, no /proc, or opening it would do something), it is that
-/// of `descriptor`. -1: none at all.
-int open_again(int descriptor, const struct stat& status, int& access) {
-  if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) {
-    char path[40];
-    std::snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
-    constexpr int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    if (access == O_WRONLY) {
-      if (const int both = ::open(path, O_RDWR | flags); both >= 0) {
-        access = O_RDWR;
-        return both;
-      }
-    }
-    if (const int same = ::open(path, access | flags); same >= 0) return same;
-  }
-  return ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+void RecordLocks::File::keep(int closed) {
+  ::fcntl(closed, F_SETFD, FD_CLOEXEC);  // no program is to have what is closed
+  kept.push_back(closed);
+  Graph& all = graph();
+  const std::lock_guard lock(all.mutex);
+  all.kept.insert(closed);
+  ++all.kept_count;
 }
+
+void RecordLocks::File::forget(int closed) {
+  if (std::erase(kept, closed) == 0) return;
+  Graph& all = graph();
+  const std::lock_guard lock(all.mutex);
+  all.kept.erase(closed);
+  --all.kept_count;
+}
+
+void RecordLocks::File::close_kept() {
+  while (!kept.empty()) {
+    const int closed = kept.back();
+    forget(closed);
+    ::close(closed);
+  }
+}
+
+namespace {
 
 /// The bytes that a request is about, for a descriptor that it came with. Returns 0 or an errno.
 int range_of(int descriptor, const struct flock& request, const struct stat& status, ByteRange& range) {
@@ -170,54 +187,6 @@ int range_of(int descriptor, const struct flock& request, const struct stat& sta
     range.last = ByteRanges::maximum;
   }
   return 0;
-}
-
-/// Whether the file system asks another machine about locks.
-bool is_of_a_network(int descriptor, dev_t device) {
-  thread_local dev_t known = 0;
-  thread_local bool verdict = false;
-  if (device == known) return verdict;
-  struct statfs system{};
-  if (::fstatfs(descriptor, &system) != 0) return true;
-  // NFS, SMB (three of them), FUSE, Ceph, Lustre, AFS (two), 9P, GPFS.
-  constexpr std::array<unsigned long, 11> networks{0x6969,     0x517b,     0xff534d42, 0xfe534d42,
-                                                   0x65735546, 0x00c36400, 0x0bd00bd0, 0x5346414f,
-                                                   0x6b414653, 0x01021997, 0x47504653};
-  const auto type = static_cast<unsigned long>(system.f_type) & 0xffffffff;
-  verdict = std::ranges::find(networks, type) != networks.end();
-  known = device;
-  return verdict;
-}
-
-/// Whether anybody but the description of `descriptor` has a lock on the file.
-bool somebody_has_locks(int descriptor) {
-  struct flock asked{};
-  asked.l_type = F_WRLCK;
-  return ::fcntl(descriptor, F_OFD_GETLK, &asked) == 0 && asked.l_type != F_UNLCK;
-}
-
-/// Whether another descriptor of the process has the description of `descriptor`, as one made by dup does: it sees a
-/// flag change. On a regular file O_NONBLOCK means nothing.
-bool is_duplicated(int descriptor, const struct stat& status) {
-  DIR* folder = ::opendir("/proc/self/fd");
-  if (folder == nullptr) return true;
-  const int flags = ::fcntl(descriptor, F_GETFL);
-  bool found = false;
-  while (const dirent* entry = ::readdir(folder)) {
-    const int other = std::atoi(entry->d_name);
-    struct stat theirs{};
-    // By name, as it is anybody's: looking at it through the descriptor itself would race with who closes it.
-    if (entry->d_name[0] == '.' || other == descriptor || ::fstatat(::dirfd(folder), entry->d_name, &theirs, 0) != 0)
-      continue;
-    if (theirs.st_dev != status.st_dev || theirs.st_ino != status.st_ino) continue;
-    const int before = ::fcntl(other, F_GETFL);
-    ::fcntl(descriptor, F_SETFL, flags ^ O_NONBLOCK);
-    const int after = ::fcntl(other, F_GETFL);
-    ::fcntl(descriptor, F_SETFL, flags);
-    found = found || ((before ^ after) & O_NONBLOCK) != 0;
-  }
-  ::closedir(folder);
-  return found;
 }
 
 struct Target {
@@ -264,7 +233,8 @@ bool RecordLocks::is_this_process() noexcept { return ::getpid() == graph().proc
 bool RecordLocks::is_ours(int descriptor) noexcept {
   Graph& all = graph();
   const std::lock_guard lock(all.mutex);
-  return std::ranges::any_of(all.files, [&](const File* file) { return file->descriptor == descriptor; });
+  const auto is_open_for_locks = [&](const File* file) { return file->descriptor == descriptor; };
+  return all.kept.contains(descriptor) || std::ranges::any_of(all.files, is_open_for_locks);
 }
 
 bool RecordLocks::is_waiting() const noexcept {
@@ -370,15 +340,48 @@ int RecordLocks::close(int descriptor) {
     file = file_for(descriptor, status, access, access == O_RDONLY ? F_RDLCK : F_WRLCK);
   }
   if (file == nullptr) {
+    end_unless_in_use(descriptor, status);
     lock.unlock();
     return ::close(descriptor) == 0 ? 0 : errno;
   }
   if (std::ranges::find(file->kept, descriptor) != file->kept.end()) return EBADF;
   if (let_go(file, descriptor)) return 0;
-  ::flock(descriptor, LOCK_UN);  // it would have ended with the descriptor
-  file->kept.push_back(descriptor);
-  ++graph().kept_count;
+  if (description_has_locks(descriptor) && !process_has_record_locks(status)) {
+    // Its locks are to end with its description, which a child may have as well, and which nobody knows of.
+    file->close_kept();
+    end_unless_in_use(descriptor, status);
+    ::close(descriptor);
+    if (file->waiting == 0) files_.erase(FileKey(file->key));
+    return 0;
+  }
+  file->keep(descriptor);
+  settle(*file);
   return 0;
+}
+
+/// `descriptor` is to be closed: if no descriptor has its description then but some that are kept, its locks end.
+void RecordLocks::end_unless_in_use(int descriptor, const struct stat& status) {
+  Graph& all = graph();
+  {
+    const std::lock_guard lock(all.mutex);
+    if (all.kept.empty()) return;
+  }
+  if (description_has_locks(descriptor) && is_duplicated(descriptor, status) &&
+      !is_duplicated(descriptor, status, all.unused()))
+    end_locks_of_description(descriptor);
+}
+
+/// What was kept of `file` has no locks but those of descriptions that are in use as well.
+void RecordLocks::settle(File& file) {
+  struct stat status{};
+  if (file.kept.empty() || ::fstat(file.kept.front(), &status) != 0) return;
+  file.has_open = false;
+  const std::set<int> unused = graph().unused();
+  for (const int closed : file.kept) {
+    const bool is_open = is_duplicated(closed, status, unused);
+    if (!is_open && description_has_locks(closed)) end_locks_of_description(closed);
+    file.has_open |= is_open;
+  }
 }
 
 void RecordLocks::closing(int descriptor) {
@@ -386,9 +389,9 @@ void RecordLocks::closing(int descriptor) {
   if (::fstat(descriptor, &status) != 0) return;
   const std::lock_guard lock(mutex_);
   const auto found = files_.find({status.st_dev, status.st_ino});
-  if (found == files_.end()) return;
-  graph().kept_count -= std::erase(found->second->kept, descriptor);
-  drop(found->second);
+  if (found != files_.end()) found->second->forget(descriptor);
+  end_unless_in_use(descriptor, status);
+  if (found != files_.end()) drop(found->second);
 }
 
 int RecordLocks::reopen(int folder, const char* path, int flags) {
@@ -410,8 +413,7 @@ int RecordLocks::reopen(int folder, const char* path, int flags) {
   if ((flags & O_TRUNC) != 0 && ::ftruncate(descriptor, 0) != 0) return -1;
   ::lseek(descriptor, 0, SEEK_SET);
   ::fcntl(descriptor, F_SETFD, (flags & O_CLOEXEC) != 0 ? FD_CLOEXEC : 0);
-  kept.erase(place);
-  --graph().kept_count;
+  found->second->forget(descriptor);
   return descriptor;
 }
 
@@ -419,7 +421,9 @@ int RecordLocks::reopen(int folder, const char* path, int flags) {
 void RecordLocks::close_kept() {
   for (auto place = files_.begin(); place != files_.end();) {
     const auto file = (place++)->second;
-    if (file->kept.empty() || file->waiting != 0) continue;
+    if (file->kept.empty()) continue;
+    if (file->has_open) settle(*file);
+    if (file->waiting != 0) continue;
     {
       const std::lock_guard graph_lock(graph().mutex);
       if (!file->held.all().empty()) continue;
@@ -433,8 +437,11 @@ void RecordLocks::release_all() {
   while (!files_.empty()) {
     const auto file = files_.begin()->second;
     // What cannot be closed stays open: the process's locks are worth more than a descriptor.
-    if (!let_go(file, -1)) file->descriptor = -1;
-    graph().kept_count -= file->kept.size();
+    if (!let_go(file, -1)) {
+      settle(*file);
+      file->descriptor = -1;
+      graph().kept_count -= file->kept.size();
+    }
     files_.erase(file->key);
   }
 }
@@ -449,10 +456,12 @@ bool RecordLocks::let_go(const std::shared_ptr<File>& file, int descriptor) {
   const bool is_safe =
       file->allows(F_WRLCK) ? file->ask(F_OFD_SETLK, whole, F_WRLCK) == 0 : !somebody_has_locks(file->descriptor);
   if (is_safe) {
-    if (descriptor >= 0) ::close(descriptor);
-    for (const int each : file->kept) ::close(each);
-    graph().kept_count -= file->kept.size();
-    file->kept.clear();
+    file->close_kept();
+    struct stat status{};
+    if (descriptor >= 0 && ::fstat(descriptor, &status) == 0) {
+      end_unless_in_use(descriptor, status);
+      ::close(descriptor);
+    }
   }
   // Closing the description lets go of its lock. It stays if a thread waits with it, or until it may be closed.
   const bool ends = is_safe && file->waiting == 0;
@@ -496,9 +505,9 @@ std::shared_ptr<RecordLocks::File> RecordLocks::file_for(int descriptor, const s
     }
     found->second->ask(F_OFD_SETLK, {0, ByteRanges::maximum}, F_UNLCK);
     // The first is closed when that drops no locks of the process.
-    file->kept = std::move(found->second->kept);
-    file->kept.push_back(std::exchange(found->second->descriptor, -1));
-    ++graph().kept_count;
+    file->kept = std::exchange(found->second->kept, {});
+    file->has_open = found->second->has_open;
+    file->keep(std::exchange(found->second->descriptor, -1));
   }
   files_[key] = file;
   return file;

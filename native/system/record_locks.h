@@ -17,6 +17,10 @@
 // somebody has a lock the descriptor is *kept*: it stays open until it can be closed, or until the interpreter opens
 // the same file again and is given it. An interpreter that has not locked a file keeps the descriptor if somebody has.
 //
+// Other locks belong to the description behind a descriptor (flock, F_OFD_SETLK) and end with the last that has it: to
+// keep one would keep them. So a description that has some is kept only where closing would cost the process its record
+// locks, and when no descriptor that is in use has it any more, its locks are ended by name (file_descriptions.h).
+//
 // Threads and locks: `mutex_` guards the files of one owner and is held while the kernel is asked, but for the waits.
 // The graph's mutex guards what all owners have and wait for; it is taken last and never held over a system call. A
 // fork takes all of them first.
@@ -25,7 +29,9 @@
 // told -1, as for every lock of a description; a circle that leads through the host or another process is not found; a
 // descriptor that a shared library closes (fclose in libstdc++) drops no locks; what cannot be put off (fclose, dup2
 // onto a descriptor) drops the host's, and so does a close in the moment in which the host takes its first lock on a
-// file that the interpreter never locked, or on a network's file system, where asking takes long.
+// file that the interpreter never locked or has a lock of a description on, or on a network's file system, where asking
+// takes long. To locks that are ended by name a child or a mapping that has the description as well is no reason to
+// stay.
 //
 // Rejected: a files_struct for each interpreter, by unshare(CLONE_FILES), which makes the kernel do all of this.
 // Descriptors would no longer be the process's: those of the CUDA driver, of the host, of sockets that the host closes.
@@ -76,7 +82,7 @@ class MULTIPY_API RecordLocks {
   static bool any() noexcept;
   /// Whether descriptors are those of the process whose memory this is: not in a child made by vfork.
   static bool is_this_process() noexcept;
-  /// Whether `descriptor` is one of ours, which nobody else may close.
+  /// Whether `descriptor` is one of ours, or kept: nobody else may close it.
   static bool is_ours(int descriptor) noexcept;
 
  private:
@@ -91,6 +97,8 @@ class MULTIPY_API RecordLocks {
                std::unique_lock<std::mutex>& lock);
   void drop(const std::shared_ptr<File>& file);
   bool let_go(const std::shared_ptr<File>& file, int descriptor);
+  static void end_unless_in_use(int descriptor, const struct stat& status);
+  static void settle(File& file);
   void close_kept();
   bool closes_circle(const File& file, ByteRange range, LockKind kind) const;
 

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -395,6 +396,129 @@ TEST_CASE("an owner's close leaves the process's own locks alone") {
       CHECK_FALSE(RecordLocks::any());
     }
   }
+}
+
+/// Whether another description can have the lock of flock, or one of its own on the last byte.
+bool can_flock(const TemporaryFile& file) {
+  const int descriptor = file.open();
+  const bool can = ::flock(descriptor, LOCK_EX | LOCK_NB) == 0;
+  ::flock(descriptor, LOCK_UN);
+  return ::close(descriptor) == 0 && can;
+}
+
+int lock_last_byte(int descriptor, int command, LockKind kind = F_WRLCK) {
+  struct flock last = request(kind, 7, 1);
+  return ::fcntl(descriptor, command, &last) == 0 ? 0 : errno;
+}
+
+TEST_CASE("a lock of flock ends with the last duplicate, whoever has record locks on the file") {
+  enum Who { nobody, itself, other_owner, other_process };
+  for (const Who who : {nobody, itself, other_owner, other_process}) {
+    CAPTURE(who);
+    const TemporaryFile file;
+    RecordLocks owner, other;
+    OwnerElsewhere process(file);
+    const int locked = file.open();
+    const int others = file.open();
+    REQUIRE(::flock(locked, LOCK_EX) == 0);
+    const auto byte = request(F_WRLCK, 0, 1);
+    if (who == itself) REQUIRE(owner.set(locked, byte, false) == 0);
+    if (who == other_owner) REQUIRE(other.set(others, byte, false) == 0);
+    if (who == other_process) REQUIRE(process.perform({Owner::Step::set, 0, 0, byte}).error == 0);
+    CHECK(owner.close(::dup(locked)) == 0);
+    CHECK(owner.close(file.open()) == 0);
+    CHECK_FALSE(can_flock(file));
+    const int last = ::dup(locked);
+    CHECK(owner.close(locked) == 0);
+    CHECK_FALSE(can_flock(file));
+    CHECK(owner.close(last) == 0);
+    CHECK(can_flock(file));
+    CHECK(other.close(others) == 0);
+  }
+}
+
+TEST_CASE("locks of a description end with it while the process has record locks, and these stay") {
+  enum End { closed, at_once, unlocked_before };  // at_once: in a way that cannot be put off
+  for (const bool is_flock : {true, false}) {
+    for (const End end : {closed, at_once, unlocked_before}) {
+      CAPTURE(is_flock);
+      CAPTURE(end);
+      const TemporaryFile file;
+      RecordLocks owner, other;
+      OwnerElsewhere process(file);
+      const int hosts = file.open();
+      const int look = file.open();
+      struct flock first = request(F_WRLCK, 0, 1);
+      REQUIRE(::fcntl(hosts, F_SETLK, &first) == 0);
+      const auto is_free = [&] {
+        const int refused = is_flock ? ::flock(look, LOCK_EX | LOCK_NB) : lock_last_byte(look, F_OFD_SETLK);
+        is_flock ? ::flock(look, LOCK_UN) : lock_last_byte(look, F_OFD_SETLK, F_UNLCK);
+        return refused == 0;
+      };
+      const int locked = file.open();
+      REQUIRE((is_flock ? ::flock(locked, LOCK_EX) : lock_last_byte(locked, F_OFD_SETLK)) == 0);
+      CHECK(owner.close(::dup(locked)) == 0);
+      const int last = ::dup(locked);
+      CHECK(other.close(::dup(locked)) == 0);
+      CHECK(owner.close(locked) == 0);
+      CHECK_FALSE(is_free());
+      if (end == unlocked_before) {
+        first.l_type = F_UNLCK;
+        REQUIRE(::fcntl(hosts, F_SETLK, &first) == 0);
+      }
+      if (end == at_once) {
+        other.closing(last);
+      } else {
+        CHECK(other.close(last) == 0);
+      }
+      CHECK(is_free());
+      if (end != unlocked_before) {
+        const Owner::Step asked{Owner::Step::get, 0, 0, request(F_WRLCK, 0, 1)};
+        CHECK(process.perform(asked).lock.l_type == F_WRLCK);
+      }
+      if (end == at_once) ::close(last);
+      ::close(hosts);
+      ::close(look);
+    }
+  }
+}
+
+TEST_CASE("a lock of a description ends with it though its file was closed once more meanwhile") {
+  const TemporaryFile file;
+  RecordLocks owner;
+  const int locked = file.open();
+  REQUIRE(lock_last_byte(locked, F_OFD_SETLK) == 0);
+  CHECK(owner.close(file.open()) == 0);
+  CHECK(owner.close(file.open(O_RDONLY)) == 0);
+  const int others = file.open();
+  CHECK(lock_last_byte(others, F_OFD_SETLK) == EAGAIN);
+  CHECK(owner.close(locked) == 0);
+  CHECK(lock_last_byte(others, F_OFD_SETLK) == 0);
+  CHECK_FALSE(RecordLocks::any());
+  ::close(others);
+}
+
+TEST_CASE("what a child has of a locked description keeps its lock") {
+  const TemporaryFile file;
+  RecordLocks owner;
+  const int locked = file.open();
+  REQUIRE(::flock(locked, LOCK_EX) == 0);
+  REQUIRE(lock_last_byte(locked, F_OFD_SETLK) == 0);
+  std::array<int, 2> pipe{};
+  REQUIRE(::pipe(pipe.data()) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    char byte = 0;
+    ::close(pipe[1]);
+    ::_exit(static_cast<int>(::read(pipe[0], &byte, 1)));
+  }
+  CHECK(owner.close(file.open()) == 0);
+  CHECK(owner.close(locked) == 0);
+  CHECK_FALSE(can_flock(file));
+  ::close(pipe[1]);
+  ::waitpid(child, nullptr, 0);
+  CHECK(can_flock(file));
+  ::close(pipe[0]);
 }
 
 TEST_CASE("the process's own locks hold while owners lock and close, on and on") {
