@@ -194,22 +194,25 @@ bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
   return ok;
 }
 
-/// Runs the worker loop, anew whenever it fails, until the pool is closed or it fails over and over without a call.
-void run_calls(std::string& error) {
+/// Runs the worker loop, anew whenever it fails, until the pool is closed or it fails over and over without a call, and
+/// then returns false.
+bool run_calls(std::string& error) {
   constexpr int kVainAttempts = 100;
   const multipy::Worker& worker = *multipy::bindings::worker();
   std::uint64_t before = 0;
   for (int vain = 0; vain < kVainAttempts; ++vain) {
-    if (call_worker("run", error)) return;
+    if (call_worker("run", error)) return true;
     if (std::exchange(before, worker.deliveries) != worker.deliveries) vain = 0;
   }
   PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
+  return false;
 }
 
-/// The worker loop is over. Unless that is because the pool is closed, who waits for it is told.
-void tell_if_lost() {
+/// The worker loop is over, having `failed` or not. Unless that is because the pool is closed, who waits for it is
+/// told.
+void tell_if_lost(bool failed) {
   multipy::Worker& worker = *multipy::bindings::worker();
-  if (worker.pool.closed()) return;
+  if (worker.pool.closed() && !failed && worker.gave_up.empty()) return;
   PyThreadState* const state = PyEval_SaveThread();
   worker.pool.lost(worker);
   PyEval_RestoreThread(state);
@@ -243,8 +246,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   boot->started(boot->context, nullptr);
-  run_calls(error);
-  tell_if_lost();
+  tell_if_lost(!run_calls(error));
   bool finalisable = false;
   if (!call_worker("finish", error, &finalisable))
     PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());

@@ -138,7 +138,7 @@ std::shared_ptr<Call> Actor::move_in(std::size_t interpreter, const Payload& err
   std::unique_lock lock(mutex_);
   const auto served_by = interpreters();
   const auto making = making_.find(interpreter);
-  if (closed() || making == making_.end() ||
+  if (closed_.load() || making == making_.end() ||
       std::find(served_by.begin(), served_by.end(), interpreter) == served_by.end())
     return nullptr;
   if (const auto call = making->second.lock(); call && !call->done()) return nullptr;

@@ -161,7 +161,10 @@ class MULTIPY_API Dispatcher {
   /// The interpreter has ended, and one whose worker is `runner` will take its seat. Returns the calls that do not wait
   /// for it, pending, for the caller to abandon.
   Calls replace(std::size_t interpreter, RunnerId runner);
-  /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, pending.
+  /// Whether calls are queued that would wait for who replaces the interpreter.
+  bool awaits_another(std::size_t interpreter) const;
+  /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, or that
+  /// nobody will take any more, pending.
   Calls put_back(const Calls& calls);
   /// The interpreter is handed these before all others.
   void put_first(std::size_t interpreter, const Calls& calls);
@@ -266,6 +269,10 @@ class MULTIPY_API Dispatcher {
   static void disturb(Mailbox& mailbox) noexcept;
   /// Moves the calls of `lane` to `calls`, all or those that are not to wait for a new server.
   static void take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied);
+  /// Whether it waits for who replaces the interpreters that serve its mailbox.
+  static bool waits_for_another(const Queued& queued) {
+    return queued.mailbox->outlives || queued.call->may_be_retried();
+  }
 
   static void notify(Seat* seat) noexcept;
   /// Cancelled or abandoned while it waited.

@@ -51,6 +51,7 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
     seat.in_hand.clear();
     seat.busy.end_all();
     seat.woken = false;
+    seat.closed = false;
     take_out_first(seat, calls);
     std::vector<Mailbox*> emptied;
     for (Lane* lane : seat.lanes) {
@@ -69,6 +70,15 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
   return calls;
 }
 
+bool Dispatcher::awaits_another(std::size_t interpreter) const {
+  const std::lock_guard lock(mutex_);
+  const auto is_awaiting = [](const Queued& queued) { return waits_for_another(queued) && !has_ended(queued.call); };
+  const auto& lanes = seat_at(interpreter).lanes;
+  return std::any_of(lanes.begin(), lanes.end(), [&](const Lane* lane) {
+    return std::any_of(lane->calls.begin(), lane->calls.end(), is_awaiting);
+  });
+}
+
 Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
   Calls homeless;
   std::vector<Seat*> roused;
@@ -76,7 +86,8 @@ Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
     const std::lock_guard lock(mutex_);
     for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
       const auto found = mailboxes_.find((*call)->mailbox());
-      if (found == mailboxes_.end() || closed_) {
+      const auto is_gone = [this](std::size_t server) { return seats_[server].retired || seats_[server].closed; };
+      if (found == mailboxes_.end() || std::ranges::all_of(*found->second.lane->servers, is_gone)) {
         homeless.push_back(*call);
         continue;
       }

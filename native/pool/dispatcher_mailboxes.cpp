@@ -164,7 +164,7 @@ void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
 
 void Dispatcher::take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied) {
   std::erase_if(lane.calls, [&](Queued& queued) {
-    if (!all && (queued.mailbox->outlives || queued.call->may_be_retried())) return false;
+    if (!all && waits_for_another(queued)) return false;
     queued.call->leave_queue();
     if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
     calls.push_back(std::move(queued.call));

@@ -199,7 +199,7 @@ void Pool::start() {
 
 Payload Pool::end_of(const Worker& worker) const {
   const std::string& interpreter = worker.name();
-  if (closed())
+  if (closed() && !worker.lost && worker.interpreter.failure().empty())
     return own_failure("PoolClosedError", "the interpreter " + interpreter + " ended before the call was done");
   std::string text = "the interpreter " + interpreter + " has ended";
   const std::string& why = worker.gave_up.empty() ? worker.interpreter.failure() : worker.gave_up;
@@ -222,11 +222,25 @@ void Pool::retire(Worker& worker, const Payload& error) {
   Runner::interrupt_asides(worker.id(), nullptr, &error);
 }
 
+bool Pool::goes_on(const Call& call, const Worker& worker) const {
+  if (call.state() == CallState::pending && call.mailbox() == any_mailbox_) return true;
+  if (!call.may_be_retried() || call.done()) return false;
+  // A pool that is closed must come to its end: what may be tried for ever is not, if nothing else got done.
+  return !closed() || !call.may_always_be_retried() || worker.deliveries > worker.prepared + worker.in_hand.size();
+}
+
+bool Pool::is_awaited(const Worker& worker) const {
+  if (interrupted()) return false;
+  const auto& in_hand = worker.in_hand;
+  return dispatcher_.awaits_another(worker.index) ||
+         std::any_of(in_hand.begin(), in_hand.end(), [&](const auto& call) { return goes_on(*call, worker); });
+}
+
 bool Pool::replace(Worker& worker, const Payload& error) {
   std::vector<Payload> setup;
   std::vector<std::shared_ptr<Resident>> residents;
   Worker* next = nullptr;
-  if (supervisor_ == nullptr || closed() || !worker.gave_up.empty()) return false;
+  if (supervisor_ == nullptr || !worker.gave_up.empty() || (closed() && !is_awaited(worker))) return false;
   Place& place = places_[worker.index];
   {
     const std::lock_guard lock(keeping_mutex_);
@@ -243,10 +257,11 @@ bool Pool::replace(Worker& worker, const Payload& error) {
   auto started = at_end_of(*next);
   Dispatcher::Calls lost = dispatcher_.replace(worker.index, next->id());
   Dispatcher::Calls again;
-  for (const auto& call : std::exchange(worker.in_hand, {})) {
+  for (const auto& call : worker.in_hand) {
     const bool has_not_begun = call->mailbox() == any_mailbox_ && call->state() == CallState::pending;
-    (has_not_begun || call->take_back() ? again : lost).push_back(call);
+    (goes_on(*call, worker) && (has_not_begun || call->take_back()) ? again : lost).push_back(call);
   }
+  worker.in_hand.clear();
   for (const auto& call : Runner::asides(worker.id())) {
     if (!call->may_be_retried()) lost.push_back(call);
   }
@@ -267,6 +282,7 @@ bool Pool::replace(Worker& worker, const Payload& error) {
     if (auto call = resident->move_in(worker.index, error)) first.push_back(std::move(call));
   }
   for (const auto& call : first) call->expect_nobody();
+  next->prepared = first.size();
   dispatcher_.put_first(worker.index, first);
   write_output(2, worker.id(), {},
                "multipy: the interpreter " + worker.name() + " has ended; another takes its place\n");

@@ -7,13 +7,14 @@
 // Life: construct (any thread) → start → wait_started → post calls through dispatcher() → close → join. Calls that
 // nobody can serve any more (an interpreter failed or ended) are abandoned: they fail with an error that says so.
 //
-// An interpreter whose worker loop is over before the pool is closed is lost: what it has in hand and what nobody else
-// can take fails at once. With `restarts` it is replaced. Still on its thread, a new one and its worker are made and
-// take over its place and its seat in the dispatcher; calls that may be tried again are put back. Then each resident,
-// an actor that is at home there, says what makes it anew or moves out. The supervisor starts the new thread, whose
-// first calls are the setup and what the residents said. Meanwhile the lost one comes to its end; coroutines that may
-// be tried again may end in it. One that is lost before it has taken any other call than the setup, or that gives up by
-// itself, is not replaced. What is kept of those before lives as long as the pool, as anybody may be looking at it.
+// An interpreter whose worker loop fails, or is over before the pool is closed, is lost: what it has in hand and what
+// nobody else can take fails at once. With `restarts` it is replaced. Still on its thread, a new one and its worker are
+// made and take over its place and its seat in the dispatcher; calls that may be tried again are put back. Then each
+// resident, an actor that is at home there, says what makes it anew or moves out. The supervisor starts the new thread,
+// whose first calls are the setup and what the residents said. Meanwhile the lost one comes to its end; coroutines that
+// may be tried again may end in it. One that is lost before it has taken any other call than the setup, or that gives
+// up by itself, is not replaced; nor is one of a closed pool for which no calls are left. What is kept of those before
+// lives as long as the pool, as anybody may be looking at it.
 #pragma once
 
 #include <unistd.h>
@@ -61,10 +62,11 @@ struct MULTIPY_API Worker final : Runner {
   // tells of the calls that it has not ended.
   Calls in_hand;
   std::uint64_t deliveries = 0;
-  int redeliveries = 0;   // of what is in hand
-  std::string gave_up;    // why it could not be set up: no other is to try again
-  bool lost = false;      // its loop is over, and the pool was told
-  bool replaced = false;  // and another is in its place
+  std::size_t prepared = 0;  // how many deliveries came before all calls, if it replaces another
+  int redeliveries = 0;      // of what is in hand
+  std::string gave_up;       // why it could not be set up: no other is to try again
+  bool lost = false;         // its loop is over, and the pool was told
+  bool replaced = false;     // and another is in its place
 
   /// User code of `call` runs from here on. False: it is not to, as an interrupt has come already.
   bool begin(Call& call);
@@ -150,7 +152,7 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// Raises Interrupted in whatever calls run now; those that are about to run do not begin.
   void interrupt_running();
   bool interrupted() const noexcept { return interrupted_.load(); }
-  /// The loop of `worker` is over before the pool is closed; on its thread.
+  /// The loop of `worker` has failed, or is over before the pool is closed; on its thread.
   void lost(Worker& worker);
   /// No more calls; what is queued still runs.
   void close();
@@ -169,6 +171,10 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
     std::atomic<std::uint64_t> restarts = 0;
   };
 
+  /// Whether, though the pool is closed, calls are left for another in the place of `worker`.
+  bool is_awaited(const Worker& worker) const;
+  /// Whether `call`, which `worker` had in hand, goes on in another.
+  bool goes_on(const Call& call, const Worker& worker) const;
   /// What calls fail with that an interpreter which has ended will not run.
   Payload end_of(const Worker& worker) const;
   Worker& make_tenancy(std::size_t index);

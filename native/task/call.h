@@ -161,6 +161,8 @@ class MULTIPY_API Call : public Attachment {
     keeps_request_ = retries != 0;
   }
   bool may_be_retried() const noexcept { return retries_.load(std::memory_order_relaxed) != 0; }
+  /// However often it was.
+  bool may_always_be_retried() const noexcept { return retries_.load(std::memory_order_relaxed) < 0; }
   /// running → pending, with its request: its interpreter has ended, and it is to be tried again. False if it is not to
   /// be. True also if it is pending still.
   bool take_back();

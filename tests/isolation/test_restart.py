@@ -24,6 +24,17 @@ PRELUDE = textwrap.dedent(
         type(_worker._native.current_worker()).lost = fail
 
 
+    def end_in_the_middle_of_this_call():
+        from multipy_actors import _worker
+
+        end_this_interpreter()
+        _worker.leave_gpu = _worker._execute
+
+
+    def square(x):
+        return x * x
+
+
     class Counter:
         def __init__(self, start):
             self.count = start
@@ -200,6 +211,121 @@ def test_a_pool_that_closes_while_an_interpreter_is_replaced_ends(run_with_prelu
                     pool.submit(abs, -1)
                 except multipy.MultipyError:
                     pass
+        """
+    )
+
+
+@pytest.mark.parametrize("interpreters", [1, 2])
+@pytest.mark.parametrize("close", ["pool.shutdown()", "pool.shutdown(wait=False)", "with pool: pass"])
+def test_what_is_queued_runs_though_its_interpreter_is_replaced_while_the_pool_closes(
+    run_with_prelude, interpreters, close
+):
+    run_with_prelude(
+        f"""
+        for _ in range(5):
+            pool = multipy.Pool({interpreters}, restart=True)
+            pool.interpreters[0].submit(end_this_interpreter)
+            futures = [pool.submit(square, i) for i in range(10)]
+            {close}
+            assert [future.result(timeout=60) for future in futures] == [i * i for i in range(10)]
+        """
+    )
+
+
+def test_what_is_queued_runs_at_the_end_of_the_process_though_its_interpreter_is_replaced(run_with_prelude):
+    finished = run_with_prelude(
+        """
+        pool = multipy.Pool(1, restart=True)
+        pool.submit(end_this_interpreter)
+        for i in range(3):
+            pool.submit(print, i, flush=True)
+        pool.shutdown(wait=False)
+        """
+    )
+    assert finished.stdout.splitlines() == ["(pool-1-0) 0", "(pool-1-0) 1", "(pool-1-0) 2"]
+
+
+def test_a_closed_pool_replaces_as_often_as_calls_are_left_and_says_why_others_failed(run_with_prelude):
+    run_with_prelude(
+        """
+        with multipy.Pool(1, name="mortal", restart=True) as pool:
+            futures = []
+            for i in range(3):
+                futures.append(pool.submit(end_in_the_middle_of_this_call))
+                futures.append(pool.submit(square, i))
+            alone = pool.interpreters[0].submit(square, 1)
+        for i in range(3):
+            assert "the interpreter mortal-0 has ended" in died(futures[2 * i].result, 60)
+            assert futures[2 * i + 1].result(timeout=60) == i * i
+        assert "the interpreter mortal-0 has ended" in died(alone.result, 60)
+        assert pool.statistics()[0]["restarts"] == 3
+        """
+    )
+
+
+def test_a_closed_pool_that_replaces_nothing_says_why_its_calls_failed(run_with_prelude):
+    run_with_prelude(
+        """
+        with multipy.Pool(1, name="mortal") as pool:
+            ends = pool.submit(end_in_the_middle_of_this_call)
+            futures = [pool.submit(square, i) for i in range(3)]
+        for future in [ends, *futures]:
+            assert "the interpreter mortal-0 has ended" in died(future.result, 60)
+        """
+    )
+
+
+@pytest.mark.parametrize("retries", [3, -1])
+def test_a_closed_pool_comes_to_its_end_though_a_call_ends_every_interpreter(run_with_prelude, retries):
+    run_with_prelude(
+        f"""
+        class Mortal:
+            def square(self, x):
+                return square(x)
+
+            def end(self):
+                end_in_the_middle_of_this_call()
+
+        with multipy.Pool(1, restart=True) as pool:
+            make = multipy.remote(Mortal).options
+            mortal = make(pool=pool, max_restarts=-1, max_task_retries={retries}).remote()
+            before, end, after = mortal.square.submit(2), mortal.end.submit(), mortal.square.submit(3)
+            function = pool.submit(square, 4)
+        assert before.result(timeout=60) == 4
+        assert "has ended" in died(end.result, 60)
+        assert after.result(timeout=60) == 9
+        assert function.result(timeout=60) == 16
+        assert pool.statistics()[0]["restarts"] >= 1
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    "close",
+    [
+        "pool.shutdown(cancel_futures=True)",
+        "pool.shutdown(interrupt=True)",
+        "pool.__exit__(KeyError, KeyError(), None)",
+        "del pool",
+        "sys.exit()",
+    ],
+)
+def test_a_pool_that_does_not_run_what_is_queued_ends_soon_though_its_interpreter_does(
+    run_with_prelude, close
+):
+    run_with_prelude(
+        f"""
+        import sys, warnings
+
+        warnings.simplefilter("ignore", ResourceWarning)
+        for _ in range(3):
+            pool = multipy.Pool(1, restart=True)
+            pool.submit(end_in_the_middle_of_this_call)
+            futures = [pool.submit(square, i) for i in range(100)]
+            {close}
+            for future in futures:
+                multipy.wait([future], timeout=60)
+                assert future.done()
         """
     )
 

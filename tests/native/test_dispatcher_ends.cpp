@@ -116,6 +116,29 @@ TEST_CASE("a call whose mailbox is gone cannot be put back") {
   CHECK(dispatcher.put_back({call}).size() == 1);
 }
 
+TEST_CASE("in a closed pool calls are put back for those that have not ended") {
+  Dispatcher dispatcher(2);
+  const auto mailbox = dispatcher.open_mailbox({0, 1}, 0, true);
+  const auto call = posted_with_retries(dispatcher, mailbox, -1);
+  REQUIRE(taken(dispatcher, 0) == call);
+  REQUIRE(call->start());
+  dispatcher.close();
+  CHECK_FALSE(dispatcher.awaits_another(0));
+  REQUIRE(call->take_back());
+  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(dispatcher.awaits_another(0));
+  CHECK(taken(dispatcher, 1) == call);
+  CHECK_FALSE(dispatcher.awaits_another(0));
+  CHECK(dispatcher.take(1).kind == Dispatcher::Delivery::closed);
+  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(taken(dispatcher, 0) == call);
+  CHECK(dispatcher.take(0).kind == Dispatcher::Delivery::closed);
+  CHECK(dispatcher.put_back({call}).size() == 1);
+  dispatcher.replace(0, 0);
+  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(taken(dispatcher, 0) == call);
+}
+
 TEST_CASE("a call is not taken back that has ended, is to end or has no retries") {
   const auto call = std::make_shared<Call>(Payload{});
   REQUIRE(call->start());
