@@ -27,6 +27,9 @@ class Locker:
         try: fcntl.lockf(self.files[which], how, length, start)
         except OSError as error: return type(error).__name__, error.errno
         return "had"
+    def lock_for_ever(self, how, tell):
+        self.lock(how, tell=tell)
+        while True: pass
     def holder(self):
         import fcntl, struct
         asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
@@ -97,7 +100,7 @@ def test_an_interrupted_wait_ends_with_the_lock(run_lockers):
         """
 ready, tell = os.pipe()
 assert a.lock(EX) == "had"
-waiting = b.lock.submit(EX, tell=tell)
+waiting = b.lock_for_ever.submit(EX, tell)
 os.read(ready, 1)
 waiting.cancel(interrupt=True)
 assert a.lock(UN) == "had"
