@@ -248,8 +248,9 @@ def test_a_child_at_a_terminal_of_its_own_has_the_hosts_signals(pools):
             os.write(1, blocked[0].encode() if os.isatty(1) and os.getsid(0) == os.getpid() else b"no")
             os._exit(0)
         text = os.read(terminal, 100)
-        os.close(terminal)
-        return text.decode().split(), os.waitpid(child, 0)[1]
+        status = os.waitpid(child, 0)[1]
+        os.close(terminal)  # not before, as that hangs up on the child
+        return text.decode().split(), status
 
     with open("/proc/thread-self/status") as status:
         [line] = [line for line in status if line.startswith("SigBlk")]
