@@ -260,16 +260,14 @@ class Future(BaseFuture[T]):
         awaiting: list[object] = self.__dict__.setdefault("awaiting", [])
         awaiting.append(None)
         try:
-            yield from until_done(self).__await__()
+            try:
+                yield from until_done(self).__await__()
+            finally:
+                awaiting.pop()
         except (TaskCancelled, KeyboardInterrupt):
-            awaiting.pop()
             if not self._is_awaited():
                 self.cancel(interrupt=True)
             raise
-        except BaseException:
-            awaiting.pop()
-            raise
-        awaiting.pop()
         if self.cancelled():
             raise TaskCancelled()
         return self.result()

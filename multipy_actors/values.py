@@ -308,9 +308,8 @@ def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | N
         if not isinstance(error, BaseException):
             return None
         if notes is not None and getattr(error, "__notes__", None) != notes:
-            object.__setattr__(
-                error, "__notes__", notes
-            )  # an exception's own __reduce__ may have dropped them
+            # An exception's own __reduce__ may have dropped them, and its class may forbid the other way.
+            object.__setattr__(error, "__notes__", notes)
         return error
     except BaseException as failure:
         _pass_on(failure)

@@ -39,14 +39,20 @@ async def _until(flag):
         await asyncio.sleep(0.001)
 
 
+async def _begin(pool, *ways):
+    """Have a call run that tasks wait for in these ways; return its future, the tasks and what ends it."""
+    began, flag = numpy.zeros(1), numpy.zeros(1)
+    future = pool.submit(until_set, began, flag)
+    tasks = [asyncio.ensure_future(WAYS[way](future)) for way in ways]
+    await _until(began)
+    return future, tasks, flag
+
+
 @pytest.mark.parametrize("other", WAYS)
 @pytest.mark.parametrize("first", WAYS)
 def test_who_gives_up_leaves_the_call_to_the_others(pool, first, other):
     async def main():
-        began, flag = numpy.zeros(1), numpy.zeros(1)
-        future = pool.submit(until_set, began, flag)
-        tasks = [asyncio.ensure_future(WAYS[way](future)) for way in (first, other)]
-        await _until(began)
+        _, tasks, flag = await _begin(pool, first, other)
         tasks[0].cancel()
         with pytest.raises(asyncio.CancelledError):
             await tasks[0]
@@ -61,10 +67,7 @@ def test_who_gives_up_leaves_the_call_to_the_others(pool, first, other):
 @pytest.mark.parametrize("first", WAYS)
 def test_the_last_to_give_up_has_the_call_interrupted(pool, first, other):
     async def main():
-        began, flag = numpy.zeros(1), numpy.zeros(1)
-        future = pool.submit(until_set, began, flag)
-        tasks = [asyncio.ensure_future(WAYS[way](future)) for way in (first, other)]
-        await _until(began)
+        future, tasks, _ = await _begin(pool, first, other)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
