@@ -1,5 +1,6 @@
 #include "bindings/interrupts.h"
 
+#include <frameobject.h>  // PyFrame_GetBack, before 3.11
 #include <pthread.h>
 
 #include <algorithm>
