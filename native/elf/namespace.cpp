@@ -129,20 +129,21 @@ std::string Namespace::why_private(const std::string& path, const Requesters& re
   if (verdict == Verdict::always_private) return "named by the policy";
   const auto file = File::open(path);
   if (const auto memo = why_private_.find(file->id()); memo != why_private_.end()) return memo->second;
-  // The entry ends the recursion of libraries that need each other; a damaged need must not leave it behind.
-  why_private_[file->id()] = {};
-  std::string reason;
+  // The entry ends the recursion of libraries that need each other. It says that the file may be shared, which what
+  // fails before it is known must not leave behind: extension modules would be given the host's Python.
+  const auto entry = why_private_.emplace(file->id(), std::string()).first;
   try {
-    reason = why_private_by_content(*file, requesters);
+    std::string reason = why_private_by_content(*file, requesters);
     if (verdict == Verdict::always_shared && !reason.empty())
       throw ImageError(path, "a \"shared\" pattern names it, but it " + reason + ", so it can only be private");
+    if (verdict == Verdict::by_content && reason.empty() && !file->needs_static_block() && policy_.is_packaged(path))
+      reason = "comes with a Python package";
+    entry->second = reason;
+    return reason;
   } catch (...) {
-    why_private_.erase(file->id());
+    why_private_.erase(entry);
     throw;
   }
-  if (verdict == Verdict::by_content && reason.empty() && !file->needs_static_block() && policy_.is_packaged(path))
-    reason = "comes with a Python package";
-  return why_private_[file->id()] = reason;
 }
 
 std::string Namespace::why_private_by_content(const File& file, const Requesters& requesters) {
