@@ -4,6 +4,7 @@
 #include <climits>
 #include <iterator>
 #include <map>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -86,7 +87,11 @@ Actor::~Actor() {
   close_name();
   if (closed_.load()) return;
   for (const auto& [interpreter, pinned] : pinned_) pool_->dispatcher().close_mailbox_when_empty(pinned);
-  for (const std::size_t interpreter : interpreters()) dismiss(interpreter);
+  try {
+    for (const std::size_t interpreter : interpreters()) dismiss(interpreter);
+  } catch (const std::bad_alloc&) {
+    // As in dismiss().
+  }
   pool_->dispatcher().close_mailbox_when_empty(mailbox_);
 }
 
@@ -111,6 +116,8 @@ void Actor::dismiss(std::size_t interpreter) noexcept {
     pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::move(farewell));
   } catch (const ClosedError&) {
     // The interpreter takes its replicas with it.
+  } catch (const std::bad_alloc&) {
+    // So does it where there is no memory to ask for them.
   }
 }
 

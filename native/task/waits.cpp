@@ -182,11 +182,12 @@ struct Search {
       const auto queued = std::find_if(circle.begin(), circle.end(), is_for_what_is_queued);
       Waiter* chosen = has_entering ? entering : circle.front();
       if (queued != circle.end() && !is_for_what_is_queued(chosen)) chosen = *queued;
-      chosen->hopeless_ = "this wait could never end: " + describe(*chosen);
+      std::string hopeless = "this wait could never end: " + describe(*chosen);
       for (const Waiter* other : circle) {
-        if (other != chosen) chosen->hopeless_ += "; " + describe(*other);
+        if (other != chosen) hopeless += "; " + describe(*other);
       }
       if (chosen != entering) chosen->disturb();
+      chosen->hopeless_ = std::move(hopeless);  // what it reads once the mutex is free
     }
   }
 
@@ -315,21 +316,30 @@ Await::~Await() {
   if (!calls_.empty()) leave_graph();
 }
 
+void Await::enter_graph() {
+  for (const auto& call : job_) graph().awaits[call.get()] = this;
+  graph().awaits_of_actors[{job_.front()->runner(), job_.front()->group().get()}].push_back(this);
+}
+
 void Await::leave_graph() noexcept {
   for (const auto& call : job_) graph().awaits.erase(call.get());
   const auto others = graph().awaits_of_actors.find({job_.front()->runner(), job_.front()->group().get()});
+  if (others == graph().awaits_of_actors.end()) return;
   std::erase(others->second, this);
   if (others->second.empty()) graph().awaits_of_actors.erase(others);
 }
 
 void Await::add(std::shared_ptr<Call> call) {
   const std::lock_guard lock(graph().mutex);
-  if (calls_.empty()) {
-    for (const auto& own : job_) graph().awaits[own.get()] = this;
-    graph().awaits_of_actors[{job_.front()->runner(), job_.front()->group().get()}].push_back(this);
+  awaited_.push_back(call);
+  try {
+    if (calls_.empty()) enter_graph();
+    calls_.push_back(call.get());
+  } catch (...) {
+    awaited_.pop_back();
+    if (calls_.empty()) leave_graph();
+    throw;
   }
-  calls_.push_back(call.get());
-  awaited_.push_back(std::move(call));
   if (certainty_ != Certainty::asked) certainty_ = Certainty::unknown;
   Search::tell({this}, nullptr);
 }
@@ -372,12 +382,12 @@ void Await::look_again() {
   if (!calls_.empty()) Search::tell({this}, nullptr);
 }
 
-void Await::disturb() noexcept { job_.front()->push_to_interrupts(); }
+void Await::disturb() { job_.front()->push_to_interrupts(); }
 
-bool Await::is_certain() noexcept {
+bool Await::is_certain() {
   if (certainty_ == Certainty::unknown) {
-    certainty_ = Certainty::asked;
     disturb();
+    certainty_ = Certainty::asked;
   }
   return certainty_ == Certainty::certain;
 }

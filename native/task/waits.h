@@ -50,12 +50,12 @@ class MULTIPY_API Waiter {
   Waiter() = default;
   ~Waiter() = default;
 
-  /// Has it look around, as it was told or asked something.
-  virtual void disturb() noexcept = 0;
+  /// Has it look around, as it was told or asked something. If this throws, it was not.
+  virtual void disturb() = 0;
   /// Whether it ends by itself.
   virtual bool ends_by_itself() const noexcept = 0;
   /// Whether it is known to wait for nothing else; if not, it finds out.
-  virtual bool is_certain() noexcept { return true; }
+  virtual bool is_certain() { return true; }
   virtual std::string who() const = 0;
 
   // All guarded by the graph's mutex.
@@ -128,10 +128,11 @@ class MULTIPY_API Await final : public Waiter, public std::enable_shared_from_th
 
  private:
   enum class Certainty { unknown, asked, certain, excused };
-  void leave_graph() noexcept;
-  void disturb() noexcept override;
+  void enter_graph();
+  void leave_graph() noexcept;  // also what was entered in part
+  void disturb() override;
   bool ends_by_itself() const noexcept override { return certainty_ == Certainty::excused; }
-  bool is_certain() noexcept override;
+  bool is_certain() override;
   std::string who() const override;
 
   const std::vector<std::shared_ptr<Call>> job_;
