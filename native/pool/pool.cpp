@@ -197,14 +197,18 @@ void Pool::start() {
   }
 }
 
-Payload Pool::end_of(const Worker& worker) const {
-  const std::string& interpreter = worker.name();
-  if (closed() && !worker.lost && worker.interpreter.failure().empty())
-    return own_failure("PoolClosedError", "the interpreter " + interpreter + " ended before the call was done");
-  std::string text = "the interpreter " + interpreter + " has ended";
-  const std::string& why = worker.gave_up.empty() ? worker.interpreter.failure() : worker.gave_up;
-  if (!why.empty()) text += ": " + why;
-  return own_failure("InterpreterDiedError", text);
+Payload Pool::end_of(const Worker& worker) const noexcept {
+  try {
+    const std::string& interpreter = worker.name();
+    if (closed() && !worker.lost && worker.interpreter.failure().empty())
+      return own_failure("PoolClosedError", "the interpreter " + interpreter + " ended before the call was done");
+    std::string text = "the interpreter " + interpreter + " has ended";
+    const std::string& why = worker.gave_up.empty() ? worker.interpreter.failure() : worker.gave_up;
+    if (!why.empty()) text += ": " + why;
+    return own_failure("InterpreterDiedError", text);
+  } catch (const std::bad_alloc&) {
+    return {};  // it says nothing
+  }
 }
 
 void Pool::lost(Worker& worker) {

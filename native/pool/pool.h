@@ -176,7 +176,7 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// Whether `call`, which `worker` had in hand, goes on in another.
   bool goes_on(const Call& call, const Worker& worker) const;
   /// What calls fail with that an interpreter which has ended will not run.
-  Payload end_of(const Worker& worker) const;
+  Payload end_of(const Worker& worker) const noexcept;
   Worker& make_tenancy(std::size_t index);
   std::function<void()> at_end_of(Worker& worker);
   void ended(Worker& worker);

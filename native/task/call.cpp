@@ -249,12 +249,15 @@ void Call::announce(std::uint32_t word) {
   if (runs_aside()) begin_aside();
   if (word & awaited) futex_wake(word_, INT_MAX);
   if (!(word & watched)) return;
-  std::vector<std::shared_ptr<CompletionQueue>> queues;
+  std::vector<Watcher> watchers;
   {
     const std::lock_guard lock(watch_mutex_);
-    queues.swap(watchers_);
+    watchers.swap(watchers_);
   }
-  for (const auto& queue : queues) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  for (auto& [queue, place] : watchers) {
+    place.front() = std::static_pointer_cast<Call>(shared_from_this());
+    queue->push(std::move(place));
+  }
 }
 
 WaitResult Call::wait(Deadline deadline) {
@@ -284,7 +287,7 @@ void Call::watch(std::shared_ptr<CompletionQueue> queue) {
   std::uint32_t word = word_.load(std::memory_order_acquire);
   if (!is_final(word) && !is_lost()) {
     const std::lock_guard lock(watch_mutex_);
-    watchers_.push_back(queue);
+    watchers_.push_back({queue, CompletionQueue::Place(1)});
     // The flag goes up while the entry is in place and the lock held: a finisher either sees the flag and
     // comes for the entry, or its outcome is what we find in the word.
     while (!is_final(word)) {
@@ -301,9 +304,9 @@ void Call::unwatch(const CompletionQueue& queue) {
   std::shared_ptr<CompletionQueue> taken_back;  // dropped after the mutex
   const std::lock_guard lock(watch_mutex_);
   const auto found = std::find_if(watchers_.begin(), watchers_.end(),
-                                  [&queue](const auto& watcher) { return watcher.get() == &queue; });
+                                  [&queue](const auto& watcher) { return watcher.queue.get() == &queue; });
   if (found == watchers_.end()) return;
-  taken_back = std::move(*found);
+  taken_back = std::move(found->queue);
   watchers_.erase(found);
 }
 

@@ -44,13 +44,12 @@
 
 #include "base/export.h"
 #include "base/futex.h"
+#include "task/completion_queue.h"
 #include "task/holding.h"
 #include "task/payload.h"
 #include "task/runner.h"
 
 namespace multipy {
-
-class CompletionQueue;
 
 enum class CallState : std::uint32_t { pending, running, succeeded, failed, cancelled };
 
@@ -232,8 +231,12 @@ class MULTIPY_API Call : public Attachment {
   const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;
+  struct Watcher {
+    std::shared_ptr<CompletionQueue> queue;
+    CompletionQueue::Place place;
+  };
   std::mutex watch_mutex_;
-  std::vector<std::shared_ptr<CompletionQueue>> watchers_;
+  std::vector<Watcher> watchers_;
   std::shared_ptr<CompletionQueue> interrupts_;  // as watchers_
 };
 

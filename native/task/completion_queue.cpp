@@ -16,11 +16,17 @@ bool CompletionQueue::rouse() noexcept {
 }
 
 bool CompletionQueue::push(std::shared_ptr<Call> call) {
+  Place place;
+  place.push_back(std::move(call));
+  return push(std::move(place));
+}
+
+bool CompletionQueue::push(Place place) noexcept {
   bool sleeping;
   {
     const std::lock_guard lock(mutex_);
     if (closed_) return false;
-    incoming_.push_back(std::move(call));
+    incoming_.splice(incoming_.end(), place);
     sleeping = rouse();
   }
   if (sleeping) futex_wake(signal_, 1);
@@ -54,9 +60,7 @@ bool CompletionQueue::closed() const {
 
 std::shared_ptr<Call> CompletionQueue::pop(Deadline deadline) {
   WaitResult waited = WaitResult::woken;
-  while (next_ == taken_.size()) {
-    taken_.clear();
-    next_ = 0;
+  while (taken_.empty()) {
     std::uint32_t expected;
     {
       const std::lock_guard lock(mutex_);
@@ -69,7 +73,9 @@ std::shared_ptr<Call> CompletionQueue::pop(Deadline deadline) {
     }
     waited = futex_wait(signal_, expected, deadline);
   }
-  return std::move(taken_[next_++]);
+  std::shared_ptr<Call> next = std::move(taken_.front());
+  taken_.pop_front();
+  return next;
 }
 
 }  // namespace multipy

@@ -4,7 +4,8 @@
 // wait for that. So it pushes the call here, and one host thread, the notifier, pops it and runs callbacks.
 //
 // Model: many producers, one consumer. The consumer takes everything there is in one go and then hands it out
-// without the lock. A queue is held by shared_ptr: by its consumer and by each call that has a watch on it.
+// without the lock. A queue is held by shared_ptr: by its consumer and by each call that has a watch on it. A watch
+// brings its place in the queue along, so that a call that has ended arrives though there is no memory left.
 //
 // Threads and locks: push(), wake() and close() from any thread, without any GIL; pop() from one thread only.
 // The mutex guards `incoming_`, `woken_`, `closed_` and `asleep_`, and nothing is called out to while it is
@@ -16,9 +17,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "base/export.h"
 #include "base/futex.h"
@@ -34,8 +35,12 @@ class MULTIPY_API CompletionQueue : public std::enable_shared_from_this<Completi
   CompletionQueue(const CompletionQueue&) = delete;
   CompletionQueue& operator=(const CompletionQueue&) = delete;
 
+  /// Of one call, or not filled yet.
+  using Place = std::list<std::shared_ptr<Call>>;
+
   /// False if the queue is closed: the call was dropped.
   bool push(std::shared_ptr<Call> call);
+  bool push(Place place) noexcept;
   /// The next call. Null after wake(), at the deadline, if a signal handler ran on this thread, and once the
   /// queue is closed and empty; closed() tells the last from the others.
   std::shared_ptr<Call> pop(Deadline deadline = std::nullopt);
@@ -49,15 +54,14 @@ class MULTIPY_API CompletionQueue : public std::enable_shared_from_this<Completi
   bool rouse() noexcept;
 
   mutable std::mutex mutex_;
-  std::vector<std::shared_ptr<Call>> incoming_;
+  Place incoming_;
   bool woken_ = false;
   bool closed_ = false;
   bool asleep_ = false;
   std::atomic<std::uint32_t> signal_ = 0;
 
   // The consumer's own: what it took out and has not handed out yet.
-  std::vector<std::shared_ptr<Call>> taken_;
-  std::size_t next_ = 0;
+  Place taken_;
 };
 
 }  // namespace multipy

@@ -228,13 +228,13 @@ def in_child(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: 
         complaints.seek(0)
         text = complaints.read().decode(errors="replace")
     outcome = json.loads(told) if told else {"reached": True, "said": "", "trouble": ""}
-    if status == 0:
+    if status == 0 and not outcome["trouble"]:
         return outcome
     text = who_allocates(text) + text
     for mark, meaning in BEYOND_US.items():
         if re.search(mark, text):
             return {"reached": True, "said": meaning, "trouble": ""}
-    ended = "hung" if status == -signal.SIGALRM else f"ended with {status}"
+    ended = {0: "ended", -signal.SIGALRM: "hung"}.get(status, f"ended with {status}")
     outcome["trouble"] = f"{ended}; {outcome['trouble']}\n{text[-8000:]}"
     return outcome
 

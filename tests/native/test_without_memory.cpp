@@ -82,6 +82,26 @@ TEST_CASE("an actor is let go of where there is no memory to tell its interprete
   }
 }
 
+TEST_CASE("a call that has ended arrives in every queue that watches it where there is no memory") {
+  for (int nth = 1;; ++nth) {
+    const auto first = std::make_shared<CompletionQueue>();
+    const auto second = std::make_shared<CompletionQueue>();
+    const auto call = std::make_shared<Call>(multipy::Payload{});
+    call->watch(first);
+    call->watch(second);
+    call->start();
+    bool failed;
+    {
+      const WithoutMemory failure(nth);
+      CHECK_NOTHROW(call->succeed({}));
+      failed = failure.failed();
+    }
+    CHECK(first->pop() == call);
+    CHECK(second->pop() == call);
+    if (!failed) break;
+  }
+}
+
 namespace {
 
 class Worker final : public Runner {
