@@ -45,6 +45,7 @@ BEYOND_US = {
     r"nanobind/(nb_class|stl/shared_ptr)\.h:\d+ allocates\n(?s:.*)'std::bad_alloc'": NANOBIND,
     r"PyExc_MemoryError is not initialized yet": "Python ends the process where it has no memory so early",
     r"_heapq\.cpython.*\+0x": "the extension _heapq drops a reference to what there was no memory for",
+    r"cannot allocate memory for thread-local data": "the C library ends the process without memory for them",
     r"Exception ignored in thread started by": "threading waits for ever for a thread that could not begin",
 }
 HERE = Path(__file__).parent
