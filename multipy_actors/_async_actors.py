@@ -100,7 +100,7 @@ class AsyncActor:
     def stream(self, args: list[Any], kwargs: dict[str, Any], name: str, number: int) -> _Start:
         """Call a generator method, and send its first item."""
 
-        share = _requests.share
+        share = _requests.at_hand.share
 
         async def run(call: _native.Call) -> bool:
             self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name), share)

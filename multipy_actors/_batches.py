@@ -152,7 +152,7 @@ class Batcher:
     ) -> Batch:
         """Return `call`, which the worker has taken, in a batch with what else there is."""
         batch = Batch()
-        batch.add(call, args, kwargs, _requests.share)
+        batch.add(call, args, kwargs, _requests.at_hand.share)
         deadline = monotonic() + self._wait if self._wait else 0.0
         while len(batch.calls) < self._most:
             left = max(0.0, deadline - monotonic()) if self._wait else 0.0

@@ -36,14 +36,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OnGpu",
+    "at_first",
     "begin",
     "choose_gpu",
     "empty_cache",
     "enter",
     "follow",
     "gpus_of",
+    "in_force",
     "marks",
     "on_gpu",
+    "put_in_force",
     "stream_on",
     "watch",
 ]
@@ -53,7 +56,6 @@ _gpus = 0  # how many there are
 _has_own_streams = False
 _streams: dict[int, Any] = {}  # the interpreter's own
 _is_registered = False
-given: set[int] | None = None  # the GPUs of the arguments of the call that the worker is about to hand over
 
 
 class _Thread(_local):
@@ -62,6 +64,9 @@ class _Thread(_local):
     def __init__(self) -> None:
         self.streams: set[int] = set()  # GPUs on which its current stream is the interpreter's own
         self.gpu: int | None = None  # that is to be the current one, even if CUDA is not initialised yet
+        self.before: list[
+            tuple[int | None, int]
+        ] = []  # what was, and what the current one was, for each OnGpu
 
 
 _thread = _Thread()
@@ -148,6 +153,36 @@ def _take_stream(gpu: int) -> None:
     _thread.streams.add(gpu)
 
 
+def in_force() -> tuple[int, Any] | None:
+    """Return this thread's current GPU and its stream there; None: CUDA is not in use."""
+    if _torch is None:
+        return None
+    gpu = _torch._C._cuda_getDevice()
+    if not _torch._C._cuda_hasPrimaryContext(gpu):
+        return gpu, None
+    return gpu, _torch._C._cuda_getCurrentStream(gpu)
+
+
+def at_first() -> tuple[int, Any] | None:
+    """Return the same of a thread that runs its first call."""
+    if _torch is None:
+        return None
+    own = _streams.get(0)
+    if own is None or not _has_own_streams:
+        return 0, (_torch._C._cuda_getDefaultStream(0) if _torch._C._cuda_hasPrimaryContext(0) else None)
+    return 0, (own.stream_id, own.device_index, own.device_type)
+
+
+def put_in_force(state: tuple[int, Any] | None) -> None:
+    """Have the current GPU and its stream be these on this thread."""
+    if state is None or _torch is None:
+        return
+    gpu, stream = state
+    _torch._C._cuda_exchangeDevice(gpu)
+    if stream is not None and stream != _torch._C._cuda_getCurrentStream(gpu):
+        _torch._C._cuda_setStream(stream_id=stream[0], device_index=stream[1], device_type=stream[2])
+
+
 def begin() -> None:
     """Have torch, which is imported here, initialise CUDA, as others of this process have done."""
     if _torch is None:
@@ -201,27 +236,27 @@ def choose_gpu(number: int, is_any: bool) -> int:
 class OnGpu:
     """A context in which `gpu` is the thread's current one."""
 
-    __slots__ = ("_before", "_gpu", "_wanted_before")
+    __slots__ = ("_gpu",)
 
     def __init__(self, gpu: int) -> None:
-        """For any number of uses, one after the other."""
+        """For any number of uses, on any threads."""
         self._gpu = gpu
 
     def __enter__(self) -> None:
         """Make it the current one, now or when CUDA is initialised."""
-        self._wanted_before = _thread.gpu
-        self._before = 0
-        _thread.gpu = self._gpu
+        before = 0
+        wanted_before, _thread.gpu = _thread.gpu, self._gpu
         if _torch is not None:
-            self._before = _torch._C._cuda_exchangeDevice(self._gpu)
-            if _has_own_streams and self._gpu not in _thread.streams:
-                _take_stream(self._gpu)
+            before = _torch._C._cuda_exchangeDevice(self._gpu)
+        _thread.before.append((wanted_before, before))
+        if _torch is not None and _has_own_streams and self._gpu not in _thread.streams:
+            _take_stream(self._gpu)
 
     def __exit__(self, *_: object) -> None:
         """Go back to the one before."""
-        _thread.gpu = self._wanted_before
+        _thread.gpu, before = _thread.before.pop()
         if _torch is not None:
-            _torch._C._cuda_exchangeDevice(self._before)
+            _torch._C._cuda_exchangeDevice(before)
 
 
 class _Steps:

@@ -248,8 +248,8 @@ class Single:
     def __init__(self, call: _native.Call) -> None:
         self.calls = [call]
         self.oks: list[bool] = []
-        self._gpus = _cuda.given
-        self._share = _requests.share
+        self._gpus = _requests.at_hand.gpus
+        self._share = _requests.at_hand.share
 
     def settle(self, result: Any) -> None:
         encoded = encode_result(result, self._gpus, self._share)
@@ -307,7 +307,7 @@ class _EventLoop:
         finally:
             threading.stack_size(before)
 
-    # For the worker thread.
+    # For worker threads.
 
     def start(self, job: Job, worker: _native.Worker) -> None:
         """Hand `job` over."""
@@ -545,13 +545,16 @@ _MACHINERY = tuple(
 
 
 _the_loop: _EventLoop | None = None
+_making = threading.Lock()  # held by a worker thread that makes the loop
 
 
 def event_loop() -> _EventLoop:
-    """Return the interpreter's loop; the worker thread makes it."""
+    """Return the interpreter's loop; the first worker thread that asks makes it."""
     global _the_loop
     if _the_loop is None:
-        _the_loop = _EventLoop()
+        with _making:
+            if _the_loop is None:
+                _the_loop = _EventLoop()
     return _the_loop
 
 

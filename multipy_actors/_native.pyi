@@ -444,7 +444,7 @@ class WeakActor:
 class Actor(Attachment):
     """An object that lives in interpreters; gone when nobody refers to it."""
 
-    def __init__(self, pool: Pool, number: int, interpreters: Sequence[int], label: str, name: str, description: bytes, farewell: bytes, limit: int, restarts: int = 0) -> None: ...
+    def __init__(self, pool: Pool, number: int, interpreters: Sequence[int], label: str, name: str, description: bytes, farewell: bytes, limit: int, restarts: int = 0, at_once: int = 1) -> None: ...
 
     @staticmethod
     def next_number() -> int: ...
@@ -592,13 +592,31 @@ class Worker:
 def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
     """A new contextvars.ContextVar."""
 
+def on_change_of_actor(function: Callable[[int, int], None]) -> None:
+    """
+    Has `function` called on the thread of a worker that is about to run a call of another actor than before, with the numbers of both: 0 for functions, -1 for none.
+    """
+
+def copy_context() -> contextvars.Context:
+    """As contextvars.copy_context."""
+
+def enter_context(context: contextvars.Context) -> None:
+    """
+    What this thread runs from here on has the variables of `context`, until leave_context.
+    """
+
+def leave_context(context: contextvars.Context) -> None:
+    """Ends enter_context, on the same thread."""
+
 def main_thread_stack() -> int:
     """
     The stack in bytes of a thread that stands for the main thread of a process.
     """
 
 def current_worker() -> Worker | None:
-    """This interpreter's place in its pool; None in the host."""
+    """
+    This interpreter's place in its pool, as this thread has it; None in the host.
+    """
 
 def keep_recursion_limit() -> bool:
     """

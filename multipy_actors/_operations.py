@@ -6,14 +6,16 @@ Those with `async` methods are in `_on_loop` instead (see _async_actors). An ope
 to the loop, gathers others to run with it (see _batches) or sends a piece of a stream (see _streams) returns
 a `Deferred`, which ends the call by itself. Those modules are imported when there is need.
 
-Threads: all on the worker thread.
+Threads: all on worker threads, several at once, but for one actor one at a time.
 """
 
 from __future__ import annotations
 
 import sys
+from _thread import RLock, get_ident
 
-from multipy_actors import _cuda, _native, _output, _requests, sharing
+from multipy_actors import _cuda, _native, _output, _requests, _thread_state, sharing
+from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
 
 TYPE_CHECKING = False
@@ -54,7 +56,29 @@ class _Lazy:
     """Stands for an actor that is not there yet: the first call that needs it makes it."""
 
     def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
+        self._make = make
+        self._lock = RLock()
+        self._is_being_made = False
+
+    def made(self, number: int) -> Any:
+        """Put the actor in its own place, unless another call has, and return what is there."""
+        with self._lock:
+            if _actors[number] is not self:
+                return _actors[number]
+            if self._is_being_made:
+                from multipy_actors.errors import DeadlockError
+
+                raise DeadlockError("the object is needed while it is being loaded")
+            self._is_being_made = True
+            try:
+                actor = _actors[number] = self._make()
+            except BaseException as error:
+                if not is_interruption(error):  # that call has been given up, but not the object
+                    _actors[number] = _Broken(error)
+                raise
+            finally:
+                self._is_being_made = False
+            return actor
 
 
 class _Anywhere:
@@ -218,22 +242,11 @@ def _actor(number: int) -> Any:
         from multipy_actors.errors import ActorClosedError
 
         raise ActorClosedError("the actor has no replica in this interpreter any more") from None
-    if type(actor) is _Broken:
-        actor.fail()
     _runs_now(number)
     if type(actor) is _Lazy:
-        from multipy_actors import errors
-
-        lazy = actor
-        _actors[number] = _Broken(errors.DeadlockError("the object is needed while it is being loaded"))
-        try:
-            actor = _actors[number] = lazy.make()
-        except errors.Interrupted:  # that call has been given up, but not the object
-            _actors[number] = lazy
-            raise
-        except BaseException as error:
-            _actors[number] = _Broken(error)
-            raise
+        actor = actor.made(number)
+    if type(actor) is _Broken:
+        actor.fail()
     return actor
 
 
@@ -288,6 +301,7 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
     finally:
         _actors.pop(number, None)
         _output.forget(number)
+        _thread_state.forget(number)
         packages = sys.modules.get("multipy_actors._packages")
         if packages is not None:
             packages.release(number)
@@ -298,8 +312,9 @@ def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, str
         return Deferred(_on_loop[number].stream(args, kwargs, name, stream))
     from multipy_actors._streams import Stream
 
+    share = _requests.at_hand.share
     iterator = iter(getattr(_actor(number), name)(*args, **kwargs))
-    _streams[stream] = number, Stream(iterator, _requests.share)
+    _streams[stream] = number, Stream(iterator, share)
     return Deferred(lambda call, worker: _fill(stream, 1, call, worker))
 
 
@@ -329,7 +344,7 @@ def _fill(stream: int, most: int | None, call: _native.Call, worker: _native.Wor
         return filled
     finally:
         if source.over:
-            del _streams[stream]
+            _streams.pop(stream, None)
 
 
 def _close_stream(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> Deferred | None:
@@ -415,6 +430,7 @@ def _set_up(kwargs: dict[str, Any]) -> None:
         __import__(name)
     if kwargs["initializer"] is not None:
         kwargs["initializer"](*kwargs["initargs"])
+    _thread_state.keep()
 
 
 def _search_paths(args: list[Any], kwargs: dict[str, Any], old: list[str], new: list[str]) -> None:
@@ -482,7 +498,7 @@ def run_checked(
 _OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure", "search_paths")
 
 
-_entered: _cuda.OnGpu | None = None
+_entered: dict[int, _cuda.OnGpu] = {}  # by threads
 
 
 def enter_gpu(operation: list[Any]) -> None:
@@ -495,16 +511,13 @@ def enter_gpu(operation: list[Any]) -> None:
 
 
 def _enter_gpu(gpu: _cuda.OnGpu) -> None:
-    global _entered
     gpu.__enter__()
-    _entered = gpu
+    _entered[get_ident()] = gpu
 
 
 def leave_gpu() -> None:
     """Undo what `enter_gpu` did."""
-    global _entered
-    if _entered is not None:
-        gpu, _entered = _entered, None
+    if _entered and (gpu := _entered.pop(get_ident(), None)) is not None:
         gpu.__exit__()
 
 

@@ -10,6 +10,7 @@ Threads: any.
 from __future__ import annotations
 
 import sys
+from _thread import _local
 
 from multipy_actors import _cuda, _native, values
 from multipy_actors._interrupts import is_interruption
@@ -40,7 +41,14 @@ __all__ = [
 _SUSPENDABLE = 0x20 | 0x80 | 0x200  # flags of generators, coroutines and asynchronous generators
 
 
-share: Share = ARRAYS  # of the call that the worker has read last
+class _AtHand(_local):
+    """What is known of the call that this thread has read last."""
+
+    share: Share = ARRAYS
+    gpus: set[int] | None = None  # of its arguments
+
+
+at_hand = _AtHand()
 checks: WriteChecks | None = None  # where writes to shared memory are looked for
 
 

@@ -113,9 +113,16 @@ class Stream:
         self._kept: _Encoded | None = None  # it came when its chunk had been sent
         self._ended = False
         self._error: BaseException | None = None
+        self._turn = (
+            threading.RLock()
+        )  # an actor that runs several calls at once is told of the end meanwhile
 
     def fill(self, chunk: Chunk) -> bool:
         """Run the generator until `chunk` is complete, and send it; false if it has raised instead."""
+        with self._turn:
+            return self._fill(chunk)
+
+    def _fill(self, chunk: Chunk) -> bool:
         if self._kept is not None:
             # It has been waiting for this request: the generator goes on with the next one.
             chunk.add(self._kept)
@@ -165,10 +172,11 @@ class Stream:
 
     def close(self) -> None:
         """Close the generator; raises what its end raises."""
-        self._ended = True
-        iterator, self._iterator = self._iterator, iter(())
-        if hasattr(iterator, "close"):
-            iterator.close()
+        with self._turn:
+            self._ended = True
+            iterator, self._iterator = self._iterator, iter(())
+            if hasattr(iterator, "close"):
+                iterator.close()
 
 
 class AsyncStream:

@@ -4,11 +4,12 @@ Problem: a call is bytes in a queue of the core; it must become a Python call he
 exception bytes again, without the host's GIL and at little cost.
 
 Model: native/bindings/boot.cpp runs `prepare`, `run` and `finish` of this module, in this order, on the
-interpreter's only worker thread. What a request asks for is one of `_operations`.
+interpreter's first worker thread, Python's main one. What a request asks for is one of `_operations`.
 
-Threads: everything here runs on the worker thread, which is also Python's main thread here; it blocks in
-`take` without holding this interpreter's GIL. User code may start threads of its own; `finish` waits for
-those that are not daemons, as Python does at exit, but not for ever.
+Threads: there is one more that does `run`, and `forget_thread` at its end, than there are calls under way
+(see native/pool/dispatcher.h). They block in `take` without holding this interpreter's GIL. User code may
+start threads of its own; `finish` waits for those that are not daemons, as Python does at exit, but not for
+ever.
 
 Guarantees: whatever a call raises, SystemExit and KeyboardInterrupt included, fails that call alone. What is
 raised in this loop itself, by another thread or for want of memory, ends nothing: the core knows which calls
@@ -22,7 +23,7 @@ import sys
 from _thread import get_ident
 from time import monotonic
 
-from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, values
+from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, _thread_state, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -34,7 +35,7 @@ from multipy_actors._operations import (
     leave_gpu,
     run_checked,
 )
-from multipy_actors._requests import await_futures, encode_failure, encode_result, fail, interrupted
+from multipy_actors._requests import at_hand, await_futures, encode_failure, encode_result, fail, interrupted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,11 +50,14 @@ _main_thread = 0
 
 def prepare() -> None:
     """Make the interpreter ready for calls."""
+    global _main_thread
+    _main_thread = get_ident()
     if getattr(sys, "_stdlib_dir", None):
         _name_files_of_frozen_modules()
     _importing.prepare()
     _output.prepare()
     _interrupts.prepare()
+    _thread_state.prepare()
 
 
 def _name_files_of_frozen_modules() -> None:
@@ -73,11 +77,10 @@ def _name_files_of_frozen_modules() -> None:
 
 
 def run() -> None:
-    """Run calls until the pool is closed and nothing is left to do."""
-    global _main_thread
-    _main_thread = get_ident()
+    """Run calls until nothing is left to do: the pool is closed, or this thread is needed no more."""
     worker = _native.current_worker()
     assert worker is not None
+    _importing.note_thread()
     while True:
         call = None
         try:
@@ -89,6 +92,14 @@ def run() -> None:
             return
         except BaseException as error:  # raised by another thread, say, between two calls
             worker.lost(error)
+
+
+def forget_thread() -> None:
+    """Drop what is kept of this thread, which has run calls."""
+    _importing.forget_thread()
+    threading = sys.modules.get("threading")
+    if threading is not None:
+        threading._active.pop(get_ident(), None)
 
 
 def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
@@ -138,8 +149,8 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
         operation, args, kwargs, share = request
         if attachments and not awaits_by_itself(operation):
             await_futures(args, kwargs)
-        _cuda.given = gpus = _cuda.gpus_of(attachments) if attachments else None
-        _requests.share = share
+        gpus = _cuda.gpus_of(attachments) if attachments else None
+        at_hand.gpus, at_hand.share = gpus, share
         enter_gpu(operation)
         if _requests.checks is None:
             result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])

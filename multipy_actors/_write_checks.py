@@ -6,14 +6,16 @@ without anybody meaning it: an actor fills a buffer anew that it has returned, t
 Model: an interpreter of such a pool looks at the memory that it was given and has sent, before and after each
 call. What has changed meanwhile, the call has written, and a SharedWriteWarning names it, how the memory came
 to be shared, and who else has written to it. What had changed before was written elsewhere: by the host, or
-by what is not looked at alone, as coroutines and batches, between which others run.
+by what is not looked at alone, as coroutines and batches, between which others run. Where calls of several
+actors run at once, one may be blamed for another.
 
-Threads: the worker's. It warns in the interpreter, where a filter may make an error of it, which the call
+Threads: those of workers. It warns in the interpreter, where a filter may make an error of it, which the call
 raises.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,12 @@ __all__ = ["WriteChecks"]
 _ELSEWHERE = "code elsewhere, its sender or a receiver,"
 
 
+class _Here(threading.local):
+    """What is known of this thread."""
+
+    who = ""  # runs now, or ran last
+
+
 class WriteChecks:
     """The looks of one interpreter."""
 
@@ -35,7 +43,7 @@ class WriteChecks:
         """Look for the interpreter of `worker`."""
         self._index = worker.index
         self._where = f"{worker.pool.name}-{worker.index}"
-        self._who = ""  # runs now, or ran last
+        self._here = _Here()
 
     def run(
         self,
@@ -45,17 +53,17 @@ class WriteChecks:
         attachments: Sequence[_native.Attachment],
     ) -> Any:
         """Return `perform()`, a call of `target`, and look before and after it."""
-        self._who = f"{name} ({self._where})"
-        self._join(attachments, f"given to {self._who}")
+        who = self._here.who = f"{name} ({self._where})"
+        self._join(attachments, f"given to {who}")
         self._look(_ELSEWHERE, target)
         try:
             return perform()
         finally:
-            self._look(self._who, target)
+            self._look(who, target)
 
     def sent(self, attachments: Sequence[_native.Attachment]) -> None:
         """Note what the call that ran last has returned."""
-        self._join(attachments, f"returned by {self._who}")
+        self._join(attachments, f"returned by {self._here.who}")
 
     def _join(self, attachments: Sequence[_native.Attachment], how: str) -> None:
         for attachment in attachments:

@@ -196,6 +196,7 @@ def make_replicas(
             farewell=values.encode_call(["drop", number], (), {})[0],
             limit=max_pending or 0,
             restarts=max_restarts,
+            at_once=1 if "max_concurrency" in options else max_concurrency or 1,
         )
     except BaseException as error:
         if type(error) is MultipyError:

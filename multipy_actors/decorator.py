@@ -216,8 +216,9 @@ def remote(target: Any) -> Any:
       are not counted
     - `timeout`: seconds, from when it is submitted, after which a call ends with TimeoutError; the code that
       runs it is interrupted. `__init__` has as long from when it begins
-    - `max_concurrency`: how many coroutines of one replica may be under way at once (default: 100); the
-      others wait in their order. All methods of a class with `async def` methods run on an event loop
+    - `max_concurrency`: how many calls of one replica may be under way at once; the others wait in their
+      order. Of a class with `async def` methods, all methods of which run on an event loop, these are
+      coroutines (default: 100); of others, methods on threads (default: 1). `__init__` runs alone
     - `max_batch_size`: how many calls run as one, at most, of each method that `@multipy.batch` marks, in
       place of what the mark says. Without marks it is for a class with one public method, which takes
       batches then as if it were marked; ValueError if there are several

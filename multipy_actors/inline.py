@@ -408,8 +408,9 @@ class Actor:
         farewell: bytes,
         limit: int,
         restarts: int = 0,
+        at_once: int = 1,
     ) -> None:
-        """Have replicas on the seats `interpreters`."""
+        """Have replicas on the seats `interpreters`, each of which runs one call at a time in any case."""
         self.pool = pool
         self.number = number
         self.label = label

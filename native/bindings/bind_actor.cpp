@@ -12,10 +12,10 @@ namespace {
 std::shared_ptr<Actor> make_actor(const std::shared_ptr<Pool>& pool, std::uint64_t number,
                                   std::vector<std::size_t> interpreters, const nb::str& label, const nb::str& name,
                                   const nb::bytes& description, const nb::bytes& farewell, std::size_t limit,
-                                  int restarts) {
+                                  int restarts, std::size_t at_once) {
   const auto text = [](const nb::bytes& bytes) { return std::string(bytes.c_str(), bytes.size()); };
   return Actor::create(pool, {number, std::move(interpreters), text_of(label), text_of(name), text(description),
-                              text(farewell), limit, restarts});
+                              text(farewell), limit, restarts, at_once});
 }
 
 /// Posts `call`; in a full mailbox, waits for room if `wait`, and else throws FullError.
@@ -60,7 +60,8 @@ void bind_actor(nb::module_& module) {
           "The actor, if it is not gone.");
   nb::class_<Actor, Attachment>(module, "Actor", "An object that lives in interpreters; gone when nobody refers to it.")
       .def(nb::new_(&make_actor), nb::arg("pool"), nb::arg("number"), nb::arg("interpreters"), nb::arg("label"),
-           nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"), nb::arg("restarts") = 0)
+           nb::arg("name"), nb::arg("description"), nb::arg("farewell"), nb::arg("limit"), nb::arg("restarts") = 0,
+           nb::arg("at_once") = 1)
       .def_static("next_number", &Actor::next_number)
       .def_static(
           "find",

@@ -16,7 +16,7 @@ namespace multipy::bindings {
 
 namespace {
 
-Worker* this_worker = nullptr;  // written once, before Python starts in this image
+Worker* first_worker = nullptr;  // written once, before Python starts in this image
 
 constexpr const char* kRun =
     "def run(self, call: Call, function: collections.abc.Callable[[Call], typing.Any]) -> typing.Any";
@@ -30,7 +30,22 @@ PyObject* call_user_code(PyObject* function, PyObject* argument) noexcept {
   return PyObject_CallOneArg(function, argument);
 }
 
-/// Calls `function` with `argument` in a turn of the worker thread, if `begin`, which begins it, lets it.
+PyObject* change_of_actor = nullptr;  // what is called then; lives as long as Python
+
+/// Who is nobody's.
+constexpr std::int64_t kNobody = -1;
+
+/// What is a thread's becomes that of `actor`, whose call it is about to run, if another's ran before.
+void run_for(Worker& worker, std::int64_t actor) {
+  const std::int64_t before = std::exchange(worker.in_force, actor);
+  if (before == actor || change_of_actor == nullptr) return;
+  PyObject* const done =
+      PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));
+  if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
+  Py_XDECREF(done);
+}
+
+/// Calls `function` with `argument` in a turn of the worker, if `begin`, which begins it, lets it.
 template <typename Begin>
 nb::object run_turn(Worker& worker, const nb::object& function, const nb::object& argument, Begin&& begin) {
   ReturnQueue::call_owners();
@@ -51,22 +66,22 @@ nb::object run_turn(Worker& worker, const nb::object& function, const nb::object
 }  // namespace
 
 void set_worker(Worker* worker) noexcept {
-  this_worker = worker;
+  first_worker = worker;
   worker->adopt_thread();
 }
-Worker* worker() noexcept { return this_worker; }
+Worker* worker() noexcept { return first_worker == nullptr ? nullptr : &first_worker->here(); }
 
 const std::shared_ptr<ReturnQueue>& returns() {
   static const auto& host = *[] {
     auto* const queue = new std::shared_ptr<ReturnQueue>(std::make_shared<ReturnQueue>());
-    if (this_worker == nullptr) (*queue)->guard_across_forks();
+    if (first_worker == nullptr) (*queue)->guard_across_forks();
     return queue;
   }();
-  return this_worker != nullptr ? this_worker->returns : host;
+  return first_worker != nullptr ? first_worker->returns : host;
 }
 
 DeviceMemory* device_memory() noexcept {
-  return this_worker == nullptr ? nullptr : &this_worker->interpreter.images().device_memory();
+  return first_worker == nullptr ? nullptr : &first_worker->interpreter.images().device_memory();
 }
 
 namespace {
@@ -102,7 +117,7 @@ std::shared_ptr<Call> settle_in_hand(Worker& worker) {
 void hold_in_hand(Worker& worker, const std::shared_ptr<Call>& call) {
   worker.in_hand.push_back(call);
   worker.redeliveries = 0;
-  ++worker.deliveries;
+  ++worker.home.deliveries;
 }
 
 }  // namespace
@@ -113,7 +128,7 @@ void bind_worker(nb::module_& module) {
       .def(
           "adopt_event_loop",
           [](Worker& self) {
-            self.adopt_thread(true);
+            self.home.adopt_thread(true);
             note_event_loop();
           },
           "This thread is that of its event loop.")
@@ -123,13 +138,15 @@ void bind_worker(nb::module_& module) {
             want_long_slices(false);
             keep_recursion_limit();
             if (auto call = settle_in_hand(self)) return call;
-            if (!self.gave_up.empty()) return nullptr;
+            if (&self != &self.home) run_for(self, kNobody);
+            if (!self.home.gave_up.empty() || self.home.lost) return nullptr;
             for (;;) {
               self.returns->drain();
               Dispatcher::Delivery delivery;
               {
                 nb::gil_scoped_release released;
-                delivery = self.pool.dispatcher().take(self.index);
+                delivery = self.pool.dispatcher().take(self.index, self.desk);
+                if (delivery.is_last) self.start_another();
               }
               if (delivery.kind == Dispatcher::Delivery::closed) return nullptr;
               if (delivery.kind != Dispatcher::Delivery::call_ready) continue;
@@ -148,7 +165,9 @@ void bind_worker(nb::module_& module) {
       .def(
           "run",
           [](Worker& self, const nb::object& call, const nb::object& function) {
-            return run_turn(self, function, call, [&] { return self.begin(nb::cast<Call&>(call)); });
+            auto& next = nb::cast<Call&>(call);
+            run_for(self, static_cast<std::int64_t>(next.actor()));
+            return run_turn(self, function, call, [&] { return self.begin(next); });
           },
           nb::arg("call"), nb::arg("function"), nb::sig(kRun),
           "Returns `function(call)`, in which `call` may be interrupted; nowhere else is it.\n\n"
@@ -178,7 +197,7 @@ void bind_worker(nb::module_& module) {
             nb::gil_scoped_release released;
             ReturnQueue::call_owners();
             const Deadline deadline = deadline_after(std::min(seconds, 1e9));
-            auto more = self.pool.dispatcher().take_more(self.index, first.mailbox(), *deadline, &first);
+            auto more = self.pool.dispatcher().take_more(self.index, self.desk, first.mailbox(), *deadline, &first);
             if (more != nullptr) hold_in_hand(self, more);
             return more;
           },
@@ -196,7 +215,7 @@ void bind_worker(nb::module_& module) {
           "event_loop_runs", [](Worker& self, bool runs) { self.pool.dispatcher().event_loop_runs(self.index, runs); },
           nb::arg("runs"), "Whether code runs on its event loop from here on, for the figures.")
       .def(
-          "give_up", [](Worker& self, const nb::str& why) { self.gave_up = text_of(why); }, nb::arg("why"),
+          "give_up", [](Worker& self, const nb::str& why) { self.home.gave_up = text_of(why); }, nb::arg("why"),
           "The interpreter could not be set up: take() returns None, and no other takes its place.")
       .def_prop_ro(
           "interrupted", [](Worker& self) { return self.pool.interrupted(); }, "Whether all that runs is to end.")
@@ -212,11 +231,37 @@ void bind_worker(nb::module_& module) {
       nb::arg("name"), nb::arg("default"),
       nb::sig("def context_variable(name: str, default: object) -> contextvars.ContextVar[typing.Any]"),
       "A new contextvars.ContextVar.");
+  module.def(
+      "on_change_of_actor",
+      [](const nb::object& function) {
+        Py_INCREF(function.ptr());
+        change_of_actor = function.ptr();
+      },
+      nb::arg("function"),
+      nb::sig("def on_change_of_actor(function: collections.abc.Callable[[int, int], None]) -> None"),
+      "Has `function` called on the thread of a worker that is about to run a call of another actor than before, with "
+      "the numbers of both: 0 for functions, -1 for none.");
+  module.def(
+      "copy_context", [] { return nb::steal(PyContext_CopyCurrent()); },
+      nb::sig("def copy_context() -> contextvars.Context"), "As contextvars.copy_context.");
+  module.def(
+      "enter_context",
+      [](nb::handle context) {
+        if (PyContext_Enter(context.ptr()) != 0) throw nb::python_error();
+      },
+      nb::arg("context"), nb::sig("def enter_context(context: contextvars.Context) -> None"),
+      "What this thread runs from here on has the variables of `context`, until leave_context.");
+  module.def(
+      "leave_context",
+      [](nb::handle context) {
+        if (PyContext_Exit(context.ptr()) != 0) throw nb::python_error();
+      },
+      nb::arg("context"), nb::sig("def leave_context(context: contextvars.Context) -> None"),
+      "Ends enter_context, on the same thread.");
   module.def("main_thread_stack", main_thread_stack,
              "The stack in bytes of a thread that stands for the main thread of a process.");
-  module.def(
-      "current_worker", [] { return this_worker; }, nb::rv_policy::reference,
-      nb::sig("def current_worker() -> Worker | None"), "This interpreter's place in its pool; None in the host.");
+  module.def("current_worker", &worker, nb::rv_policy::reference, nb::sig("def current_worker() -> Worker | None"),
+             "This interpreter's place in its pool, as this thread has it; None in the host.");
   module.def("keep_recursion_limit", &keep_recursion_limit,
              "The recursion limit is at least what the library needs for its own part of a call; true: it was less.");
   module.def(

@@ -3,14 +3,20 @@
 // Runs in the interpreter's own image of this extension, so every Py… name here is the private libpython's. The
 // settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
 #include <Python.h>
+#include <pthread.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "base/blocked_signals.h"
+#include "base/thread.h"
 #include "bindings/import.h"
 #include "bindings/interrupts.h"
 #include "bindings/looks.h"
@@ -194,28 +200,86 @@ bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
   return ok;
 }
 
-/// Runs the worker loop, anew whenever it fails, until the pool is closed or it fails over and over without a call, and
-/// then returns false.
+/// Runs the worker loop, anew whenever it fails, until it has nothing more to do or fails over and over without a call;
+/// then false.
 bool run_calls(std::string& error) {
   constexpr int kVainAttempts = 100;
-  const multipy::Worker& worker = *multipy::bindings::worker();
+  const multipy::Worker& worker = multipy::bindings::worker()->home;
   std::uint64_t before = 0;
   for (int vain = 0; vain < kVainAttempts; ++vain) {
     if (call_worker("run", error)) return true;
-    if (std::exchange(before, worker.deliveries) != worker.deliveries) vain = 0;
+    const std::uint64_t deliveries = worker.deliveries;
+    if (std::exchange(before, deliveries) != deliveries) vain = 0;
   }
   PySys_WriteStderr("multipy: the worker loop of an interpreter failed:\n%.900s\n", error.c_str());
   return false;
 }
 
-/// The worker loop is over, having `failed` or not. Unless that is because the pool is closed, who waits for it is
-/// told.
+/// A worker loop is over, having `failed` or not. Unless that is because the pool is closed, who waits for the
+/// interpreter is told.
 void tell_if_lost(bool failed) {
-  multipy::Worker& worker = *multipy::bindings::worker();
+  multipy::Worker& worker = multipy::bindings::worker()->home;
   if (worker.pool.closed() && !failed && worker.gave_up.empty()) return;
   PyThreadState* const state = PyEval_SaveThread();
   worker.pool.lost(worker);
   PyEval_RestoreThread(state);
+}
+
+/// The threads of workers that are not the first.
+struct Others {
+  std::mutex mutex;
+  int count = 0;  // that may use Python
+  std::condition_variable fewer;
+};
+Others& others() {
+  static Others& instance = *new Others;
+  return instance;
+}
+
+void* run_other(void* argument) {
+  auto& worker = *static_cast<multipy::Worker*>(argument);
+  ::pthread_setname_np(::pthread_self(), worker.name().substr(0, 15).c_str());
+  worker.adopt_thread();
+  const PyGILState_STATE state = PyGILState_Ensure();
+  multipy::bindings::note_thread(worker);
+  std::string error;
+  if (!run_calls(error)) tell_if_lost(true);
+  if (!call_worker("forget_thread", error)) PySys_WriteStderr("multipy: %.900s\n", error.c_str());
+  multipy::bindings::end_turn();
+  multipy::bindings::forget_thread();
+  PyGILState_Release(state);
+  worker.rest();
+  const std::lock_guard lock(others().mutex);
+  --others().count;
+  others().fewer.notify_all();
+  return nullptr;
+}
+
+int start_other(void* worker) {
+  const multipy::BlockedSignals blocked;
+  pthread_attr_t attributes;
+  if (const int failure = ::pthread_attr_init(&attributes); failure != 0) return failure;
+  ::pthread_attr_setstacksize(&attributes, multipy::main_thread_stack());
+  ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+  const std::lock_guard lock(others().mutex);
+  pthread_t thread;
+  const int failure = ::pthread_create(&thread, &attributes, run_other, worker);
+  ::pthread_attr_destroy(&attributes);
+  if (failure == 0) ++others().count;
+  return failure;
+}
+
+/// Whether the threads of all other workers have left Python; some that are lost may not.
+bool wait_for_others() {
+  constexpr auto kPatience = std::chrono::seconds(5);
+  bool none = false;
+  Py_BEGIN_ALLOW_THREADS;
+  {
+    std::unique_lock lock(others().mutex);
+    none = others().fewer.wait_for(lock, kPatience, [] { return others().count == 0; });
+  }
+  Py_END_ALLOW_THREADS;
+  return none;
 }
 
 }  // namespace
@@ -235,7 +299,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
 #if PY_VERSION_HEX >= 0x030B0000
   set_stdlib_dir(*boot);
 #endif
-  multipy::bindings::note_worker_thread();
+  multipy::bindings::note_thread(*multipy::bindings::worker());
   std::string error;
   const int collects = PyGC_Disable();  // modules that are being imported leave no garbage to look for
   const bool prepared = call_worker("prepare", error);
@@ -251,6 +315,7 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   if (!call_worker("finish", error, &finalisable))
     PySys_WriteStderr("multipy: ending an interpreter failed:\n%.900s\n", error.c_str());
   boot->ending(boot->context);
+  finalisable = wait_for_others() && finalisable;
   multipy::bindings::end_turn();
   multipy::bindings::wait_for_threads_of_interrupts();
   multipy::bindings::wait_for_looks();
@@ -262,4 +327,8 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
   Py_FinalizeEx();
   multipy::bindings::release_pieces_of_stack();
   return 0;
+}
+
+extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_work(void* worker) {
+  return start_other(worker);
 }

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string_view>
 #include <thread>
@@ -29,21 +30,39 @@ constexpr steady_clock::duration kLongestHold = std::chrono::minutes(5);
 constexpr auto kFirstNap = std::chrono::milliseconds(1);
 constexpr auto kLongestNap = std::chrono::milliseconds(20);
 
+/// The thread of one worker.
+struct Place {
+  const Worker* worker;
+  PyThreadState* thread;
+  std::atomic<std::uint64_t> due = 0;  // the turn that is to be interrupted; 0: none. May be read without the mutex
+  steady_clock::time_point since{};
+
+  /// The turn under way, as interrupts name it; 0: there is none.
+  std::uint64_t turn() const noexcept {
+    const std::uint64_t turn = worker->turn();
+    return turn == 0 && &worker->home == worker ? MULTIPY_NO_TURN : turn;
+  }
+};
+
 struct Due {
-  std::mutex mutex;                     // guards all
-  std::atomic<std::uint64_t> turn = 0;  // 0: none; may be read without
-  steady_clock::time_point since;
-  bool seen_to = false;  // a thread is at it
-  int threads = 0;       // that may use Python
+  std::mutex mutex;                            // guards all
+  std::vector<std::unique_ptr<Place>> places;  // removed with the GIL, by their threads
+  bool seen_to = false;                        // a thread is at it
+  int threads = 0;                             // that may use Python
   std::condition_variable fewer;
+
+  bool any() const noexcept {
+    return std::any_of(places.begin(), places.end(), [](const auto& place) { return place->due != 0; });
+  }
 };
 Due& due() {
   static Due& instance = *new Due;
   return instance;
 }
 
+thread_local Place* here = nullptr;  // that of this thread
+
 // Written and read with the GIL.
-PyThreadState* worker_thread = nullptr;
 PyThreadState* event_loop = nullptr;
 std::vector<PyCodeObject*> held_codes;  // they live as long as Python
 
@@ -113,36 +132,37 @@ bool is_held(PyThreadState* thread) {
 
 void raise_in(PyThreadState* thread, PyObject* type) { PyThreadState_SetAsyncExc(thread->thread_id, type); }
 
-/// The turn under way, as interrupts name it.
-std::uint64_t turn_under_way() {
-  const std::uint64_t turn = worker()->turn();
-  return turn == 0 ? MULTIPY_NO_TURN : turn;
-}
-
-/// Takes what is due in the turn under way; false if nothing is.
-bool take_due() {
-  if (due().turn == 0) return false;
+/// Takes what is due in the turn under way at `place`; false if nothing is.
+bool take_due(Place& place) {
+  if (place.due == 0) return false;
   const std::lock_guard lock(due().mutex);
-  if (due().turn == 0 || due().turn != turn_under_way()) return false;
-  due().turn = 0;
+  if (place.due == 0 || place.due != place.turn()) return false;
+  place.due = 0;
   return true;
 }
 
-/// With the GIL: has what is due raised; false if it is to be tried again.
+/// With the GIL: has what is due raised; false if some of it is to be tried again.
 bool see_to_it() {
   PyObject* const type = interruption();
   if (type == nullptr) PyErr_Clear();
   const NoCollection none;
-  steady_clock::time_point since;
+  std::vector<std::pair<Place*, steady_clock::time_point>> wanted;
   {
     const std::lock_guard lock(due().mutex);
-    if (due().turn != turn_under_way()) due().turn = 0;
-    if (due().turn == 0) return true;
-    since = due().since;
+    for (const auto& place : due().places) {
+      if (place->due != 0 && place->due != place->turn()) place->due = 0;
+      if (place->due != 0) wanted.emplace_back(place.get(), place->since);
+    }
   }
-  if (type == nullptr || (is_held(worker_thread) && steady_clock::now() - since < kLongestHold)) return false;
-  if (take_due()) raise_in(worker_thread, type);
-  return true;
+  bool all = true;
+  for (const auto& [place, since] : wanted) {
+    if (type == nullptr || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
+      all = false;
+    } else if (take_due(*place)) {
+      raise_in(place->thread, type);
+    }
+  }
+  return all;
 }
 
 void* run_thread(void*) {
@@ -155,7 +175,7 @@ void* run_thread(void*) {
       continue;
     }
     const std::lock_guard lock(due().mutex);
-    if (due().turn != 0) continue;
+    if (due().any()) continue;
     due().seen_to = false;
     break;
   }
@@ -174,11 +194,18 @@ int start_thread() {
   return failure;
 }
 
-/// Has what runs in `turn` interrupted; any thread, without a GIL. Nonzero: there is no thread for it.
+/// Has what runs in `turn` interrupted; any thread, without a GIL. With MULTIPY_NO_TURN, Python looks around in any
+/// case. Nonzero: there is no thread for it.
 int interrupt(std::uint64_t turn) {
   const std::lock_guard lock(due().mutex);
-  if (due().turn != turn) due().since = steady_clock::now();
-  due().turn = turn;
+  const auto& places = due().places;
+  const auto place =
+      std::find_if(places.begin(), places.end(), [turn](const auto& one) { return one->turn() == turn; });
+  if (place == places.end() && (turn != MULTIPY_NO_TURN || places.empty())) return 0;
+  if (place != places.end()) {
+    if ((*place)->due != turn) (*place)->since = steady_clock::now();
+    (*place)->due = turn;
+  }
   if (due().seen_to) return 0;
   const int failure = start_thread();
   if (failure != 0) return failure;
@@ -189,7 +216,18 @@ int interrupt(std::uint64_t turn) {
 
 }  // namespace
 
-void note_worker_thread() noexcept { worker_thread = PyThreadState_Get(); }
+void note_thread(const Worker& worker) {
+  auto place = std::make_unique<Place>(&worker, PyThreadState_Get());
+  here = place.get();
+  const std::lock_guard lock(due().mutex);
+  due().places.push_back(std::move(place));
+}
+
+void forget_thread() noexcept {
+  const Place* const mine = std::exchange(here, nullptr);
+  const std::lock_guard lock(due().mutex);
+  std::erase_if(due().places, [mine](const auto& place) { return place.get() == mine; });
+}
 
 void note_event_loop() noexcept { event_loop = PyThreadState_Get(); }
 
@@ -199,16 +237,16 @@ void hold_interrupts_in(PyCodeObject* code) {
 }
 
 void end_turn() noexcept {
-  if (due().turn != 0) {
+  if (here->due != 0) {
     const std::lock_guard lock(due().mutex);
-    due().turn = 0;
+    here->due = 0;
   }
-  if (worker_thread->async_exc != nullptr) raise_in(worker_thread, nullptr);
+  if (here->thread->async_exc != nullptr) raise_in(here->thread, nullptr);
 }
 
 bool raise_due() {
   PyThreadState* const thread = PyThreadState_Get();
-  if (thread == worker_thread && take_due()) {
+  if (here != nullptr && take_due(*here)) {
     if (PyObject* const type = interruption()) PyErr_SetNone(type);
     return true;
   }
@@ -222,7 +260,7 @@ bool raise_due() {
 }
 
 void raise_again() noexcept {
-  const std::uint64_t turn = PyThreadState_Get() == worker_thread ? worker()->turn() : 0;
+  const std::uint64_t turn = here == nullptr ? 0 : here->worker->turn();
   if (turn != 0) interrupt(turn);
 }
 

@@ -5,19 +5,20 @@
 // must not leave behind what only works if it is done as a whole: a module that is half imported, a lock that nobody
 // lets go of, a callback that asyncio has taken out and not run.
 //
-// Model: what runs on the worker thread does so in numbered turns (pool/pool.h:Worker). An interrupt names a turn,
-// which is then *due*; at the end of the interpreter that is no turn (MULTIPY_NO_TURN), in which its finalisers run. A
-// thread of the interpreter, started for that, takes the GIL; with it, nothing moves, so it can look at the turn and at
-// the frames of the worker thread, and have Python raise the exception there, in the very frame that it has seen. It
-// comes again a little later if one of the frames imports or is held, for five minutes at most; that may be a server,
-// which is imported and never ends. Whoever wakes in a wait raises what is due by itself.
+// Model: what runs on the thread of a worker does so in numbered turns (pool/pool.h:Worker). An interrupt names a turn,
+// which is then *due* at the *place* of that thread; at the end of the interpreter that is no turn (MULTIPY_NO_TURN),
+// in which its finalisers run. A thread of the interpreter, started for that, takes the GIL; with it, nothing moves, so
+// it can look at the turn and at the frames of the worker's thread, and have Python raise the exception there, in the
+// very frame that it has seen. It comes again a little later if one of the frames imports or is held, for five minutes
+// at most; that may be a server, which is imported and never ends. Whoever wakes in a wait raises what is due by
+// itself.
 //
 // On the event loop it is the context of the thread that tells for which job it runs (multipy_actors/_loop.py), and the
 // loop's watcher who looks.
 //
-// Threads and locks: all but multipy_interpreter_interrupt is called with the GIL. A mutex guards what is due and is
-// never held while waiting for the GIL. Nothing between a look at a thread and the raising runs Python code, for which
-// the collector is off meanwhile: it would let go of the GIL.
+// Threads and locks: all but multipy_interpreter_interrupt is called with the GIL. A mutex guards the places and what
+// is due, and is never held while waiting for the GIL. Nothing between a look at a thread and the raising runs Python
+// code, for which the collector is off meanwhile: it would let go of the GIL.
 //
 // Guarantees: an interrupt is raised once, in its turn or job; after end_turn() nothing of the turn is left to be
 // raised, nor what other code of the interpreter may have had Python raise in it (as time-out libraries do).
@@ -28,15 +29,19 @@
 
 #include <Python.h>
 
+#include "bindings/worker.h"
+
 namespace multipy::bindings {
 
-/// This thread is Python's main one, on which calls run. Once Python is up.
-void note_worker_thread() noexcept;
+/// This thread is that of `worker`; the first one is Python's main thread. Once Python is up.
+void note_thread(const Worker& worker);
+/// It runs no calls any more.
+void forget_thread() noexcept;
 /// This thread is that of the event loop.
 void note_event_loop() noexcept;
 /// Interrupts wait while `code` runs on the thread that they are for.
 void hold_interrupts_in(PyCodeObject* code);
-/// The turn is over, on the worker thread; or the end of the interpreter, before Python is finalised.
+/// The turn is over, on the thread of a worker; or the end of the interpreter, before Python is finalised.
 void end_turn() noexcept;
 /// Raises what is due on this thread, which wakes in a wait; false if nothing is.
 bool raise_due();

@@ -12,9 +12,10 @@
 extern "C" {
 #endif
 
-#define MULTIPY_ABI_VERSION 3
+#define MULTIPY_ABI_VERSION 4
 #define MULTIPY_INTERPRETER_MAIN "multipy_interpreter_main"
 #define MULTIPY_INTERPRETER_INTERRUPT "multipy_interpreter_interrupt"
+#define MULTIPY_INTERPRETER_WORK "multipy_interpreter_work"
 #define MULTIPY_INTERPRETER_LOOK "multipy_interpreter_look"
 #define MULTIPY_NO_TURN UINT64_MAX
 
@@ -40,13 +41,17 @@ typedef struct multipy_boot {
 /* 0: finalised. 1: it did not start. 2: left unfinalised, because threads of the user's code still run in it. */
 typedef int32_t (*multipy_interpreter_main_t)(const multipy_boot* boot);
 
-/* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in what the worker thread runs in
- * its turn `turn` (see pool/pool.h:Worker) at its next bytecode, or does nothing if that is over by then.
+/* From any thread, between `started` and `ending`, without a GIL: raises Interrupted in what the worker runs whose turn
+ * `turn` is (see pool/pool.h:Worker) at its next bytecode, or does nothing if that is over by then.
  * MULTIPY_NO_TURN means what it runs outside its turns. Nonzero: there is no thread for it. */
 typedef int32_t (*multipy_interpreter_interrupt_t)(uint64_t turn);
 
-/* From any thread, as the one before: has `tell` called once with what the threads of this Python are doing, when its
- * GIL can be had; perhaps never. Nonzero: it will not be. */
+/* On a thread of the interpreter, between `started` and `ending`, without its GIL: starts a thread that runs calls for
+ * `worker`, a multipy::Worker*. Nonzero: there is no thread for it. */
+typedef int32_t (*multipy_interpreter_work_t)(void* worker);
+
+/* From any thread, as the one before the last: has `tell` called once with what the threads of this Python are doing,
+ * when its GIL can be had; perhaps never. Nonzero: it will not be. */
 typedef int32_t (*multipy_interpreter_look_t)(void (*tell)(void* context, const char* text), void* context);
 
 #ifdef __cplusplus

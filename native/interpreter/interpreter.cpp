@@ -1,5 +1,6 @@
 #include "interpreter/interpreter.h"
 
+#include <cerrno>
 #include <climits>
 #include <exception>
 
@@ -60,6 +61,7 @@ void Interpreter::run(void* worker) {
     const std::lock_guard lock(self->interrupt_mutex_);
     self->interrupt_ = nullptr;
     self->look_ = nullptr;
+    self->work_ = nullptr;
   };
   multipy_interpreter_main_t enter = nullptr;
   try {
@@ -74,6 +76,7 @@ void Interpreter::run(void* worker) {
     interrupt_ =
         reinterpret_cast<multipy_interpreter_interrupt_t>(images_.find(extension, MULTIPY_INTERPRETER_INTERRUPT));
     look_ = reinterpret_cast<multipy_interpreter_look_t>(images_.find(extension, MULTIPY_INTERPRETER_LOOK));
+    work_ = reinterpret_cast<multipy_interpreter_work_t>(images_.find(extension, MULTIPY_INTERPRETER_WORK));
   } catch (const std::exception& error) {
     failure_ = error.what();
     return;
@@ -91,6 +94,11 @@ void Interpreter::run(void* worker) {
 void Interpreter::interrupt(std::uint64_t turn) {
   const std::lock_guard lock(interrupt_mutex_);
   if (interrupt_ != nullptr && state() == State::running) interrupt_(turn);
+}
+
+int Interpreter::start_worker(void* worker) {
+  const std::lock_guard lock(interrupt_mutex_);
+  return work_ != nullptr && state() == State::running ? work_(worker) : ESRCH;
 }
 
 std::string Interpreter::look(Clock::time_point deadline) {

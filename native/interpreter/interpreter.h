@@ -47,9 +47,12 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   /// Waits until the thread has left Python, or `deadline`.
   WaitResult join(Deadline deadline);
 
-  /// Raises Interrupted in what the worker thread runs in its turn `turn`, at its next bytecode; any thread.
+  /// Raises Interrupted in what runs in the turn `turn` of one of its workers, at its next bytecode; any thread.
   /// MULTIPY_NO_TURN: in what it runs at its end.
   void interrupt(std::uint64_t turn);
+  /// Starts a thread that runs calls for `worker`, a Worker; on a thread of the interpreter that has not its GIL. An
+  /// error number if there can be none.
+  int start_worker(void* worker);
   /// What its threads are doing, for people; empty if that cannot be told by `deadline`. Any thread without a GIL.
   std::string look(Clock::time_point deadline);
 
@@ -71,9 +74,10 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   elf::Namespace& images_;
   std::string failure_;
   bool finalised_ = true;
-  std::mutex interrupt_mutex_;                           // guards both against the end of Python
+  std::mutex interrupt_mutex_;                           // guards these against the end of Python
   multipy_interpreter_interrupt_t interrupt_ = nullptr;  // only while Python is up
   multipy_interpreter_look_t look_ = nullptr;            // the same
+  multipy_interpreter_work_t work_ = nullptr;            // the same
   std::atomic<std::uint32_t> state_{static_cast<std::uint32_t>(State::starting)};
 };
 

@@ -79,7 +79,7 @@ Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::Mailb
     : pool_(std::move(pool)),
       options_(std::move(options)),
       mailbox_(mailbox),
-      group_(std::make_shared<CallGroup>(options_.label)) {}
+      group_(std::make_shared<CallGroup>(options_.label, options_.number, options_.at_once)) {}
 
 Actor::~Actor() {
   if (pool_->is_lost()) return;
@@ -113,7 +113,12 @@ void Actor::dismiss(std::size_t interpreter) noexcept {
   try {
     auto farewell = std::make_shared<Call>(Payload{options_.farewell, {}});
     farewell->expect_nobody();
-    pool_->dispatcher().post(pool_->own_mailbox(interpreter), std::move(farewell));
+    farewell->set_actor(number());
+    // In a mailbox of its own, as it may have to wait for a call of the actor that is under way.
+    Dispatcher& dispatcher = pool_->dispatcher();
+    const auto mailbox = dispatcher.open_mailbox({interpreter});
+    dispatcher.post(mailbox, std::move(farewell));
+    dispatcher.close_mailbox_when_empty(mailbox);
   } catch (const ClosedError&) {
     // The interpreter takes its replicas with it.
   } catch (const std::bad_alloc&) {
@@ -216,13 +221,14 @@ void Actor::kill(const Payload& error) {
     call->interrupt();
   }
   for (const std::size_t interpreter : served_by) {
-    const RunnerId runner = pool_->worker(interpreter).id();
-    const Worker::Calls running = pool_->worker(interpreter).running_of(*group_);
-    // Who waits for one is told at once: its code may be where no interrupt reaches it.
-    for (const auto& call : running) call->abandon({});
-    Runner::interrupt(runner, nullptr, group_.get());
-    for (const auto& call : running) interrupt_until_over(call, kPatience);
-    Runner::interrupt_asides(runner, group_.get(), &error);
+    for (const Worker* worker : pool_->worker(interpreter).crew()) {
+      const Worker::Calls running = worker->running_of(*group_);
+      // Who waits for one is told at once: its code may be where no interrupt reaches it.
+      for (const auto& call : running) call->abandon({});
+      Runner::interrupt(worker->id(), nullptr, group_.get());
+      for (const auto& call : running) interrupt_until_over(call, kPatience);
+    }
+    Runner::interrupt_asides(pool_->worker(interpreter).id(), group_.get(), &error);
     dismiss(interpreter);
   }
 }

@@ -44,8 +44,9 @@ struct ActorOptions {
   std::string name;                       // under which others find it; empty: none
   std::string description;
   std::string farewell;
-  std::size_t limit = 0;  // of calls waiting in its mailbox, or for one replica alone; 0: none
-  int restarts = 0;       // how often each replica is made anew when its interpreter is replaced; negative: always
+  std::size_t limit = 0;    // of calls waiting in its mailbox, or for one replica alone; 0: none
+  int restarts = 0;         // how often each replica is made anew when its interpreter is replaced; negative: always
+  std::size_t at_once = 1;  // so many calls of a replica run at once on threads
 };
 
 class MULTIPY_API Actor final : public Attachment, public Resident {
@@ -87,7 +88,7 @@ class MULTIPY_API Actor final : public Attachment, public Resident {
   /// Calls for one replica alone have a limit of their own, for each.
   void post(std::shared_ptr<Call> call, std::optional<std::size_t> on = std::nullopt, bool limited = true);
   WaitResult wait_for_room(std::optional<std::size_t> on, Deadline deadline) {
-    return pool_->dispatcher().wait_for_room(mailbox_for(on), deadline, options_.label);
+    return pool_->dispatcher().wait_for_room(mailbox_for(on), deadline, options_.label, number(), options_.at_once);
   }
 
   /// Ends it: calls that wait or go on aside fail with `error`, those that run, the making of replicas included, are

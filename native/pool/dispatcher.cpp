@@ -1,5 +1,7 @@
 #include "pool/dispatcher.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <climits>
 #include <iterator>
@@ -17,13 +19,12 @@ namespace multipy {
 
 namespace {
 
+/// So many threads of one interpreter take calls at once, at most, beside those whose calls wait for others.
+constexpr std::size_t kMostDesks = 256;
+
 void add(std::atomic<std::uint64_t>& figure, std::uint64_t amount) noexcept {
   figure.fetch_add(amount, std::memory_order_relaxed);
 }
-
-// What Seat::asleep may be, beside 0.
-constexpr std::uint32_t kSleeping = 1;
-constexpr std::uint32_t kSpinning = 2;
 
 }  // namespace
 
@@ -49,21 +50,26 @@ Dispatcher::Mailbox& Dispatcher::open_for_posts(MailboxId mailbox) {
   return found->second;
 }
 
-Dispatcher::Seat* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended) {
+Dispatcher::Desk* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended) {
   sweep(box, ended);
   Call& posted = *call;
   posted.set_mailbox(box.id, box.lane->runners);
   posted.enter_queue(box.signals);
-  box.lane->calls.push_back({next_ticket_++, &box, std::move(call), session});
-  ++box.queued;
+  box.calls.push_back({next_ticket_++, std::move(call), session});
+  ++box.lane->queued;
+  box.settle();
   int cpu = kNoCpu;
-  Seat* const seat = summon(*box.lane, &cpu);
+  Desk* const desk = summon(*box.lane, &cpu);
   posted.expect_on(cpu);
-  return seat == nullptr && cpu == kNoCpu && posted.holdings() ? rouse_held(*box.lane, posted) : seat;
+  if (desk != nullptr || cpu != kNoCpu) return desk;
+  if (posted.holdings()) {
+    if (Desk* const held = rouse_held(*box.lane, posted)) return held;
+  }
+  return set_watch(*box.lane);
 }
 
 void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited) {
-  Seat* seat;
+  Desk* desk;
   Calls ended;  // dropped after the mutex
   std::shared_ptr<Signals> gathered;
   if (!call->holdings()) call->set_holdings(current_holdings());
@@ -71,18 +77,18 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limite
     const std::lock_guard lock(mutex_);
     Mailbox& box = open_for_posts(mailbox);
     if (limited && box.is_full()) throw FullError("there are " + std::to_string(box.open()) + " calls waiting already");
-    seat = queue(box, std::move(call), 0, ended);
+    desk = queue(box, std::move(call), 0, ended);
     if (box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
       gathered = box.signals;
       gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
     }
   }
   if (gathered) futex_wake(gathered->arrivals, 1);
-  notify(seat);
+  notify(desk);
 }
 
 void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session) {
-  Seat* seat = nullptr;
+  Desk* desk = nullptr;
   Calls ended;  // dropped after the mutex
   std::optional<std::size_t> nested;
   {
@@ -96,10 +102,10 @@ void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uin
       seats_[*ours].holders.push_back(session);
       nested = *ours;
     } else {
-      seat = queue(box, call, session, ended);
+      desk = queue(box, call, session, ended);
     }
   }
-  notify(seat);
+  notify(desk);
   if (nested) grant(*call, session, *nested);
 }
 
@@ -113,7 +119,7 @@ void Dispatcher::grant(Call& call, std::uint64_t session, std::size_t interprete
 }
 
 void Dispatcher::release(std::uint64_t session) {
-  Seat* roused = nullptr;
+  Desk* roused = nullptr;
   {
     const std::lock_guard lock(mutex_);
     for (std::size_t index = 0; index < count_; ++index) {
@@ -124,7 +130,8 @@ void Dispatcher::release(std::uint64_t session) {
   notify(roused);
 }
 
-WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label) {
+WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label,
+                                     std::uint64_t actor, std::size_t at_once) {
   std::shared_ptr<Signals> signals;
   std::shared_ptr<const Servers> servers;
   struct Counted {
@@ -145,27 +152,30 @@ WaitResult Dispatcher::wait_for_room(MailboxId mailbox, Deadline deadline, const
     before = signals->room.load();
     if (!found->second.is_full()) return WaitResult::woken;
   }
-  Wait waiting(*signals, label, std::move(servers), deadline.has_value());
+  Wait waiting(*signals, actor, at_once, label, std::move(servers), deadline.has_value());
   if (waiting.disturbed()) return WaitResult::interrupted;
   return futex_wait(signals->room, before, deadline);
 }
 
-Dispatcher::Seat* Dispatcher::summon(Lane& lane, int* cpu) {
-  if (idle_ == 0 || lane.calls.size() <= lane.claims) return nullptr;
+Dispatcher::Desk* Dispatcher::summon(Lane& lane, int* cpu) {
+  if (idle_ == 0 || lane.queued <= lane.claims) return nullptr;
   LeastLoaded least_loaded;
   for (const std::size_t server : *lane.servers) {
     const Seat& seat = seats_[server];
-    if (seat.idle && seat.holders.empty()) least_loaded.consider(server, seat.taken);
+    if (seat.idle && seat.holders.empty() && (seat.desks.size() < 2 || oldest_for(seat, lane).first != nullptr))
+      least_loaded.consider(server, seat.taken);
   }
   const auto choice = least_loaded.choice();
   if (!choice) return nullptr;
-  seats_[*choice].claim = &lane;
+  Seat& seat = seats_[*choice];
+  seat.claim = &lane;
   ++lane.claims;
-  if (cpu != nullptr) *cpu = seats_[*choice].cpu;
-  return rouse(seats_[*choice]);
+  const std::size_t sleeper = best_sleeper(seat);
+  if (cpu != nullptr) *cpu = seat.asleep[sleeper]->cpu;
+  return rouse(seat, sleeper);
 }
 
-Dispatcher::Seat* Dispatcher::rouse_held(const Lane& lane, const Call& call) {
+Dispatcher::Desk* Dispatcher::rouse_held(const Lane& lane, const Call& call) {
   for (const std::size_t server : *lane.servers) {
     Seat& seat = seats_[server];
     if (seat.idle && acts_in(call, seat)) return rouse(seat);
@@ -180,60 +190,64 @@ bool Dispatcher::acts_in(const Call& call, const Seat& seat) noexcept {
   return false;
 }
 
-Dispatcher::Seat* Dispatcher::rouse(Seat& seat) {
-  if (!std::exchange(seat.idle, false)) return nullptr;
-  --idle_;
-  seat.caller_cpu.store(::sched_getcpu(), std::memory_order_relaxed);
-  // One that still spins sees it by itself.
-  return seat.asleep.exchange(0, std::memory_order_acq_rel) == kSleeping ? &seat : nullptr;
-}
-
-void Dispatcher::notify(Seat* seat) noexcept {
-  if (seat != nullptr) futex_wake(seat->asleep, 1);
-}
-
-Dispatcher::Lane* Dispatcher::pick(Seat& seat, Delivery& delivery, std::uint64_t& session, Calls& ended,
-                                   std::vector<Mailbox*>& emptied) {
-  const auto first_for_seat = [&seat](Lane& lane) {
-    if (seat.holders.empty()) return lane.calls.begin();
-    // A session within the session was queued because another interpreter was idle: it is for others to take.
-    return std::find_if(lane.calls.begin(), lane.calls.end(), [&](const Queued& queued) {
-      return (queued.session == 0 || lane.live == 1) && acts_in(*queued.call, seat);
-    });
-  };
-  while (true) {
-    Lane* oldest = nullptr;
-    std::deque<Queued>::iterator place;
-    for (Lane* lane : seat.lanes) {
-      const auto first = first_for_seat(*lane);
-      if (first == lane->calls.end()) continue;
-      if (oldest != nullptr && first->ticket > place->ticket) continue;
-      oldest = lane;
-      place = first;
+std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispatcher::oldest_for(const Seat& seat,
+                                                                                                 const Lane& lane) {
+  if (seat.holders.empty()) {
+    if (!seat.first.empty()) return {};
+    for (const auto& [front, box] : lane.fronts) {
+      if (!is_busy(seat, box->calls.front())) return {box, box->calls.begin()};
     }
-    if (oldest == nullptr) return nullptr;
-    Queued taken = std::move(*place);
-    oldest->calls.erase(place);
+    return {};
+  }
+  std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
+  for (const auto& [front, box] : lane.fronts) {
+    // A session within the session was queued because another interpreter was idle: it is for others to take.
+    const auto first = std::find_if(box->calls.begin(), box->calls.end(), [&](const Queued& queued) {
+      return (queued.session == 0 || lane.live == 1) && acts_in(*queued.call, seat) && !is_busy(seat, queued);
+    });
+    if (first != box->calls.end() && (oldest.first == nullptr || first->ticket < oldest.second->ticket))
+      oldest = {box, first};
+  }
+  return oldest;
+}
+
+Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, Calls& ended,
+                                   std::vector<Mailbox*>& emptied) {
+  while (true) {
+    std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
+    for (const Lane* lane : seat.lanes) {
+      const auto first = oldest_for(seat, *lane);
+      if (first.first != nullptr && (oldest.first == nullptr || first.second->ticket < oldest.second->ticket))
+        oldest = first;
+    }
+    Mailbox* const box = oldest.first;
+    if (box == nullptr) return nullptr;
+    Queued taken = box->take(oldest.second);
     const bool has_ended = taken.call->leave_queue();
-    if (taken_from(*taken.mailbox)) emptied.push_back(taken.mailbox);
+    Lane* const lane = box->lane;
+    if (taken_from(*box)) emptied.push_back(box);
     if (!has_ended) {
-      delivery = {Delivery::call_ready, taken.mailbox->id, std::move(taken.call)};
+      delivery = {Delivery::call_ready, box->id, std::move(taken.call)};
       session = taken.session;
       ++seat.taken;
-      if (session == 0) seat.in_hand.emplace_back(delivery.call);
-      return oldest;
+      if (session == 0) deliver(seat, desk, box->id, delivery.call);
+      return lane;
     }
     ended.push_back(std::move(taken.call));
   }
 }
 
-bool Dispatcher::take_first(Seat& seat, Delivery& delivery, Calls& ended) {
+bool Dispatcher::take_first(Seat& seat, Desk& desk, Delivery& delivery, Calls& ended) {
+  if (std::any_of(seat.desks.begin(), seat.desks.end(), [](const Desk* other) { return other->preparing != nullptr; }))
+    return false;
   while (!seat.first.empty()) {
     auto call = std::move(seat.first.front());
     seat.first.pop_front();
     if (!has_ended(call)) {
       delivery = {Delivery::call_ready, 0, std::move(call)};
-      seat.in_hand.emplace_back(delivery.call);
+      desk.preparing = delivery.call->holdings();
+      seat.holders.push_back(desk.preparing->session);
+      deliver(seat, desk, 0, delivery.call);
       return true;
     }
     ended.push_back(std::move(call));
@@ -241,7 +255,7 @@ bool Dispatcher::take_first(Seat& seat, Delivery& delivery, Calls& ended) {
   return false;
 }
 
-Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
+Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
   Seat& seat = seat_at(interpreter);
   Delivery delivery;
   std::uint64_t session = 0;
@@ -249,44 +263,69 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
   std::vector<Mailbox*> emptied;
   set_current_holdings(nullptr);
   std::unique_lock lock(mutex_);
-  seat.busy.end(BusyTime::worker);
-  seat.in_hand.clear();
+  if (desk.home != 0 && desk.home != seat.runner) desk.gone = true;
+  if (desk.gone) return delivery;
+  if (!std::exchange(desk.sits, true)) {
+    ::pthread_getcpuclockid(::pthread_self(), &desk.clock);
+    seat.desks.push_back(&desk);
+    if (!desk.main && seat.expected > 0) --seat.expected;
+  }
+  set_at_work(seat, desk, false);
+  clear(seat, desk);
   while (true) {
-    Lane* const claim = std::exchange(seat.claim, nullptr);
-    if (claim != nullptr) --claim->claims;
+    Lane* claim = nullptr;
     Lane* from = nullptr;
-    if (std::exchange(seat.woken, false)) {
-      delivery.kind = Delivery::woken;
-    } else if (!take_first(seat, delivery, ended) &&
-               (from = pick(seat, delivery, session, ended, emptied)) == nullptr) {
-      if (!closed_ && !seat.retired) {
-        drop_mailboxes(std::exchange(emptied, {}));
-        seat.idle = true;
-        ++idle_;
-        seat.cpu = ::sched_getcpu();
-        seat.asleep.store(kSpinning, std::memory_order_relaxed);
+    bool found = false;
+    Desk* first = nullptr;
+    if (seat.at_work == 0 && !leaves_to_first(seat, desk, first)) {
+      claim = std::exchange(seat.claim, nullptr);
+      if (claim != nullptr) --claim->claims;
+      if (std::exchange(seat.woken, false)) {
+        delivery.kind = Delivery::woken;
+        found = true;
+      } else {
+        found = take_first(seat, desk, delivery, ended) ||
+                (from = pick(seat, desk, delivery, session, ended, emptied)) != nullptr;
+      }
+    }
+    Desk* next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
+    if (!found) {
+      drop_mailboxes(std::exchange(emptied, {}));
+      const bool ends = closed_ || seat.retired;
+      const bool stays = closed_ && !seat.retired && seat.watch == nullptr && may_be_held_up(seat);
+      if (!ends || (desk.main ? seat.desks.size() > 1 : stays)) {
+        lie_down(seat, desk, stays && !desk.main);
         lock.unlock();
+        notify(std::exchange(next, nullptr));
+        notify(first);
         ended.clear();
-        spin_until(seat.caller_cpu.load(std::memory_order_relaxed),
-                   [&] { return seat.asleep.load(std::memory_order_acquire) == 0; });
-        ReturnQueue::call_owners();
-        std::uint32_t spinning = kSpinning;
-        seat.asleep.compare_exchange_strong(spinning, kSleeping, std::memory_order_acq_rel);
-        while (seat.asleep.load(std::memory_order_acquire) != 0) futex_wait(seat.asleep, kSleeping, std::nullopt);
-        lock.lock();
-        continue;
+        const bool needed = sleep(seat, desk, lock);
+        if (desk.gone) return {};
+        set_at_work(seat, desk, false);
+        if (needed) continue;
       }
       delivery.kind = Delivery::closed;
-      seat.closed = true;
+      Desk* const last = leave(seat, desk);
+      lock.unlock();
+      notify(next);
+      notify(last);
+      ReturnQueue::call_owners();
+      return delivery;
     }
     const bool held = session != 0 && !closed_;
     if (held) seat.holders.push_back(session);
-    Seat* const next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
+    Desk* beside = nullptr;
+    if (session == 0) {
+      set_at_work(seat, desk, !expects_stall(desk));
+      if (seat.at_work == 0 && has_something(seat)) beside = rouse(seat);
+      if (beside == nullptr) beside = set_watch(seat);
+      delivery.is_last = seat.asleep.empty() && seat.expected == 0 && seat.desks.size() < kMostDesks &&
+                         (!closed_ || may_be_held_up(seat));
+    }
     drop_mailboxes(std::exchange(emptied, {}));
-    seat.started = Clock::now();
-    if (delivery.call && session == 0) seat.busy.begin(BusyTime::worker, seat.started);
     lock.unlock();
     notify(next);
+    notify(beside);
     if (session != 0) {
       const auto call = std::exchange(delivery, {}).call;
       held ? grant(*call, session, interpreter) : static_cast<void>(call->abandon({}));
@@ -297,7 +336,8 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter) {
     ReturnQueue::call_owners();
     if (delivery.call) {
       set_current_holdings(delivery.call->holdings());
-      delivery.call->set_worker(static_cast<std::int64_t>(interpreter), seat.runner);
+      delivery.call->set_worker(static_cast<std::int64_t>(interpreter),
+                                desk.runner != 0 ? desk.runner : seat.runner.load());
     }
     return delivery;
   }
@@ -319,8 +359,8 @@ void Dispatcher::event_loop_runs(std::size_t interpreter, bool runs) noexcept {
   runs ? busy.begin(BusyTime::event_loop) : busy.end(BusyTime::event_loop);
 }
 
-std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
-                                            const Call* first) {
+std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, Desk& desk, MailboxId mailbox,
+                                            Clock::time_point deadline, const Call* first) {
   if (first != nullptr && first->batch().empty()) return nullptr;
   Seat& seat = seat_at(interpreter);
   Calls ended;
@@ -338,55 +378,65 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, MailboxId m
         signals->gatherers.fetch_add(1, std::memory_order_relaxed);
       }
       before = signals->arrivals.load(std::memory_order_relaxed);
-      auto& calls = box.lane->calls;
       bool emptied = false;
       bool other = false;
-      while (box.queued > 0 && !call) {
-        const auto next = std::find_if(calls.begin(), calls.end(), [&](const Queued& queued) {
-          return queued.mailbox == &box && (seat.holders.empty() || acts_in(*queued.call, seat));
+      while (!call) {
+        const auto next = std::find_if(box.calls.begin(), box.calls.end(), [&](const Queued& queued) {
+          return seat.holders.empty() || acts_in(*queued.call, seat);
         });
-        if (next == calls.end()) break;
+        if (next == box.calls.end()) break;
         other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
         if (other) break;
-        (next->call->leave_queue() ? ended.emplace_back() : call) = std::move(next->call);
-        calls.erase(next);
+        Queued taken = box.take(next);
+        (taken.call->leave_queue() ? ended.emplace_back() : call) = std::move(taken.call);
         emptied = taken_from(box);
       }
       if (emptied) drop_mailbox(box);
-      if (call) seat.in_hand.emplace_back(call);
+      if (call) desk.in_hand.emplace_back(call);
       if (call || other || closed_ || emptied) break;
     }
     if (Clock::now() >= deadline) break;
     futex_wait(signals->arrivals, before, deadline);
   }
   if (signals) signals->gatherers.fetch_sub(1, std::memory_order_relaxed);
-  if (call) call->set_worker(static_cast<std::int64_t>(interpreter), seat.runner);
+  if (call)
+    call->set_worker(static_cast<std::int64_t>(interpreter), desk.runner != 0 ? desk.runner : seat.runner.load());
   return call;
 }
 
 void Dispatcher::wake(std::size_t interpreter) {
-  Seat& target = seat_at(interpreter);
-  Seat* seat;
+  Seat& seat = seat_at(interpreter);
+  Desk* desk;
   {
     const std::lock_guard lock(mutex_);
-    target.woken = true;
-    seat = rouse(target);
+    seat.woken = true;
+    desk = rouse(seat);
   }
-  notify(seat);
+  notify(desk);
 }
 
 void Dispatcher::close() {
-  std::vector<Seat*> roused;
+  std::vector<Desk*> roused;
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
     for (auto& [id, mailbox] : mailboxes_) disturb(mailbox);
     for (std::size_t index = 0; index < count_; ++index) {
       seats_[index].holders.clear();
-      roused.push_back(rouse(seats_[index]));
+      rouse_all(seats_[index], roused);
     }
   }
   std::for_each(roused.begin(), roused.end(), notify);
+}
+
+Dispatcher::Calls Dispatcher::in_hand(std::size_t interpreter) const {
+  Calls calls;
+  const std::lock_guard lock(mutex_);
+  for (const Desk* desk : seat_at(interpreter).desks) {
+    for (const auto& call : desk->in_hand) calls.push_back(call.lock());
+  }
+  std::erase(calls, nullptr);
+  return calls;
 }
 
 Dispatcher::Calls Dispatcher::cancel_pending() {
@@ -410,17 +460,29 @@ Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
     const Seat& seat = seat_at(interpreter);
     found.closed = seat.closed;
     found.taken = seat.taken;
-    for (const auto& call : seat.in_hand) calls.push_back(call.lock());
+    std::optional<Clock::time_point> since;
+    if (seat.closed) since = seat.closed_at;
+    bool given_up = true;
+    for (const Desk* desk : seat.desks) {
+      Calls own;
+      for (const auto& call : desk->in_hand) own.push_back(call.lock());
+      std::erase(own, nullptr);
+      if (own.empty()) continue;
+      since = since ? std::min(*since, desk->started) : desk->started;
+      given_up &= (own.front()->done() || own.front()->killed()) && !own.front()->runs_aside();
+      std::move(own.begin(), own.end(), std::back_inserter(calls));
+    }
     for (const Lane* lane : seat.lanes) {
       const auto is_owed = [](const Queued& queued) { return queued.call->owed(); };
-      found.is_needed |= std::any_of(lane->calls.begin(), lane->calls.end(), is_owed);
+      for (const auto& [front, box] : lane->fronts)
+        found.is_needed |= std::any_of(box->calls.begin(), box->calls.end(), is_owed);
     }
-    if (seat.closed || !calls.empty()) found.busy = Clock::now() - seat.started;
+    if (since) found.busy = Clock::now() - *since;
+    found.given_up = given_up && !calls.empty();
   }
-  std::erase(calls, nullptr);
   if (!calls.empty()) {
-    found.given_up = (calls.front()->done() || calls.front()->killed()) && !calls.front()->runs_aside();
-    found.label = calls.front()->label();
+    const auto open = std::find_if(calls.begin(), calls.end(), [](const auto& call) { return !call->done(); });
+    found.label = (open != calls.end() ? *open : calls.front())->label();
   }
   if (const RunnerId runner = seat_at(interpreter).runner; runner != 0) {
     auto asides = Runner::asides(runner);

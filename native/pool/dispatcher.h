@@ -4,19 +4,31 @@
 // several (whichever is free). A worker that serves many of them must get the oldest call first, a call must
 // never wait while somebody who may run it sleeps, and one post must not wake a crowd.
 //
-// Model: mailboxes served by the same set of interpreters share one *lane*, a FIFO. Every post takes a ticket;
-// an interpreter takes the lowest ticket at the front of its lanes, of which it has few however many actors it
-// hosts. Its *seat* holds its lanes, its sleep and its figures. An idle seat that is woken for a lane is no
-// longer idle, and has a *claim* on that lane until it arrives in take().
+// Model: each mailbox is a FIFO. Every post takes a ticket, and mailboxes served by the same set of interpreters share
+// one *lane*, which has those of them that are not empty by the tickets of their first calls. An interpreter takes the
+// lowest ticket at the front of its lanes, of which it has few however many actors it hosts. Its *seat* holds its
+// lanes and its figures. An idle seat that is woken for a lane is no longer idle, and has a *claim* on that lane until
+// it arrives in take().
+//
+// An interpreter has several threads that take calls, more than it has calls under way; each has a *desk*. One at a
+// time is at work. Others take calls beside that one
+//   - once its call waits for another call, when it steps aside (step_aside) until it steps back;
+//   - once its call has *stalled*: it sleeps, or waits for a lock or for data, or computes for long. While something is
+//     queued that could run beside it, one of those who sleep watches (dispatcher_desks.cpp). An actor that did so
+//     lately is expected to do so again.
+// An actor runs one call at a time, or as many as it is to, whichever threads its interpreter has. Functions are taken
+// one at a time, but for those that wait. Whoever is to be held by a session has nothing else under way but what waits.
 //
 // Wake-up rule, restored by summon() after every change: a lane with more calls than claims has no idle seat.
-//   - A post adds one call and wakes at most one idle seat, chosen by placement.h.
+//   - A post adds one call and wakes at most one idle seat, chosen by placement.h. A seat is idle while nobody is at
+//     work at it and a thread sleeps there.
 //   - A busy seat may take the call first; the woken one finds nothing and sleeps again.
 //   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
 //     back, and the lane summons another.
 //
-// A session (pool/session.h) holds a seat: while it does, the seat takes only calls that act in the session, and is
-// summoned for no others. A request for a session queues like a call; the seat that takes it is held from then on.
+// A session (pool/session.h) holds a seat, and so does what prepares an interpreter: while it does, the seat takes only
+// calls that act in the session, and is summoned for no others. A request for a session queues like a call; the seat
+// that takes it is held from then on.
 //
 // When an interpreter has ended, another may take its seat. What only the old one could take fails then, as it may rely
 // on what was in there, but for calls that may be tried again and for mailboxes that outlive interpreters. The new one
@@ -25,8 +37,8 @@
 // A mailbox may have a limit: a post beyond it is refused, and the poster may wait for room. A worker that gathers
 // calls takes further ones of one mailbox, past those of others, and may wait for them a little.
 //
-// Threads and locks: take(i) and finished(i, …) on interpreter i's worker thread; all else from any thread. One
-// mutex guards mailboxes, lanes and seats. While it is held nothing is called out to, no call is cancelled, and
+// Threads and locks: take(i) and finished(i, …) on threads of interpreter i; all else from any thread. One
+// mutex guards mailboxes, lanes, seats and desks. While it is held nothing is called out to, no call is cancelled, and
 // no reference to a call is dropped (that may run a tensor's release, which may come back as wake()). The
 // figures of a seat are atomics. Sleepers wait on a futex word of their own.
 //
@@ -37,21 +49,28 @@
 // across it, or a post finds many of them. One that was taken to go on aside counts until it begins.
 #pragma once
 
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/busy_time.h"
 #include "base/export.h"
 #include "task/call.h"
+#include "task/holding.h"
 
 namespace multipy {
 
@@ -68,7 +87,8 @@ class MULTIPY_API Dispatcher {
     };
     Kind kind = closed;
     MailboxId mailbox = 0;
-    std::shared_ptr<Call> call;
+    std::shared_ptr<Call> call = nullptr;
+    bool is_last = false;  // nobody is left to watch: another thread is to be started
   };
 
   struct Statistics {
@@ -77,6 +97,31 @@ class MULTIPY_API Dispatcher {
     std::uint64_t queued = 0;         // calls that only this interpreter can take
     std::uint64_t queued_shared = 0;  // calls that it or others can take
     std::chrono::nanoseconds busy{};  // at calls, between two take(), and in code of its event loop; up to now
+  };
+
+  /// Where one thread of an interpreter takes calls. All but the sleep is guarded by the dispatcher's mutex.
+  struct Desk {
+    explicit Desk(RunnerId who = 0, bool is_main = true, RunnerId place = 0)
+        : runner(who), home(place == 0 ? who : place), main(is_main) {}
+    const RunnerId runner;  // whose it is; 0: the dispatcher knows no runners
+    const RunnerId home;    // the runner of its interpreter's first thread
+    const bool main;        // the first thread of its interpreter, the last to be told of the end
+    bool sits = false;      // its thread has taken calls, and its seat is open
+    bool gone = false;      // its interpreter has lost the seat
+    bool at_work = false;   // has a call that neither waits nor has stalled, or is on its way to one
+    bool waits = false;     // its call does, for another
+    std::vector<std::weak_ptr<Call>> in_hand{};  // what was delivered last, and those that run with it
+    Clock::time_point started{};                 // when that was
+    int cpu = -1;                                // where its thread went to sleep
+    std::atomic<std::uint32_t> asleep = 0;       // the futex word: set by the thread, cleared by whoever rouses it
+    std::atomic<int> caller_cpu = -1;            // where it was last roused from
+    std::uint64_t actor = 0;                     // whose call it has; 0: none's
+    std::size_t at_once = 1;                     // so many of these may run at once, as far as that call goes
+    MailboxId mailbox = 0;                       // from which it came
+    Holdings preparing = nullptr;                // what it has prepares the interpreter, and holds the seat
+    clockid_t clock{};                           // the CPU time of its thread
+    Clock::time_point seen{};                    // when whoever watches looked last,
+    std::chrono::nanoseconds used{};             // and how much of that it had used
   };
 
   /// What holds up the end of an interpreter.
@@ -122,8 +167,9 @@ class MULTIPY_API Dispatcher {
   /// Whoever is held by `session` takes all calls again; nothing if nobody is.
   void release(std::uint64_t session);
   /// Sleeps until there may be room in `mailbox`, or nobody accepts posts to it any more. Throws DeadlockError if there
-  /// never could be; it names the mailbox by `label`.
-  WaitResult wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label = {});
+  /// never could be; it names the mailbox, which is that of `actor`, by `label`. That runs `at_once` calls.
+  WaitResult wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label = {}, std::uint64_t actor = 0,
+                           std::size_t at_once = 1);
   /// Calls waiting in `mailbox`; 0 if there is no such mailbox.
   std::size_t queued(MailboxId mailbox) const;
   /// The interpreters that serve it.
@@ -133,14 +179,26 @@ class MULTIPY_API Dispatcher {
   Statistics statistics(std::size_t interpreter) const;
   HoldUp hold_up(std::size_t interpreter) const;
 
-  // For interpreter `interpreter`'s worker thread.
-  /// Sleeps until there is something to do. Housekeeping goes first, then the oldest call.
-  Delivery take(std::size_t interpreter);
+  // For the threads of interpreter `interpreter` that take calls.
+  /// Sleeps until there is something to do at `desk`. Housekeeping goes first, then the oldest call.
+  Delivery take(std::size_t interpreter, Desk& desk);
+  /// For an interpreter with one such thread.
+  Delivery take(std::size_t interpreter) { return take(interpreter, seat_at(interpreter).first_desk); }
+  /// The call at `desk` waits: others may be taken until step_back(). False if nobody sleeps who could, and another
+  /// thread is to be started. Nothing if the desk is not at work.
+  bool step_aside(std::size_t interpreter, Desk& desk);
+  void step_back(std::size_t interpreter, Desk& desk) noexcept;
+  /// Another thread was started, and will take calls; or `comes` no more.
+  void expect_thread(std::size_t interpreter, bool comes = true) noexcept;
   /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. With `first` it is
   /// one of the same batch: null if the next one is not, or `first` is of none. For the figures it is part of the call
   /// that take() delivered.
-  std::shared_ptr<Call> take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
+  std::shared_ptr<Call> take_more(std::size_t interpreter, Desk& desk, MailboxId mailbox, Clock::time_point deadline,
                                   const Call* first = nullptr);
+  std::shared_ptr<Call> take_more(std::size_t interpreter, MailboxId mailbox, Clock::time_point deadline,
+                                  const Call* first = nullptr) {
+    return take_more(interpreter, seat_at(interpreter).first_desk, mailbox, deadline, first);
+  }
   /// Ends the call that take() delivered last, for the figures.
   void finished(std::size_t interpreter, bool ok) noexcept;
   /// Counts a call that ended aside, while the worker did other things; any thread.
@@ -163,6 +221,8 @@ class MULTIPY_API Dispatcher {
   Calls replace(std::size_t interpreter, RunnerId runner);
   /// Whether calls are queued that would wait for who replaces the interpreter.
   bool awaits_another(std::size_t interpreter) const;
+  /// What its threads have in hand.
+  Calls in_hand(std::size_t interpreter) const;
   /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, or that
   /// nobody will take any more, pending.
   Calls put_back(const Calls& calls);
@@ -173,33 +233,17 @@ class MULTIPY_API Dispatcher {
 
  private:
   using Interpreters = std::vector<std::size_t>;
+  using Ticket = std::int64_t;
   struct Lane;
+  struct Mailbox;
   struct Signals : Backlog {
     std::atomic<std::uint32_t> arrivals = 0;   // a call was posted
     std::atomic<std::uint32_t> gatherers = 0;  // who waits for that
   };
 
   // All guarded by mutex_, except where a member says otherwise.
-  struct Mailbox {
-    Lane* lane;
-    MailboxId id;
-    std::size_t limit = 0;
-    std::size_t queued = 0;  // those that have ended included
-    bool closing = false;
-    bool outlives = false;  // the interpreters that serve it
-    std::shared_ptr<Signals> signals = std::make_shared<Signals>();
-
-    /// How many wait.
-    std::size_t open() const noexcept {
-      const auto waiting = static_cast<std::int64_t>(queued) - signals->ended.load() + signals->aside.load();
-      return static_cast<std::size_t>(std::max<std::int64_t>(0, waiting));
-    }
-    bool is_full() const noexcept { return limit > 0 && open() >= limit; }
-  };
-
   struct Queued {
-    std::uint64_t ticket;
-    Mailbox* mailbox;
+    Ticket ticket;
     std::shared_ptr<Call> call;
     std::uint64_t session = 0;  // that asks to hold whoever takes this; 0: it is an ordinary call
   };
@@ -210,7 +254,34 @@ class MULTIPY_API Dispatcher {
     std::size_t live;                  // servers that have not retired
     std::size_t mailboxes = 0;
     std::size_t claims = 0;
-    std::deque<Queued> calls;
+    std::size_t queued = 0;                          // calls in its mailboxes
+    std::set<std::pair<Ticket, Mailbox*>> fronts{};  // those that are not empty
+  };
+
+  struct Mailbox {
+    Lane* lane;
+    MailboxId id;
+    std::size_t limit = 0;
+    bool closing = false;
+    bool outlives = false;                       // the interpreters that serve it
+    std::uint8_t stalls = 0;                     // how many of its next calls are expected to stall
+    std::deque<Queued> calls{};                  // by ticket; those that have ended included
+    std::optional<Ticket> front = std::nullopt;  // under which its lane has it
+    std::shared_ptr<Signals> signals = std::make_shared<Signals>();
+
+    /// How many wait.
+    std::size_t open() const noexcept {
+      const auto waiting = static_cast<std::int64_t>(calls.size()) - signals->ended.load() + signals->aside.load();
+      return static_cast<std::size_t>(std::max<std::int64_t>(0, waiting));
+    }
+    bool is_full() const noexcept { return limit > 0 && open() >= limit; }
+    /// Takes a call out, and the rest is where it belongs.
+    Queued take(std::deque<Queued>::iterator place);
+    /// Takes out all of which `is_meant` holds, to be given to `receive` one by one.
+    template <typename IsMeant, typename Receive>
+    void take_all(IsMeant is_meant, Receive receive);
+    /// Its lane has it under the ticket of its first call.
+    void settle();
   };
 
   struct alignas(64) Seat {
@@ -218,18 +289,20 @@ class MULTIPY_API Dispatcher {
     std::vector<std::uint64_t> holders;       // sessions; the outer ones first
     std::deque<std::shared_ptr<Call>> first;  // what it is handed before all else
     std::atomic<RunnerId> runner = 0;         // whose it is; 0: the dispatcher knows no runners
+    Desk first_desk;                          // of who has none of its own
+    std::vector<Desk*> desks;                 // whose threads take calls
+    std::vector<Desk*> asleep;                // of these, in the order in which they went to sleep
+    Desk* watch = nullptr;                    // of these, looks whether who is at work has stalled
+    std::size_t at_work = 0;                  // of `desks`
+    std::size_t expected = 0;                 // threads that were started and have not come yet
     Lane* claim = nullptr;
     std::uint64_t taken = 0;
-    bool idle = false;
+    bool idle = false;  // nobody is at work, and somebody sleeps
     bool woken = false;
     bool retired = false;
-    bool closed = false;                       // take() has said so
-    std::vector<std::weak_ptr<Call>> in_hand;  // what was delivered last, and those that run with it
-    std::atomic<std::uint32_t> asleep = 0;     // the futex word: set with idle, cleared by whoever rouses the seat
-    int cpu = -1;                              // where the worker went idle
-    std::atomic<int> caller_cpu = -1;          // where it was last roused from
-    Clock::time_point started;                 // when in_hand was delivered
-    std::atomic<std::uint64_t> done = 0;       // these two: written by the worker, read by anybody
+    bool closed = false;                  // take() has said so to the last one
+    Clock::time_point closed_at;          // when it did
+    std::atomic<std::uint64_t> done = 0;  // these two: written by its threads, read by anybody
     std::atomic<std::uint64_t> failed = 0;
     BusyTime busy;
   };
@@ -238,24 +311,66 @@ class MULTIPY_API Dispatcher {
   /// Whether `call` acts in a session that holds `seat`.
   static bool acts_in(const Call& call, const Seat& seat) noexcept;
 
-  // With the mutex held. The seats returned, if any, are to be passed to notify() once it is free.
+  /// Whether something is under way at a desk of `seat` beside which this is not to run.
+  static bool is_busy(const Seat& seat, const Queued& queued) noexcept;
+  /// Whether something is queued that could be taken at `seat` now, if nobody was at work.
+  static bool has_something(const Seat& seat);
+
+  // With the mutex held. The desks returned, if any, are to be passed to notify() once it is free.
   /// Has the best idle server of `lane` come for it, if it has more calls than claims.
   /// `cpu` is set to where that server went idle.
-  Seat* summon(Lane& lane, int* cpu = nullptr);
-  Seat* rouse(Seat& seat);
+  Desk* summon(Lane& lane, int* cpu = nullptr);
+  /// Which of those who sleep at `seat` is the one to be roused.
+  static std::size_t best_sleeper(const Seat& seat) noexcept;
+  /// One who sleeps at `seat` is to be at work, if it is idle.
+  Desk* rouse(Seat& seat);
+  Desk* rouse(Seat& seat, std::size_t sleeper);
+  void rouse_all(Seat& seat, std::vector<Desk*>& roused);
+  /// Whether the first thread of the interpreter takes what there is, and not the one of `desk`, as it slept. If it is
+  /// to be notified it becomes `first`.
+  bool leaves_to_first(Seat& seat, const Desk& desk, Desk*& first);
+  /// Has one who sleeps at `seat` watch, if there is a reason and nobody does.
+  static Desk* set_watch(Seat& seat);
+  Desk* set_watch(const Lane& lane);
+  /// What whoever watches sees.
+  enum class Sight { nothing_to_do, progress, stalled };
+  static Sight look(Seat& seat);
+  /// Who is at work at `seat` has stalled.
+  void set_stalled(Seat& seat);
   /// Wakes an idle server that is held by a session in which `call`, just queued in `lane`, acts.
-  Seat* rouse_held(const Lane& lane, const Call& call);
+  Desk* rouse_held(const Lane& lane, const Call& call);
+  /// Whether one of those who sleep at `seat` and are not its first thread has to stay, as there is no other.
+  static bool is_needed(const Seat& seat) noexcept;
+  void set_at_work(Seat& seat, Desk& desk, bool at_work);
+  /// Notes whether it is idle.
+  void settle(Seat& seat);
+  /// What was delivered at `desk` is over.
+  static void clear(Seat& seat, Desk& desk);
+  /// The thread of `desk` takes nothing more; the main one, if it is to hear of that, is to be notified.
+  Desk* leave(Seat& seat, Desk& desk);
+  /// The thread of `desk` is about to sleep, and can be roused. It watches if it is told to, or there is a reason.
+  void lie_down(Seat& seat, Desk& desk, bool watches);
+  /// Whether something is queued at `seat`, and something is under way there.
+  static bool may_be_held_up(const Seat& seat) noexcept;
+  /// Sleeps until it is roused, or has seen that calls are to be taken; false if it is to end, as it was not needed for
+  /// long. Without the mutex, which it has afterwards.
+  bool sleep(Seat& seat, Desk& desk, std::unique_lock<std::mutex>& lock);
   /// Puts `call` into `box`'s lane and finds somebody for it. Calls that have ended may be swept out, into `ended`.
-  Seat* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended);
+  Desk* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended);
   /// The mailbox, if it accepts posts; else throws.
   Mailbox& open_for_posts(MailboxId mailbox);
+  /// The mailbox of the oldest call for `seat` among those of `lane`, and where it is in there; null if there is none.
+  static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, const Lane& lane);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
   /// request.
-  static Lane* pick(Seat& seat, Delivery& delivery, std::uint64_t& session, Calls& ended,
+  static Lane* pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, Calls& ended,
                     std::vector<Mailbox*>& emptied);
   /// Takes the first of what is handed to `seat` before all else; false if there is none that has not ended.
-  static bool take_first(Seat& seat, Delivery& delivery, Calls& ended);
+  static bool take_first(Seat& seat, Desk& desk, Delivery& delivery, Calls& ended);
+  static void deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call);
+  /// Whether what was delivered at `desk` will stall, by what calls of its mailbox did lately.
+  bool expects_stall(const Desk& desk);
   static void take_out_first(Seat& seat, Calls& calls);
   Lane& lane_of(Interpreters interpreters);
   void drop_lane(Lane& lane);
@@ -270,11 +385,11 @@ class MULTIPY_API Dispatcher {
   /// Moves the calls of `lane` to `calls`, all or those that are not to wait for a new server.
   static void take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied);
   /// Whether it waits for who replaces the interpreters that serve its mailbox.
-  static bool waits_for_another(const Queued& queued) {
-    return queued.mailbox->outlives || queued.call->may_be_retried();
+  static bool waits_for_another(const Mailbox& mailbox, const Queued& queued) {
+    return mailbox.outlives || queued.call->may_be_retried();
   }
 
-  static void notify(Seat* seat) noexcept;
+  static void notify(Desk* desk) noexcept;
   /// Cancelled or abandoned while it waited.
   static bool has_ended(const std::shared_ptr<Call>& call) { return call->state() != CallState::pending; }
   /// Tells who asked for `session` that `interpreter` is held, or lets go of it if nobody wants it any more.
@@ -287,7 +402,8 @@ class MULTIPY_API Dispatcher {
   std::unordered_map<MailboxId, Mailbox> mailboxes_;
   std::map<Interpreters, Lane> lanes_;
   std::size_t idle_ = 0;  // seats that are idle
-  std::uint64_t next_ticket_ = 0;
+  Ticket next_ticket_ = 0;
+  Ticket next_first_ticket_ = -1;  // of what goes to the front again
   MailboxId next_mailbox_ = 1;
   bool closed_ = false;
 };

@@ -11,8 +11,8 @@ namespace multipy {
 Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
   Seat& seat = seat_at(interpreter);
   Calls calls;
-  Seat* next = nullptr;
-  Seat* roused;
+  Desk* next = nullptr;
+  std::vector<Desk*> roused;
   {
     const std::lock_guard lock(mutex_);
     seat.retired = true;
@@ -31,10 +31,10 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
       next = summon(*claim);
     }
     drop_mailboxes(emptied);
-    roused = rouse(seat);
+    rouse_all(seat, roused);
   }
   notify(next);
-  notify(roused);
+  std::for_each(roused.begin(), roused.end(), notify);
   std::erase_if(calls, has_ended);
   return calls;
 }
@@ -43,15 +43,23 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
   Seat& seat = seat_at(interpreter);
   Calls calls;
   std::vector<std::shared_ptr<Servers>> servers;
-  Seat* next = nullptr;
+  std::vector<Desk*> roused;
+  Desk* next = nullptr;
   const RunnerId before = seat.runner.exchange(runner);
   {
     const std::lock_guard lock(mutex_);
     seat.holders.clear();
-    seat.in_hand.clear();
+    rouse_all(seat, roused);
+    for (Desk* desk : std::exchange(seat.desks, {})) {
+      desk->gone = true;
+      desk->in_hand.clear();
+      desk->preparing = nullptr;
+      set_at_work(seat, *desk, false);
+    }
     seat.busy.end_all();
     seat.woken = false;
     seat.closed = false;
+    seat.expected = 0;
     take_out_first(seat, calls);
     std::vector<Mailbox*> emptied;
     for (Lane* lane : seat.lanes) {
@@ -65,6 +73,7 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
     drop_mailboxes(emptied);
   }
   notify(next);
+  std::for_each(roused.begin(), roused.end(), notify);
   for (const auto& list : servers) Runner::replace(*list, before, runner);
   std::erase_if(calls, has_ended);
   return calls;
@@ -72,16 +81,19 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
 
 bool Dispatcher::awaits_another(std::size_t interpreter) const {
   const std::lock_guard lock(mutex_);
-  const auto is_awaiting = [](const Queued& queued) { return waits_for_another(queued) && !has_ended(queued.call); };
-  const auto& lanes = seat_at(interpreter).lanes;
-  return std::any_of(lanes.begin(), lanes.end(), [&](const Lane* lane) {
-    return std::any_of(lane->calls.begin(), lane->calls.end(), is_awaiting);
-  });
+  for (const Lane* lane : seat_at(interpreter).lanes) {
+    for (const auto& [front, box] : lane->fronts) {
+      for (const Queued& queued : box->calls) {
+        if (waits_for_another(*box, queued) && !has_ended(queued.call)) return true;
+      }
+    }
+  }
+  return false;
 }
 
 Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
   Calls homeless;
-  std::vector<Seat*> roused;
+  std::vector<Desk*> roused;
   {
     const std::lock_guard lock(mutex_);
     for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
@@ -93,8 +105,9 @@ Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
       }
       Mailbox& box = found->second;
       (*call)->enter_queue(box.signals);
-      box.lane->calls.push_front({0, &box, *call});
-      ++box.queued;
+      box.calls.push_front({next_first_ticket_--, *call});
+      ++box.lane->queued;
+      box.settle();
       roused.push_back(summon(*box.lane));
     }
   }
@@ -104,6 +117,10 @@ Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
 
 void Dispatcher::put_first(std::size_t interpreter, const Calls& calls) {
   Seat& seat = seat_at(interpreter);
+  static const auto never = std::make_shared<const std::atomic<bool>>(false);
+  // What these calls ask for themselves gets through, and nothing else.
+  for (const auto& call : calls)
+    call->set_holdings(std::make_shared<const Holding>(Holding{new_session(), never, call->holdings()}));
   const std::lock_guard lock(mutex_);
   seat.first.insert(seat.first.end(), calls.begin(), calls.end());
 }

@@ -60,16 +60,11 @@ Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
     const auto found = mailboxes_.find(mailbox);
     if (found == mailboxes_.end()) return calls;
     Mailbox& box = found->second;
-    Lane& lane = *box.lane;
-    if (box.queued > 0) {
-      const auto others = std::stable_partition(lane.calls.begin(), lane.calls.end(),
-                                                [&box](const Queued& queued) { return queued.mailbox == &box; });
-      std::transform(lane.calls.begin(), others, std::back_inserter(calls), [](Queued& queued) {
-        queued.call->leave_queue();
-        return std::move(queued.call);
-      });
-      lane.calls.erase(lane.calls.begin(), others);
-    }
+    box.take_all([](const Queued&) { return true; },
+                 [&](Queued& queued) {
+                   queued.call->leave_queue();
+                   calls.push_back(std::move(queued.call));
+                 });
     drop_mailbox(box);
   }
   std::erase_if(calls, has_ended);
@@ -81,11 +76,11 @@ void Dispatcher::close_mailbox_when_empty(MailboxId mailbox) {
   const auto found = mailboxes_.find(mailbox);
   if (found == mailboxes_.end()) return;
   found->second.closing = true;
-  if (found->second.queued == 0) drop_mailbox(found->second);
+  if (found->second.calls.empty()) drop_mailbox(found->second);
 }
 
 bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls) {
-  std::vector<Seat*> roused;
+  std::vector<Desk*> roused;
   {
     const std::lock_guard lock(mutex_);
     const auto found = mailboxes_.find(mailbox);
@@ -94,30 +89,26 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls)
     Lane& before = *box.lane;
     Interpreters rest = *before.servers;
     if (std::erase(rest, interpreter) == 0) return false;
-    std::vector<Queued> moved;
-    const auto others = std::stable_partition(before.calls.begin(), before.calls.end(),
-                                              [&box](const Queued& queued) { return queued.mailbox == &box; });
-    std::move(before.calls.begin(), others, std::back_inserter(moved));
-    before.calls.erase(before.calls.begin(), others);
     const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
     if (std::all_of(rest.begin(), rest.end(), has_retired)) {
-      for (Queued& queued : moved) {
-        queued.call->leave_queue();
-        calls.push_back(std::move(queued.call));
-      }
+      box.take_all([](const Queued&) { return true; },
+                   [&](Queued& queued) {
+                     queued.call->leave_queue();
+                     calls.push_back(std::move(queued.call));
+                   });
       drop_mailbox(box);
       return true;
     }
     Lane& after = lane_of(std::move(rest));
     ++after.mailboxes;
+    if (box.front) before.fronts.erase({*std::exchange(box.front, std::nullopt), &box});
+    before.queued -= box.calls.size();
+    after.queued += box.calls.size();
     box.lane = &after;
-    const auto middle = static_cast<std::ptrdiff_t>(after.calls.size());
-    std::move(moved.begin(), moved.end(), std::back_inserter(after.calls));
-    std::inplace_merge(after.calls.begin(), after.calls.begin() + middle, after.calls.end(),
-                       [](const Queued& left, const Queued& right) { return left.ticket < right.ticket; });
+    box.settle();
     if (--before.mailboxes == 0) drop_lane(before);
     disturb(box);  // who waits for room depends on others now
-    while (Seat* seat = summon(after)) roused.push_back(seat);
+    while (Desk* desk = summon(after)) roused.push_back(desk);
     for (const std::size_t server : *after.servers) {
       if (!seats_[server].holders.empty()) roused.push_back(rouse(seats_[server]));
     }
@@ -145,31 +136,66 @@ void Dispatcher::disturb(Mailbox& mailbox) noexcept {
 }
 
 bool Dispatcher::taken_from(Mailbox& mailbox) {
-  --mailbox.queued;
   mailbox.signals->tell_of_room();
-  return mailbox.closing && mailbox.queued == 0;
+  return mailbox.closing && mailbox.calls.empty();
+}
+
+void Dispatcher::Mailbox::settle() {
+  const auto now = calls.empty() ? std::nullopt : std::optional(calls.front().ticket);
+  if (now == front) return;
+  auto& fronts = lane->fronts;
+  if (!front) {
+    fronts.emplace(*now, this);
+  } else {
+    auto entry = fronts.extract({*front, this});
+    if (now) {
+      entry.value().first = *now;
+      fronts.insert(std::move(entry));
+    }
+  }
+  front = now;
+}
+
+Dispatcher::Queued Dispatcher::Mailbox::take(std::deque<Queued>::iterator place) {
+  Queued taken = std::move(*place);
+  calls.erase(place);
+  --lane->queued;
+  settle();
+  return taken;
+}
+
+template <typename IsMeant, typename Receive>
+void Dispatcher::Mailbox::take_all(IsMeant is_meant, Receive receive) {
+  lane->queued -= std::erase_if(calls, [&](Queued& queued) {
+    if (!is_meant(queued)) return false;
+    receive(queued);
+    return true;
+  });
+  settle();
 }
 
 void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
   const auto ended_here = mailbox.signals->ended.load();
-  if (ended_here < kFewEnded || 2 * ended_here < static_cast<std::int64_t>(mailbox.queued)) return;
-  std::erase_if(mailbox.lane->calls, [&](Queued& queued) {
-    if (queued.mailbox != &mailbox || !has_ended(queued.call)) return false;
-    queued.call->leave_queue();
-    ended.push_back(std::move(queued.call));
-    --mailbox.queued;
-    return true;
-  });
+  if (ended_here < kFewEnded || 2 * ended_here < static_cast<std::int64_t>(mailbox.calls.size())) return;
+  mailbox.take_all([](const Queued& queued) { return has_ended(queued.call); },
+                   [&](Queued& queued) {
+                     queued.call->leave_queue();
+                     ended.push_back(std::move(queued.call));
+                   });
 }
 
 void Dispatcher::take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied) {
-  std::erase_if(lane.calls, [&](Queued& queued) {
-    if (!all && waits_for_another(queued)) return false;
-    queued.call->leave_queue();
-    if (taken_from(*queued.mailbox)) emptied.push_back(queued.mailbox);
-    calls.push_back(std::move(queued.call));
-    return true;
-  });
+  std::vector<Mailbox*> boxes;
+  for (const auto& [front, box] : lane.fronts) boxes.push_back(box);
+  for (Mailbox* box : boxes) {
+    box->take_all([&](const Queued& queued) { return all || !waits_for_another(*box, queued); },
+                  [&](Queued& queued) {
+                    queued.call->leave_queue();
+                    box->signals->tell_of_room();
+                    calls.push_back(std::move(queued.call));
+                  });
+    if (box->closing && box->calls.empty()) emptied.push_back(box);
+  }
 }
 
 void Dispatcher::drop_lane(Lane& lane) {

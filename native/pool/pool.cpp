@@ -1,6 +1,7 @@
 #include "pool/pool.h"
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <thread>
 
@@ -12,18 +13,82 @@
 
 namespace multipy {
 
-Worker::Worker(Pool& owner, std::size_t number, std::string name, Interpreter& home)
+Worker::Worker(Pool& owner, std::size_t number, std::string name, Interpreter& place)
     : Runner(std::move(name)),
       pool(owner),
       index(number),
-      interpreter(home),
-      returns(std::make_shared<ReturnQueue>()) {}
+      interpreter(place),
+      home(*this),
+      returns(std::make_shared<ReturnQueue>()),
+      desk(id()) {}
+
+Worker::Worker(Worker& first)
+    : Runner(first.name(), &first),
+      pool(first.pool),
+      index(first.index),
+      interpreter(first.interpreter),
+      home(first),
+      returns(first.returns),
+      desk(id(), false, first.id()) {}
 
 Worker::~Worker() = default;
 
 Resident::~Resident() = default;
 
 bool Worker::is_here() const noexcept { return of_this_thread() == this && !is_event_loop(); }
+
+Worker& Worker::here() noexcept {
+  Runner* const runner = of_this_thread();
+  return runner != nullptr && runner->home() == id() ? static_cast<Worker&>(*runner) : *this;
+}
+
+std::vector<Worker*> Worker::crew() const {
+  std::vector<Worker*> workers{&home};
+  const std::lock_guard lock(home.crew_mutex_);
+  for (const auto& other : home.others_) workers.push_back(other.get());
+  return workers;
+}
+
+void Worker::rest() noexcept {
+  const std::lock_guard lock(home.crew_mutex_);
+  has_thread_ = false;
+}
+
+int Worker::start_another() {
+  Worker* next = nullptr;
+  {
+    const std::lock_guard lock(home.crew_mutex_);
+    auto& others = home.others_;
+    const auto free = std::find_if(others.begin(), others.end(), [](const auto& other) { return !other->has_thread_; });
+    if (free != others.end()) {
+      next = free->get();
+    } else {
+      next = others.emplace_back(std::make_unique<Worker>(home)).get();
+    }
+    next->has_thread_ = true;
+  }
+  pool.dispatcher().expect_thread(index);
+  const int failure = interpreter.start_worker(next);
+  if (failure == 0) return 0;
+  pool.dispatcher().expect_thread(index, false);
+  next->rest();
+  return failure;
+}
+
+void Worker::step_aside() {
+  if (pool.dispatcher().step_aside(index, desk)) return;
+  if (const int failure = start_another(); failure != 0) {
+    step_back();
+    throw Error("a call that waits needs a thread for others, and there can be none: " +
+                std::string(std::strerror(failure)));
+  }
+}
+
+void Worker::step_back() noexcept { pool.dispatcher().step_back(index, desk); }
+
+std::uint64_t Worker::actor() const noexcept { return in_hand.empty() ? 0 : in_hand.front()->actor(); }
+
+std::string Worker::label() const { return in_hand.empty() ? std::string() : in_hand.front()->label(); }
 
 /// While there is one, what runs does not end.
 class Worker::Look {
@@ -43,14 +108,14 @@ class Worker::Look {
 };
 
 bool Worker::begin(Call& call) {
-  turns_.fetch_add(1, std::memory_order_relaxed);
+  turn_.store(home.turns_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   running_.store(&call);
   // After that, as who interrupts says so before the look at what runs: one of both sees the other.
   return !call.interrupted() && !pool.interrupted();
 }
 
 bool Worker::begin(Calls calls) {
-  turns_.fetch_add(1, std::memory_order_relaxed);
+  turn_.store(home.turns_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   batch_ = std::move(calls);
   running_.store(batch_.front().get());
   if (pool.interrupted()) return false;
@@ -92,7 +157,7 @@ Runner::Reached Worker::interrupt_running(const Call* call, const CallGroup* gro
     if (std::none_of(batch_.begin(), batch_.end(), is_meant)) return Reached::nothing;
     if (!std::all_of(batch_.begin(), batch_.end(), is_to_end)) return Reached::shared_code;
   }
-  interpreter.interrupt(turns_.load());
+  interpreter.interrupt(turn_.load());
   return Reached::code;
 }
 
@@ -114,7 +179,9 @@ Pool::Pool(std::vector<InterpreterOptions> interpreters, std::string name, bool 
 
 Pool::~Pool() {
   for (const Place& place : places_) {
-    for (const auto& tenancy : place.tenancies) tenancy.worker->leave();
+    for (const auto& tenancy : place.tenancies) {
+      for (Worker* worker : tenancy.worker->crew()) worker->leave();
+    }
   }
 }
 
@@ -212,32 +279,34 @@ Payload Pool::end_of(const Worker& worker) const noexcept {
 }
 
 void Pool::lost(Worker& worker) {
-  worker.lost = true;
+  if (worker.lost.exchange(true)) return;
   const Payload error = end_of(worker);
   worker.replaced = replace(worker, error);
   if (!worker.replaced) retire(worker, error);
+  for (const Worker* other : worker.crew()) Runner::interrupt(other->id(), nullptr, nullptr);
 }
 
 void Pool::retire(Worker& worker, const Payload& error) {
-  auto calls = dispatcher_.retire(worker.index);
-  calls.insert(calls.end(), worker.in_hand.begin(), worker.in_hand.end());
-  worker.in_hand.clear();
+  auto calls = dispatcher_.in_hand(worker.index);
+  const auto queued = dispatcher_.retire(worker.index);
+  calls.insert(calls.end(), queued.begin(), queued.end());
   for (const auto& call : calls) call->abandon(error);
   Runner::interrupt_asides(worker.id(), nullptr, &error);
 }
 
-bool Pool::goes_on(const Call& call, const Worker& worker) const {
+bool Pool::goes_on(const Call& call, const Worker& worker, std::size_t in_hand) const {
   if (call.state() == CallState::pending && call.mailbox() == any_mailbox_) return true;
   if (!call.may_be_retried() || call.done()) return false;
   // A pool that is closed must come to its end: what may be tried for ever is not, if nothing else got done.
-  return !closed() || !call.may_always_be_retried() || worker.deliveries > worker.prepared + worker.in_hand.size();
+  return !closed() || !call.may_always_be_retried() || worker.deliveries > worker.prepared + in_hand;
 }
 
 bool Pool::is_awaited(const Worker& worker) const {
   if (interrupted()) return false;
-  const auto& in_hand = worker.in_hand;
-  return dispatcher_.awaits_another(worker.index) ||
-         std::any_of(in_hand.begin(), in_hand.end(), [&](const auto& call) { return goes_on(*call, worker); });
+  const auto in_hand = dispatcher_.in_hand(worker.index);
+  return dispatcher_.awaits_another(worker.index) || std::any_of(in_hand.begin(), in_hand.end(), [&](const auto& call) {
+           return goes_on(*call, worker, in_hand.size());
+         });
 }
 
 bool Pool::replace(Worker& worker, const Payload& error) {
@@ -259,13 +328,13 @@ bool Pool::replace(Worker& worker, const Payload& error) {
   place.now.store(next, std::memory_order_release);
   place.restarts.fetch_add(1);
   auto started = at_end_of(*next);
+  const Dispatcher::Calls in_hand = dispatcher_.in_hand(worker.index);
   Dispatcher::Calls lost = dispatcher_.replace(worker.index, next->id());
   Dispatcher::Calls again;
-  for (const auto& call : worker.in_hand) {
+  for (const auto& call : in_hand) {
     const bool has_not_begun = call->mailbox() == any_mailbox_ && call->state() == CallState::pending;
-    (goes_on(*call, worker) && (has_not_begun || call->take_back()) ? again : lost).push_back(call);
+    (goes_on(*call, worker, in_hand.size()) && (has_not_begun || call->take_back()) ? again : lost).push_back(call);
   }
-  worker.in_hand.clear();
   for (const auto& call : Runner::asides(worker.id())) {
     if (!call->may_be_retried()) lost.push_back(call);
   }
@@ -299,6 +368,7 @@ void Pool::put_back(const Dispatcher::Calls& calls, const Payload& error) {
 }
 
 void Pool::ended(Worker& worker) {
+  worker.in_hand.clear();
   const auto& returns = worker.returns;
   returns->set_wake(nullptr);
   if (worker.interpreter.finalised()) {
@@ -326,7 +396,7 @@ void Pool::ended(Worker& worker) {
     }
   }
   put_back(again, error);
-  worker.leave();
+  for (Worker* other : worker.crew()) other->leave();
 }
 
 std::vector<const Worker*> Pool::not_ended() const {
@@ -356,7 +426,7 @@ void Pool::interrupt_running() {
   // Before the look at what runs, as a worker says what it runs before it asks: one of both sees the other.
   interrupted_.store(true);
   for (std::size_t index = 0; index < size(); ++index) {
-    Runner::interrupt(worker(index).id(), nullptr, nullptr);
+    for (const Worker* one : worker(index).crew()) Runner::interrupt(one->id(), nullptr, nullptr);
     Runner::interrupt_asides(worker(index).id(), nullptr, nullptr);
   }
 }

@@ -41,32 +41,42 @@ namespace multipy {
 class Pool;
 class Supervisor;
 
-/// What an interpreter's own code knows of its place; handed to its extension module as an opaque pointer.
+/// What an interpreter's own code knows of one of its threads that run calls; handed to its extension module as an
+/// opaque pointer.
 ///
-/// What can be interrupted on the worker thread happens in turns: from begin() to end() it runs for one call, or for
-/// several as one. Turns have numbers, as calls' addresses are used again.
+/// An interpreter has a first worker, its *home*, whose thread is Python's main one. Others are made so that there is
+/// one more than there are calls under way; their threads end when they have not been needed for a while.
 ///
-/// Threads: begin() and end() on the worker thread, all else on any. Whoever looks at what runs is counted meanwhile,
-/// and end() waits for that, so that no call goes away under them.
+/// What can be interrupted on such a thread happens in turns: from begin() to end() it runs for one call, or for
+/// several as one. Turns have numbers, unlike all others of the interpreter's, as calls' addresses are used again.
+///
+/// Threads: begin() and end() on the worker's thread, all else on any. Whoever looks at what runs is counted meanwhile,
+/// and end() waits for that, so that no call goes away under them. A mutex guards the list of workers.
 struct MULTIPY_API Worker final : Runner {
   using Calls = std::vector<std::shared_ptr<Call>>;
 
   Worker(Pool& pool, std::size_t index, std::string name, Interpreter& interpreter);
+  /// One more of the interpreter of `first`.
+  explicit Worker(Worker& first);
   ~Worker() override;
 
   Pool& pool;
   const std::size_t index;
   Interpreter& interpreter;
+  Worker& home;
   const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
-  // The worker thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what
-  // tells of the calls that it has not ended.
+  Dispatcher::Desk desk;
+  // The thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what tells of
+  // the calls that it has not ended.
   Calls in_hand;
-  std::uint64_t deliveries = 0;
-  std::size_t prepared = 0;  // how many deliveries came before all calls, if it replaces another
-  int redeliveries = 0;      // of what is in hand
-  std::string gave_up;       // why it could not be set up: no other is to try again
-  bool lost = false;         // its loop is over, and the pool was told
-  bool replaced = false;     // and another is in its place
+  int redeliveries = 0;        // of what is in hand
+  std::int64_t in_force = -1;  // the number of the actor for which its thread is set up; see _thread_state.py
+  // Of the home, for all.
+  std::atomic<std::uint64_t> deliveries = 0;
+  std::size_t prepared = 0;            // how many deliveries came before all calls, if it replaces another
+  std::string gave_up;                 // why it could not be set up: no other is to try again
+  std::atomic<bool> lost = false;      // a loop is over, and the pool was told
+  std::atomic<bool> replaced = false;  // and another is in its place
 
   /// User code of `call` runs from here on. False: it is not to, as an interrupt has come already.
   bool begin(Call& call);
@@ -74,24 +84,40 @@ struct MULTIPY_API Worker final : Runner {
   bool begin(Calls calls);
   void end() noexcept;
   /// The number of the turn under way; 0: there is none.
-  std::uint64_t turn() const noexcept { return running_.load() == nullptr ? 0 : turns_.load(); }
-  /// Whether this thread is the worker thread.
+  std::uint64_t turn() const noexcept { return running_.load() == nullptr ? 0 : turn_.load(); }
+  /// Whether this thread is the worker's.
   bool is_here() const noexcept;
-  /// The call whose turn it is, on the worker thread; null: none's.
+  /// The worker of this thread if it is one of this interpreter, else the home.
+  Worker& here() noexcept;
+  /// The call whose turn it is, on the worker's thread; null: none's.
   Call* running() const noexcept { return running_.load(); }
   /// The calls of `group` whose turn it is.
   Calls running_of(const CallGroup& group) const;
+  /// All workers of the interpreter, for its home.
+  std::vector<Worker*> crew() const;
+  /// Starts the thread of one more, from the thread of one; an errno if there can be none.
+  int start_another();
+  /// The thread of a worker that is not the home has ended.
+  void rest() noexcept;
 
  protected:
   Reached interrupt_running(const Call* call, const CallGroup* group) override;
+  void step_aside() override;
+  void step_back() noexcept override;
+  std::uint64_t actor() const noexcept override;
+  std::string label() const override;
 
  private:
   class Look;
 
-  std::atomic<std::uint64_t> turns_ = 0;
+  std::atomic<std::uint64_t> turns_ = 0;  // of the home: how many there have been
+  std::atomic<std::uint64_t> turn_ = 0;
   std::atomic<Call*> running_ = nullptr;  // or the first of batch_
   Calls batch_;                           // unchanged while running_ is set
   mutable std::atomic<std::uint32_t> looking_ = 0;
+  mutable std::mutex crew_mutex_;
+  std::vector<std::unique_ptr<Worker>> others_;  // of the home; guarded by crew_mutex_
+  bool has_thread_ = false;                      // guarded by the home's
 };
 
 /// Who is at home in interpreters, and cares when one is replaced.
@@ -173,8 +199,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
 
   /// Whether, though the pool is closed, calls are left for another in the place of `worker`.
   bool is_awaited(const Worker& worker) const;
-  /// Whether `call`, which `worker` had in hand, goes on in another.
-  bool goes_on(const Call& call, const Worker& worker) const;
+  /// Whether `call`, one of `in_hand` that the threads of `worker` had in hand, goes on in another.
+  bool goes_on(const Call& call, const Worker& worker, std::size_t in_hand) const;
   /// What calls fail with that an interpreter which has ended will not run.
   Payload end_of(const Worker& worker) const noexcept;
   Worker& make_tenancy(std::size_t index);

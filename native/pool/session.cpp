@@ -6,15 +6,6 @@
 
 namespace multipy {
 
-namespace {
-
-std::uint64_t next_id() noexcept {
-  static std::atomic<std::uint64_t> last = 0;
-  return ++last;
-}
-
-}  // namespace
-
 std::shared_ptr<Session> Session::request(std::shared_ptr<Pool> pool, std::optional<std::size_t> interpreter) {
   const auto session = std::make_shared<Session>(std::move(pool));
   const auto mailbox = interpreter ? session->pool_->own_mailbox(*interpreter) : session->pool_->any_mailbox();
@@ -27,7 +18,7 @@ std::shared_ptr<Session> Session::request(std::shared_ptr<Pool> pool, std::optio
 Session::Session(std::shared_ptr<Pool> pool)
     : pool_(std::move(pool)),
       ended_(std::make_shared<std::atomic<bool>>(false)),
-      holding_(std::make_shared<const Holding>(Holding{next_id(), ended_, without_ended(current_holdings())})),
+      holding_(std::make_shared<const Holding>(Holding{new_session(), ended_, without_ended(current_holdings())})),
       granted_(std::make_shared<Call>(Payload{})) {}
 
 Session::~Session() { end(); }

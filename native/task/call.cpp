@@ -38,7 +38,9 @@ Call::Call(Payload request, std::shared_ptr<CallGroup> group)
     : word_(bits_of(CallState::pending)),
       forks_(forks.load(std::memory_order_relaxed)),
       group_(std::move(group)),
-      request_(std::move(request)) {}
+      request_(std::move(request)) {
+  if (group_ != nullptr) actor_ = group_->actor;
+}
 
 Call::~Call() = default;
 
@@ -182,7 +184,8 @@ void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
     backlog_->aside.fetch_add(1);
     counts_aside_.store(true);
   }
-  Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this()));
+  if (const RunnerId home = Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this())); home != 0)
+    runner_.store(home, std::memory_order_release);
   // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
   runs_aside_.store(true);
   if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));

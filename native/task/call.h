@@ -55,8 +55,11 @@ enum class CallState : std::uint32_t { pending, running, succeeded, failed, canc
 
 /// What all calls of one actor share: how they are called in messages, and how many have ended.
 struct CallGroup {
-  explicit CallGroup(std::string name) : label(std::move(name)) {}
+  explicit CallGroup(std::string name, std::uint64_t number = 0, std::size_t concurrency = 1)
+      : label(std::move(name)), actor(number), at_once(concurrency) {}
   const std::string label;
+  const std::uint64_t actor;  // its number; 0: it is none's
+  const std::size_t at_once;  // so many calls of one replica may run at once on threads
   std::atomic<std::uint64_t> done = 0;
   std::atomic<std::uint64_t> failed = 0;
   std::atomic<bool> ended = false;  // its actor was killed: no call of it is to run any more
@@ -114,7 +117,12 @@ class MULTIPY_API Call : public Attachment {
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
   /// The number of the actor that it makes a replica of; 0: it makes none. Set before anybody else knows of the call.
   std::uint64_t makes() const noexcept { return makes_; }
-  void set_makes(std::uint64_t actor) noexcept { makes_ = actor; }
+  void set_makes(std::uint64_t actor) noexcept { makes_ = actor_ = actor; }
+  /// The number of the actor whose replica it makes, calls or drops; 0: none's. Set as the one before.
+  std::uint64_t actor() const noexcept { return actor_; }
+  void set_actor(std::uint64_t actor) noexcept { actor_ = actor; }
+  /// So many calls of its actor may run at once in an interpreter, if this is one of them.
+  std::size_t at_once() const noexcept { return group_ == nullptr ? 1 : group_->at_once; }
   /// Its actor has ended, and it should not run.
   bool killed() const noexcept { return group_ != nullptr && group_->ended.load(); }
 
@@ -224,6 +232,7 @@ class MULTIPY_API Call : public Attachment {
   std::atomic<std::uint64_t> number_ = 0;  // 0: nobody has asked for it
   std::uint64_t mailbox_ = 0;
   std::uint64_t makes_ = 0;
+  std::uint64_t actor_ = 0;
   std::string batch_;
   std::shared_ptr<const Servers> servers_;
   Holdings holdings_;

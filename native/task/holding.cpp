@@ -8,6 +8,11 @@ namespace {
 thread_local Holdings current;
 }
 
+std::uint64_t new_session() noexcept {
+  static std::atomic<std::uint64_t> last = 0;
+  return ++last;
+}
+
 Holdings without_ended(const Holdings& chain) {
   if (!chain) return nullptr;
   const Holdings outer = without_ended(chain->outer);

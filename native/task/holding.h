@@ -28,6 +28,9 @@ struct Holding {
 
 using Holdings = std::shared_ptr<const Holding>;
 
+/// A number for a session, process-wide, from 1.
+MULTIPY_API std::uint64_t new_session() noexcept;
+
 /// `chain` without the sessions that have ended. Who begins a session in another before that one ends, and so on, would
 /// else make it longer each time.
 MULTIPY_API Holdings without_ended(const Holdings& chain);

@@ -27,7 +27,8 @@ Graph& Graph::instance() {
   return instance;
 }
 
-Runner::Runner(std::string name) : id_(next_id()), name_(std::move(name)) {
+Runner::Runner(std::string name, const Runner* home)
+    : id_(next_id()), home_(home == nullptr ? id_ : home->id_), name_(std::move(name)) {
   const std::lock_guard lock(Graph::instance().mutex);
   Graph::instance().runners.emplace(id_, this);
 }
@@ -73,15 +74,19 @@ void Runner::disturb(bool event_loop) {
   if (wait != Graph::instance().waits.end()) wait->second->disturb();
 }
 
-void Runner::put_aside(const std::shared_ptr<Call>& call) {
-  if (this_runner == nullptr) return;
-  Runner& self = *this_runner;
-  const std::lock_guard lock(self.asides_mutex_);
+RunnerId Runner::put_aside(const std::shared_ptr<Call>& call) {
+  if (this_runner == nullptr) return 0;
+  const std::lock_guard lock(Graph::instance().mutex);
+  const auto home = Graph::instance().runners.find(this_runner->home_);
+  if (home == Graph::instance().runners.end()) return 0;
+  Runner& self = *home->second;
+  const std::lock_guard lock_list(self.asides_mutex_);
   if (self.asides_.size() >= self.sweep_at_) {
     std::erase_if(self.asides_, [](const std::weak_ptr<Call>& aside) { return aside.expired(); });
     self.sweep_at_ = std::max<std::size_t>(64, 2 * self.asides_.size());
   }
   self.asides_.push_back(call);
+  return self.id_;
 }
 
 std::vector<std::shared_ptr<Call>> Runner::asides(RunnerId runner) {

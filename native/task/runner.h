@@ -3,9 +3,9 @@
 // Problem: code that runs in an interpreter must hear an interrupt, also while it sleeps in a wait for a call that
 // another interpreter is to run; and of such waits it must be known who waits (see waits.h).
 //
-// Model: a Runner is one worker thread; each has a number for life, and all are known here. It may have a second
-// thread, with an event loop: a call may go on aside there, while its runner does other things. The runner knows these
-// calls, so that they can be interrupted.
+// Model: a Runner is one worker thread; each has a number for life, and all are known here. An interpreter has a first
+// one, the *home* of the others that it may have. The first may have a second thread, with an event loop: a call may go
+// on aside there, while its runner does other things. The home knows these calls, so that they can be interrupted.
 //
 // Threads and locks: any thread; one mutex, that of the graph of waits, guards all, and is held while a runner is
 // interrupted, so that a runner that is being destroyed waits for that. Under it each runner's list of calls that go on
@@ -35,13 +35,15 @@ class MULTIPY_API Runner {
  public:
   using Thread = std::pair<RunnerId, bool>;  // true: that of its event loop
 
-  explicit Runner(std::string name);
+  /// `home`: the first runner of its interpreter; null: it is that itself.
+  explicit Runner(std::string name, const Runner* home = nullptr);
   virtual ~Runner();
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
   RunnerId id() const noexcept { return id_; }
   const std::string& name() const noexcept { return name_; }
+  RunnerId home() const noexcept { return home_; }
   /// Makes this thread the runner's own, or that of its event loop.
   void adopt_thread(bool event_loop = false) noexcept;
   /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
@@ -59,9 +61,9 @@ class MULTIPY_API Runner {
   /// Ends the sleep of its event loop's thread, if it waits.
   void disturb_event_loop();
 
-  /// `call`, which this thread's runner took, goes on beside others.
-  static void put_aside(const std::shared_ptr<Call>& call);
-  /// Those calls of `runner` that go on aside.
+  /// `call`, which this thread's runner took, goes on beside others. Returns the home of the runner; 0: it is none.
+  static RunnerId put_aside(const std::shared_ptr<Call>& call);
+  /// Those calls that go on aside whose home is `runner`.
   static std::vector<std::shared_ptr<Call>> asides(RunnerId runner);
   /// Has those calls of `runner` that go on aside interrupted, all or those of `group`; with `error` they end first.
   static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error);
@@ -69,6 +71,14 @@ class MULTIPY_API Runner {
  protected:
   /// Interrupts what runs if it is of `call` or `group`, see interrupt(). With the graph's mutex held.
   virtual Reached interrupt_running(const Call* call, const CallGroup* group) = 0;
+
+  // On its thread.
+  /// It is about to wait in a call: others may be taken meanwhile. Throws Error if there can be no thread for them.
+  virtual void step_aside() {}
+  virtual void step_back() noexcept {}
+  /// The actor whose call it has; 0: none's. And how that is called in messages.
+  virtual std::uint64_t actor() const noexcept { return 0; }
+  virtual std::string label() const { return {}; }
 
   /// The runner that this thread belongs to, or null; and which of its threads it is.
   static Runner* of_this_thread() noexcept;
@@ -80,6 +90,7 @@ class MULTIPY_API Runner {
   void disturb(bool event_loop);
 
   const RunnerId id_;
+  const RunnerId home_;
   const std::string name_;
   std::atomic<bool> disturbed_[2] = {false, false};  // its thread, and that of its event loop
   std::mutex asides_mutex_;

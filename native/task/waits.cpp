@@ -36,14 +36,14 @@ struct Search {
     if (found != graph().waits.end()) obstacles.push_back({found->second});
   }
 
-  /// What keeps all of `servers` from taking a call; nothing if one of them is free.
-  static Obstacles before(const std::shared_ptr<const Servers>& servers) {
+  /// What keeps all of `servers` from taking a call of `actor`, which runs `at_once`; nothing if one of them may.
+  static Obstacles before(const std::shared_ptr<const Servers>& servers, std::uint64_t actor, std::size_t at_once) {
     Waiters waiting;
-    if (servers == nullptr) return {};
+    if (servers == nullptr || actor == 0) return {};
     for (const RunnerId server : *servers) {
-      const auto found = graph().waits.find({server, false});
-      if (found == graph().waits.end()) return {};
-      waiting.push_back(found->second);
+      const auto found = graph().waits_of_actors.find({server, actor});
+      if (found == graph().waits_of_actors.end() || found->second.size() < at_once) return {};
+      waiting.insert(waiting.end(), found->second.begin(), found->second.end());
     }
     return {waiting};
   }
@@ -53,7 +53,7 @@ struct Search {
     Obstacles obstacles;
     if (call.done()) return obstacles;
     const RunnerId runner = call.runner();
-    if (runner == 0) return before(call.servers());
+    if (runner == 0) return before(call.servers(), call.actor(), call.at_once());
     add(obstacles, {runner, call.runs_aside()});
     if (!call.runs_aside()) return obstacles;
     if (const auto found = graph().awaits.find(&call); found != graph().awaits.end()) {
@@ -74,8 +74,11 @@ struct Search {
 
   /// What keeps a mailbox from having room. Where calls are only handed over to an event loop, they have to begin
   /// there.
-  static Obstacles before_room(const std::shared_ptr<const Servers>& servers, const Backlog* backlog) {
-    if (servers == nullptr || backlog == nullptr || backlog->aside.load() == 0) return before(servers);
+  static Obstacles before_room(const Waiter& waiter) {
+    const auto& servers = waiter.room_in_;
+    const Backlog* const backlog = waiter.backlog_;
+    if (servers == nullptr || backlog == nullptr || backlog->aside.load() == 0)
+      return before(servers, waiter.actor_, waiter.at_once_);
     Waiters waiting;
     for (const RunnerId server : *servers) {
       Obstacles obstacles;
@@ -88,7 +91,7 @@ struct Search {
   }
 
   static std::vector<Obstacles> before(const Waiter& waiter) {
-    if (waiter.calls_.empty()) return {before_room(waiter.room_in_, waiter.backlog_)};
+    if (waiter.calls_.empty()) return {before_room(waiter)};
     std::vector<Obstacles> all;
     for (const Call* call : waiter.calls_) all.push_back(before(*call));
     return all;
@@ -104,7 +107,7 @@ struct Search {
 
   bool may_go_on(const Waiter& waiter) const {
     if (waiter.ends_by_itself() || !waiter.hopeless_.empty()) return true;
-    if (waiter.calls_.empty()) return may_end(before_room(waiter.room_in_, waiter.backlog_));
+    if (waiter.calls_.empty()) return may_end(before_room(waiter));
     std::size_t missing = waiter.needed_;
     for (const Call* call : waiter.calls_) {
       if (missing > 0 && may_end(before(*call))) --missing;
@@ -229,43 +232,69 @@ struct Search {
 
 // Threads -----------------------------------------------------------------------------------------------------------
 
-Wait::Wait(Call* call, bool finite)
-    : runner_(Runner::of_this_thread()), is_event_loop_(Runner::is_event_loop()), finite_(finite) {
+Wait::Wait(bool finite, Backlog* room, CompletionQueue* queue)
+    : runner_(Runner::of_this_thread()),
+      is_event_loop_(Runner::is_event_loop()),
+      finite_(finite),
+      room_(room),
+      queue_(queue),
+      waiting_actor_(runner_ == nullptr || is_event_loop_ ? 0 : runner_->actor()),
+      waiting_label_(runner_ == nullptr || is_event_loop_ ? std::string() : runner_->label()) {}
+
+Wait::Wait(Call* call, bool finite) : Wait(finite, nullptr, nullptr) {
   calls_.push_back(call);
   enter();
 }
 
 Wait::Wait(std::vector<Call*> calls, std::size_t needed, CompletionQueue& queue, bool finite)
-    : runner_(Runner::of_this_thread()), is_event_loop_(Runner::is_event_loop()), finite_(finite), queue_(&queue) {
+    : Wait(finite, nullptr, &queue) {
   calls_ = std::move(calls);
   needed_ = needed;
   enter();
 }
 
-Wait::Wait(Backlog& backlog, std::string label, std::shared_ptr<const Servers> servers, bool finite)
-    : runner_(Runner::of_this_thread()), is_event_loop_(Runner::is_event_loop()), finite_(finite), room_(&backlog) {
+Wait::Wait(Backlog& backlog, std::uint64_t actor, std::size_t at_once, std::string label,
+           std::shared_ptr<const Servers> servers, bool finite)
+    : Wait(finite, &backlog, nullptr) {
   room_in_ = std::move(servers);
   backlog_ = &backlog;
+  actor_ = actor;
+  at_once_ = at_once;
   label_ = std::move(label);
   enter();
 }
 
 Wait::~Wait() {
-  if (runner_ == nullptr) return;
+  if (!entered_) return;
+  leave();
+  if (!is_event_loop_) runner_->step_back();
+}
+
+void Wait::leave() noexcept {
   const std::lock_guard lock(graph().mutex);
   graph().waits.erase(thread());
+  if (waiting_actor_ == 0) return;
+  const auto others = graph().waits_of_actors.find({runner_->home(), waiting_actor_});
+  if (others == graph().waits_of_actors.end()) return;
+  std::erase(others->second, this);
+  if (others->second.empty()) graph().waits_of_actors.erase(others);
 }
 
 Runner::Thread Wait::thread() const noexcept { return {runner_->id(), is_event_loop_}; }
 
 void Wait::enter() {
   if (runner_ == nullptr) return;
-  const std::lock_guard lock(graph().mutex);
-  graph().waits[thread()] = this;
   try {
-    look();
+    {
+      const std::lock_guard lock(graph().mutex);
+      graph().waits[thread()] = this;
+      if (waiting_actor_ != 0) graph().waits_of_actors[{runner_->home(), waiting_actor_}].push_back(this);
+      look();
+    }
+    if (!is_event_loop_) runner_->step_aside();
+    entered_ = true;
   } catch (...) {
-    graph().waits.erase(thread());  // no destructor will
+    leave();
     throw;
   }
 }
@@ -305,7 +334,10 @@ bool Wait::disturbed() {
   return interrupted;
 }
 
-std::string Wait::who() const { return is_event_loop_ ? "the event loop of " + runner_->name() : runner_->name(); }
+std::string Wait::who() const {
+  if (is_event_loop_) return "the event loop of " + runner_->name();
+  return waiting_label_.empty() ? runner_->name() : "a call of " + waiting_label_ + " in " + runner_->name();
+}
 
 // Coroutines --------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,10 @@
 // Model: a graph, whose nodes are Waiters: threads of runners that sleep (Wait), and calls that go on aside, on an
 // event loop, and await others (Await). Each waits until some of its calls are done, or until there is room in a
 // mailbox. A call that runs depends on the thread that runs it; one that goes on aside on the thread of the event loop,
-// and on what it awaits itself, or, while its actor runs as many as it may, on any of these; one that is queued, or for
-// which there is no room yet, on any one of those that serve its mailbox. So a wait is hopeless if, after removing
-// again and again every waiter that may go on because of the others, it is still there.
+// and on what it awaits itself, or, while its actor runs as many as it may, on any of these. One that is queued, or for
+// which there is no room yet, depends on what its actor does in any one of the interpreters that serve its mailbox; if
+// it is of no actor, on nothing, since who waits makes room for others. So a wait is hopeless if, after removing again
+// and again every waiter that may go on because of the others, it is still there.
 //
 // The wait that closes a circle finds that out, and so does a call that begins to wait for its turn on an event loop.
 // One of the circle is told, which throws: one that waits for something queued if there is one (whoever enters last
@@ -63,6 +64,8 @@ class MULTIPY_API Waiter {
   std::size_t needed_ = 1;  // so many of them are to be done
   // Without calls: for room in the mailbox that these serve; whose it is, and what its calls share.
   std::shared_ptr<const Servers> room_in_ = {};
+  std::uint64_t actor_ = 0;
+  std::size_t at_once_ = 1;
   std::string label_;
   const Backlog* backlog_ = nullptr;
   std::string hopeless_;  // why it is to throw
@@ -76,9 +79,10 @@ class MULTIPY_API Wait final : public Waiter {
   Wait(Call* call, bool finite);
   /// For `needed` of `calls`; it sleeps in `queue`.
   Wait(std::vector<Call*> calls, std::size_t needed, CompletionQueue& queue, bool finite);
-  /// For one of `servers` to take something from their mailbox, of the actor `label`; sleeps on the word `room` of its
-  /// `backlog`, which changes whenever it should look around.
-  Wait(Backlog& backlog, std::string label, std::shared_ptr<const Servers> servers, bool finite);
+  /// For one of `servers` to take something from their mailbox, of the actor `actor`, called `label`, which runs
+  /// `at_once` calls; sleeps on the word `room` of its `backlog`, which changes whenever it should look around.
+  Wait(Backlog& backlog, std::uint64_t actor, std::size_t at_once, std::string label,
+       std::shared_ptr<const Servers> servers, bool finite);
   ~Wait();
 
   /// Goes on waiting for the others of its calls. Throws as above.
@@ -89,7 +93,9 @@ class MULTIPY_API Wait final : public Waiter {
 
  private:
   friend class Runner;
+  Wait(bool finite, Backlog* room, CompletionQueue* queue);
   void enter();
+  void leave() noexcept;
   /// With the graph's mutex held.
   void look();
   void disturb() noexcept override;
@@ -102,6 +108,9 @@ class MULTIPY_API Wait final : public Waiter {
   const bool finite_;
   Backlog* const room_ = nullptr;
   CompletionQueue* const queue_ = nullptr;
+  const std::uint64_t waiting_actor_;  // whose call waits; 0: none's
+  const std::string waiting_label_;
+  bool entered_ = false;
   std::atomic<bool> told_ = false;
 };
 

@@ -34,6 +34,7 @@ def test_the_extension_defines_no_name_but_its_entry_points() -> None:
         "multipy_interpreter_interrupt",
         "multipy_interpreter_look",
         "multipy_interpreter_main",
+        "multipy_interpreter_work",
     ]
 
 

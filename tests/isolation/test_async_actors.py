@@ -310,11 +310,10 @@ def test_a_plain_actor_of_the_same_interpreter_may_wait_for_a_coroutine_that_run
         assert echo.result(PATIENCE) == "v"
 
 
-def test_a_wait_for_a_coroutine_that_only_the_waiter_could_begin_is_a_deadlock(pool):
+def test_a_call_may_wait_for_a_coroutine_of_its_own_interpreter(pool):
     desk = Desk.options(pool=pool, interpreter=0).remote()
     worker = Worker.options(pool=pool, interpreter=0).remote()
-    with pytest.raises(multipy.DeadlockError, match="a call of Desk"):
-        worker.ask_async(desk, 7)
+    assert worker.ask_async(desk, 7) == 7
 
 
 def test_a_killed_actors_callers_get_actor_closed_error(desk):

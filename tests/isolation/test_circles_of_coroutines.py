@@ -144,8 +144,11 @@ def test_a_wait_for_several_calls_with_a_timeout_is_no_deadlock(three):
 def test_a_wait_for_one_of_several_is_no_deadlock_while_one_of_them_may_end(three, gate):
     @multipy.remote
     class Chooser:
-        def first_of(self, gate, other):
-            hopeless = multipy.current_interpreter().submit(abs, -1)
+        def ok(self):
+            return "ok"
+
+        def first_of(self, gate, other, itself):
+            hopeless = itself.ok.submit()
             done, rest = multipy.wait([hopeless, other.stop.submit(gate, "first")])
             return done[0].result(), len(rest)
 
@@ -153,7 +156,7 @@ def test_a_wait_for_one_of_several_is_no_deadlock_while_one_of_them_may_end(thre
 
     chooser = Chooser.options(pool=three, interpreter=0).remote()
     other = Counter.options(pool=three, interpreter=1).remote()
-    asked = chooser.first_of.submit(gate, other)
+    asked = chooser.first_of.submit(gate, other, chooser)
     gate.arrivals()
     with pytest.raises(TimeoutError):
         asked.result(0.05)

@@ -209,7 +209,7 @@ def test_no_threads_are_left_of_a_closed_pool():
         for thread in os.listdir("/proc/self/task"):
             with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/comm") as file:
                 found.append(file.read().strip())
-        return sorted(name for name in found if name.startswith("leaving"))
+        return sorted({name for name in found if name.startswith("leaving")})
 
     with multipy.Pool(3, name="leaving") as pool:
         multipy.get(pool.broadcast(abs, 1))

@@ -22,6 +22,10 @@ class Feeder:
     def feed(self, other, times):
         return len([other.add.submit() for _ in range(times)])
 
+    def flood(self, gate, other):
+        gate.stop()
+        return [other.feed.submit(None, 0) for _ in range(3)]
+
     def report_and_feed(self, gate, other, times):
         gate.report()
         return self.feed(other, times)
@@ -424,14 +428,7 @@ def test_two_actors_that_wait_for_room_at_each_others_are_told(pool, gate):
         Feeder.options(pool=pool, interpreter=index, max_pending=1).remote() for index in range(2)
     )
 
-    def flood(gate, other):
-        gate.stop()
-        return [other.feed.submit(None, 0) for _ in range(3)]
-
-    floods = [
-        pool.interpreters[0].submit(flood, gate, second),
-        pool.interpreters[1].submit(flood, gate, first),
-    ]
+    floods = [first.flood.submit(gate, second), second.flood.submit(gate, first)]
     gate.arrivals(2)
     gate.open()
     errors = [future.exception(PATIENCE) for future in floods]

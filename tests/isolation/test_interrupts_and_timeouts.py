@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 from gates import Gate
+from occupied import occupied
 from sample_actors import Counter, Friend, Spinner
 
 import multipy_actors as multipy
@@ -23,11 +24,10 @@ def spinner(pool):
 
 
 @pytest.fixture
-def held(pool, gate):
-    """Both interpreters stopped: whatever is submitted now stays pending."""
-    futures = [interpreter.submit(gate.stop) for interpreter in pool.interpreters]
-    gate.arrivals(2)
-    return futures
+def let_go(pool):
+    """Both interpreters are held until this is called: whatever is submitted before stays pending."""
+    with occupied(*pool.interpreters) as let_go:
+        yield let_go
 
 
 # Interrupting ----------------------------------------------------------------------------------------------
@@ -83,10 +83,10 @@ def test_a_call_that_waits_for_another_actor_is_interrupted(pool, spinner, gate)
 
 
 def test_a_call_that_waits_for_a_queued_call_is_interrupted(pool, gate):
-    held = pool.interpreters[0].submit(gate.stop)
-    gate.arrivals()
     counter = Counter.options(pool=pool, interpreter=0).remote()
     friend = Friend.options(pool=pool, interpreter=1).remote(counter)
+    held = counter.stop.submit(gate)
+    gate.arrivals()
     for _ in range(10):
         with Gate() as other:
 
@@ -102,10 +102,9 @@ def test_a_call_that_waits_for_a_queued_call_is_interrupted(pool, gate):
     assert held.result() is None and friend.call() > 0
 
 
-def test_interrupting_a_pending_call_cancels_it(pool, held, gate):
+def test_interrupting_a_pending_call_cancels_it(pool, let_go):
     future = pool.submit(abs, -1)
     assert future.cancel(interrupt=True) and future.cancelled()
-    gate.open()
 
 
 def test_interrupting_a_finished_call_does_nothing(pool, spinner):
@@ -146,13 +145,12 @@ def test_a_running_call_that_takes_too_long_ends_and_its_code_too(pool, gate):
     assert pool.interpreters[0].submit(abs, -1).result(PATIENCE) == 1
 
 
-def test_a_queued_call_that_takes_too_long_never_runs(pool, held, gate):
+def test_a_queued_call_that_takes_too_long_never_runs(pool, let_go):
     counter = Counter.options(pool=pool, interpreter=0, timeout=0.05).remote()
     futures = [counter.add.submit() for _ in range(5)]
     for future in futures:
         assert isinstance(future.exception(PATIENCE), TimeoutError)
-    gate.open()
-    multipy.get(held)
+    let_go()
     deadline = time.monotonic() + PATIENCE
     while True:  # on a slow machine even this one may time out
         try:
@@ -163,9 +161,9 @@ def test_a_queued_call_that_takes_too_long_never_runs(pool, held, gate):
 
 
 def test_a_call_that_waits_for_another_too_long_ends(pool, gate):
-    held = pool.interpreters[0].submit(gate.stop)
-    gate.arrivals()
     counter = Counter.options(pool=pool, interpreter=0).remote()
+    held = counter.stop.submit(gate)
+    gate.arrivals()
     friend = Friend.options(pool=pool, interpreter=1, timeout=0.05).remote(counter)
     with pytest.raises(TimeoutError):
         friend.call()
@@ -174,14 +172,13 @@ def test_a_call_that_waits_for_another_too_long_ends(pool, gate):
     held.result()
 
 
-def test_the_timeout_counts_for_every_way_to_call(pool, held, gate):
+def test_the_timeout_counts_for_every_way_to_call(pool, let_go):
     counter = Counter.options(pool=pool, replicas=2, timeout=0.05).remote()
     calls = [counter.add.submit(), counter.on(1).add.submit(), *counter.broadcast.add.submit()]
     for future in calls:
         assert isinstance(future.exception(PATIENCE), TimeoutError)
     with pytest.raises(TimeoutError):
         list(counter.add.map([1, 2]))
-    gate.open()
 
 
 def test_a_call_in_time_is_not_disturbed_by_its_timeout(pool):
@@ -190,7 +187,7 @@ def test_a_call_in_time_is_not_disturbed_by_its_timeout(pool):
     assert counter.statistics()["failed"] == 0
 
 
-def test_callbacks_and_awaiting_hear_of_a_timeout(pool, held, gate):
+def test_callbacks_and_awaiting_hear_of_a_timeout(pool, let_go):
     counter = Counter.options(pool=pool, timeout=0.05).remote()
 
     async def wait():
@@ -200,7 +197,6 @@ def test_callbacks_and_awaiting_hear_of_a_timeout(pool, held, gate):
         asyncio.run(wait())
     future = counter.add.submit()
     assert concurrent.futures.wait([future], timeout=PATIENCE).done == {future}
-    gate.open()
 
 
 def test_the_timeout_of_a_call_travels_with_the_handle(pool):

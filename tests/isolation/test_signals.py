@@ -348,10 +348,10 @@ with multipy.Pool(1) as pool:
         "handle.__enter__()",
         "next(handle.items.stream())",
         "asyncio.run(read(handle.items.stream()))",
-        "[full.map_wait.submit(number) for number in range(2)]",
-        "[full.on(0).map_wait.submit(number) for number in range(2)]",
+        "[full.map_wait.submit(number) for number in range(3)]",
+        "[full.on(0).map_wait.submit(number) for number in range(3)]",
         "full.broadcast.map_wait(1)",
-        "multipy.replicate(Waiter(), pool=pool)",
+        "multipy.replicate(Slow(), pool=pool)",
         "multipy.Pool(1, initializer=spin)",
         "pool.__exit__(None, None, None)",
     ],
@@ -375,13 +375,20 @@ class Waiter:
 
     @property
     def total(self):
-        return 0
+        return os.read(reader, 1)
 
     def __enter__(self):
-        return self
+        return os.read(reader, 1)
 
     def __exit__(self, *error):
         pass
+
+class Slow:
+    def __getstate__(self):
+        return True
+
+    def __setstate__(self, state):
+        os.read(reader, 1)
 
 async def awaited(future):
     return await future

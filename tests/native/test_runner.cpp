@@ -27,7 +27,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// A runner whose user code is what `running` and `group` say.
+constexpr std::uint64_t kActor = 7;  // all calls are of an actor of this number, of which each runner has a replica
+
+/// A runner at a call of the actor, whose user code is what `running` and `group` say.
 class Worker final : public Runner {
  public:
   explicit Worker(const std::string& name) : Runner(name) {}
@@ -42,13 +44,14 @@ class Worker final : public Runner {
     ++interrupts;
     return Reached::code;
   }
+  std::uint64_t actor() const noexcept override { return kActor; }
 };
 
 /// A call that `servers` may take, of an actor called `label`.
 std::shared_ptr<Call> call_for(const std::vector<Worker*>& servers, const std::string& label = {}) {
   auto ids = std::make_shared<Servers>();
   for (const Worker* server : servers) ids->push_back(server->id());
-  auto call = std::make_shared<Call>(multipy::Payload{}, label.empty() ? nullptr : std::make_shared<CallGroup>(label));
+  auto call = std::make_shared<Call>(multipy::Payload{}, std::make_shared<CallGroup>(label, kActor));
   call->set_mailbox(1, ids);
   return call;
 }
@@ -242,7 +245,7 @@ TEST_CASE("a runner that waits for room is interrupted, and is told of a circle"
     std::thread waiting([&] {
       two.adopt_thread();
       // The interrupt may have it look around before it says that it was one.
-      while (dispatcher.wait_for_room(mailbox, std::nullopt, "Actor") == WaitResult::woken) {
+      while (dispatcher.wait_for_room(mailbox, std::nullopt, "Actor", kActor) == WaitResult::woken) {
       }
       ended = true;
     });
@@ -253,7 +256,7 @@ TEST_CASE("a runner that waits for room is interrupted, and is told of a circle"
     std::thread([&] {
       one.adopt_thread();
       try {
-        dispatcher.wait_for_room(mailbox, std::nullopt, "Actor");
+        dispatcher.wait_for_room(mailbox, std::nullopt, "Actor", kActor);
       } catch (const DeadlockError& error) {
         text = error.what();
       }

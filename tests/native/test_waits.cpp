@@ -28,6 +28,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr std::uint64_t kActor = 7;  // what runners are at, and what calls are of if nothing else is said
+
 class Worker final : public Runner {
  public:
   explicit Worker(const std::string& name) : Runner(name) {}
@@ -35,12 +37,14 @@ class Worker final : public Runner {
 
  protected:
   Reached interrupt_running(const Call*, const CallGroup*) override { return Reached::code; }
+  std::uint64_t actor() const noexcept override { return kActor; }
 };
 
 using Calls = std::vector<std::shared_ptr<Call>>;
 
 std::shared_ptr<Call> call_for(const Worker& server, const std::shared_ptr<CallGroup>& group = nullptr) {
   auto call = std::make_shared<Call>(multipy::Payload{}, group);
+  if (group == nullptr) call->set_actor(kActor);
   call->set_mailbox(1, std::make_shared<Servers>(Servers{server.id()}));
   return call;
 }
@@ -140,7 +144,7 @@ TEST_CASE("a wait for several calls is hopeless if too few of them can end") {
 
 TEST_CASE("a call aside cannot go on while the event loop waits for it") {
   Worker one("one");
-  const auto group = std::make_shared<CallGroup>("Actor");
+  const auto group = std::make_shared<CallGroup>("Actor", kActor);
   const auto queue = std::make_shared<CompletionQueue>();
   const auto aside = call_aside(one, queue, group);
   CHECK(told(
@@ -166,7 +170,7 @@ TEST_CASE("a call aside cannot go on while the event loop waits for it") {
 
 TEST_CASE("a coroutine that waits for a call behind it is asked, and then told") {
   Worker one("one");
-  const auto group = std::make_shared<CallGroup>("Actor");
+  const auto group = std::make_shared<CallGroup>("Actor", kActor);
   const auto queue = std::make_shared<CompletionQueue>();
   const auto running = call_aside(one, queue, group);
   const auto waiting = call_aside(one, queue, group);
@@ -208,7 +212,7 @@ TEST_CASE("a coroutine that waits for a call behind it is asked, and then told")
 TEST_CASE("a coroutine and a thread that wait for each other are a circle") {
   Worker one("one");
   Worker two("two");
-  const auto group = std::make_shared<CallGroup>("Actor");
+  const auto group = std::make_shared<CallGroup>("Actor", kActor);
   const auto queue = std::make_shared<CompletionQueue>();
   const auto aside = call_aside(one, queue, group);
   const auto to_two = call_for(two);

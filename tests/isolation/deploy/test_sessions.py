@@ -235,12 +235,14 @@ def test_actors_acquire_sessions_of_other_interpreters(pool):
     assert pool.submit(where).result() == (True, "/")
 
 
-def test_a_session_that_could_never_come_is_an_error():
+def test_a_function_may_hold_the_interpreter_that_runs_it():
     def nested():
-        multipy.default_pool().acquire()
+        with multipy.default_pool().acquire() as session:
+            return session.from_value(20).value() + multipy.default_pool().submit(abs, -1).result()
 
-    with multipy.Pool(1) as pool, pytest.raises(multipy.DeadlockError):
-        pool.submit(nested).result()
+    with multipy.Pool(1) as pool:
+        assert pool.submit(nested).result() == 21
+        assert pool.submit(abs, -2).result() == 2
 
 
 def test_only_sessions_of_packages_have_a_self(pool):
