@@ -107,7 +107,8 @@ def reduce_class(cls: type, contents: dict[str, Any]) -> tuple[Any, ...]:
     if type(cls).__name__ == "_TypedDictMeta":
         bases = own.get("__orig_bases__", bases)  # a TypedDict is a dict, but cannot be made as one
     else:
-        namespace |= {name: own[name] for name in ("__slots__", "__orig_bases__") if name in own}
+        known_first = ("__slots__", "__orig_bases__", "_is_protocol")
+        namespace |= {name: own[name] for name in known_first if name in own}
     if isinstance(own.get("__dict__"), property):
         namespace["__dict__"] = own["__dict__"]
     made_of = identity(cls), type(cls), cls.__name__, bases, namespace
