@@ -94,7 +94,7 @@ def change(before: int, after: int) -> None:
         _enter(state.context)
         wanted, wanted_loop = state.torch, state.loop
     if now is not None:
-        wanted = wanted or _beginning(now)
+        wanted = wanted or _beginning()
         if wanted != now:
             _put_in_force(torch, now, wanted)
     if loop != (wanted_loop or (None, False)):
@@ -155,9 +155,11 @@ def _read_torch(torch: Any) -> Torch:
     )
 
 
-def _beginning(now: Torch) -> Torch:
-    """Return what a thread begins with, whose state is `now`."""
-    return True, False, tuple((False, dtype) for _, dtype in now[2]), None, _cuda.at_first()
+def _beginning() -> Torch:
+    """Return what a thread begins with."""
+    torch = sys.modules["torch"]
+    dtypes = torch.bfloat16, torch.float16
+    return True, False, tuple((False, dtype) for dtype in dtypes), None, _cuda.at_first()
 
 
 def _put_in_force(torch: Any, now: Torch, wanted: Torch) -> None:

@@ -43,6 +43,7 @@ void run_for(Worker& worker, std::int64_t actor) {
       PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));
   if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
   Py_XDECREF(done);
+  worker.pool.dispatcher().keeps_state(worker.index, worker.desk, actor == kNobody ? 0 : actor);
 }
 
 /// Calls `function` with `argument` in a turn of the worker, if `begin`, which begins it, lets it.

@@ -140,7 +140,11 @@ std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload reque
   // Held while it is posted, so that move_in() either finds it, or what is posted finds the new interpreter.
   const std::lock_guard lock(mutex_);
   if (options_.restarts != 0) making_request_ = call->request();
-  pool_->dispatcher().post(pool_->own_mailbox(interpreter), call);
+  // In a mailbox of its own, before the actor's calls: nothing else that waits is in its way.
+  Dispatcher& dispatcher = pool_->dispatcher();
+  const auto mailbox = dispatcher.open_mailbox({interpreter});
+  dispatcher.post(mailbox, call);
+  dispatcher.close_mailbox_when_empty(mailbox);
   making_[interpreter] = call;
   return call;
 }

@@ -162,7 +162,8 @@ Dispatcher::Desk* Dispatcher::summon(Lane& lane, int* cpu) {
   LeastLoaded least_loaded;
   for (const std::size_t server : *lane.servers) {
     const Seat& seat = seats_[server];
-    if (seat.idle && seat.holders.empty() && (seat.desks.size() < 2 || oldest_for(seat, lane).first != nullptr))
+    if (seat.idle && seat.holders.empty() &&
+        (seat.desks.size() < 2 || oldest_for(seat, lane, first_is_next(seat)).first != nullptr))
       least_loaded.consider(server, seat.taken);
   }
   const auto choice = least_loaded.choice();
@@ -191,11 +192,12 @@ bool Dispatcher::acts_in(const Call& call, const Seat& seat) noexcept {
 }
 
 std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispatcher::oldest_for(const Seat& seat,
-                                                                                                 const Lane& lane) {
+                                                                                                 const Lane& lane,
+                                                                                                 bool is_first) {
   if (seat.holders.empty()) {
     if (!seat.first.empty()) return {};
     for (const auto& [front, box] : lane.fronts) {
-      if (!is_busy(seat, box->calls.front())) return {box, box->calls.begin()};
+      if (!is_busy(seat, box->calls.front(), is_first)) return {box, box->calls.begin()};
     }
     return {};
   }
@@ -203,7 +205,7 @@ std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispat
   for (const auto& [front, box] : lane.fronts) {
     // A session within the session was queued because another interpreter was idle: it is for others to take.
     const auto first = std::find_if(box->calls.begin(), box->calls.end(), [&](const Queued& queued) {
-      return (queued.session == 0 || lane.live == 1) && acts_in(*queued.call, seat) && !is_busy(seat, queued);
+      return (queued.session == 0 || lane.live == 1) && acts_in(*queued.call, seat) && !is_busy(seat, queued, is_first);
     });
     if (first != box->calls.end() && (oldest.first == nullptr || first->ticket < oldest.second->ticket))
       oldest = {box, first};
@@ -216,7 +218,7 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, s
   while (true) {
     std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
     for (const Lane* lane : seat.lanes) {
-      const auto first = oldest_for(seat, *lane);
+      const auto first = oldest_for(seat, *lane, desk.main);
       if (first.first != nullptr && (oldest.first == nullptr || first.second->ticket < oldest.second->ticket))
         oldest = first;
     }
@@ -308,6 +310,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
       Desk* const last = leave(seat, desk);
       lock.unlock();
       notify(next);
+      notify(first);
       notify(last);
       ReturnQueue::call_owners();
       return delivery;

@@ -118,6 +118,7 @@ class MULTIPY_API Dispatcher {
     std::uint64_t actor = 0;                     // whose call it has; 0: none's
     std::size_t at_once = 1;                     // so many of these may run at once, as far as that call goes
     MailboxId mailbox = 0;                       // from which it came
+    std::uint64_t in_force = 0;                  // the actor whose state its thread keeps, between calls too; 0: none's
     Holdings preparing = nullptr;                // what it has prepares the interpreter, and holds the seat
     clockid_t clock{};                           // the CPU time of its thread
     Clock::time_point seen{};                    // when whoever watches looked last,
@@ -188,6 +189,8 @@ class MULTIPY_API Dispatcher {
   /// thread is to be started. Nothing if the desk is not at work.
   bool step_aside(std::size_t interpreter, Desk& desk);
   void step_back(std::size_t interpreter, Desk& desk) noexcept;
+  /// The thread of `desk` keeps the state of `actor` from here on, and no longer that of another; 0: of none.
+  void keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t actor) noexcept;
   /// Another thread was started, and will take calls; or `comes` no more.
   void expect_thread(std::size_t interpreter, bool comes = true) noexcept;
   /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. With `first` it is
@@ -311,8 +314,11 @@ class MULTIPY_API Dispatcher {
   /// Whether `call` acts in a session that holds `seat`.
   static bool acts_in(const Call& call, const Seat& seat) noexcept;
 
-  /// Whether something is under way at a desk of `seat` beside which this is not to run.
-  static bool is_busy(const Seat& seat, const Queued& queued) noexcept;
+  /// Whether something is under way at a desk of `seat` beside which this is not to run; or its actor's state is kept
+  /// by the interpreter's first thread, and it is not that which `is_first`, that would take it.
+  static bool is_busy(const Seat& seat, const Queued& queued, bool is_first) noexcept;
+  /// Whether the interpreter's first thread is among those that sleep at `seat`, and so the next to take something.
+  static bool first_is_next(const Seat& seat) noexcept;
   /// Whether something is queued that could be taken at `seat` now, if nobody was at work.
   static bool has_something(const Seat& seat);
 
@@ -360,7 +366,9 @@ class MULTIPY_API Dispatcher {
   /// The mailbox, if it accepts posts; else throws.
   Mailbox& open_for_posts(MailboxId mailbox);
   /// The mailbox of the oldest call for `seat` among those of `lane`, and where it is in there; null if there is none.
-  static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, const Lane& lane);
+  /// `is_first`: for its first thread.
+  static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, const Lane& lane,
+                                                                      bool is_first);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
   /// request.

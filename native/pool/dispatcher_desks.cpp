@@ -41,12 +41,17 @@ std::chrono::nanoseconds cpu_time(clockid_t clock) {
 
 }  // namespace
 
-bool Dispatcher::is_busy(const Seat& seat, const Queued& queued) noexcept {
+bool Dispatcher::first_is_next(const Seat& seat) noexcept {
+  return !seat.asleep.empty() && seat.asleep[best_sleeper(seat)]->main;
+}
+
+bool Dispatcher::is_busy(const Seat& seat, const Queued& queued, bool is_first) noexcept {
   if (seat.desks.size() < 2) return false;
   const std::uint64_t actor = queued.call->actor();
   std::size_t at_once = queued.call->at_once();
   std::size_t others = 0;
   for (const Desk* desk : seat.desks) {
+    if (actor != 0 && desk->in_force == actor && desk->main && !is_first && desk->actor != actor) return true;
     if (desk->in_hand.empty()) continue;
     if (queued.session != 0 && !desk->waits) return true;
     if (desk->actor != actor || (actor == 0 && desk->waits)) continue;
@@ -57,8 +62,9 @@ bool Dispatcher::is_busy(const Seat& seat, const Queued& queued) noexcept {
 }
 
 bool Dispatcher::has_something(const Seat& seat) {
-  return seat.woken || !seat.first.empty() || std::any_of(seat.lanes.begin(), seat.lanes.end(), [&seat](Lane* lane) {
-           return oldest_for(seat, *lane).first != nullptr;
+  const bool is_first = first_is_next(seat);
+  return seat.woken || !seat.first.empty() || std::any_of(seat.lanes.begin(), seat.lanes.end(), [&](Lane* lane) {
+           return oldest_for(seat, *lane, is_first).first != nullptr;
          });
 }
 
@@ -100,7 +106,7 @@ void Dispatcher::rouse_all(Seat& seat, std::vector<Desk*>& roused) {
 }
 
 bool Dispatcher::leaves_to_first(Seat& seat, const Desk& desk, Desk*& first) {
-  if (desk.main || seat.asleep.empty() || closed_ || seat.retired) return false;
+  if (desk.main || seat.asleep.empty() || seat.retired) return false;
   const std::size_t sleeper = best_sleeper(seat);
   if (!seat.asleep[sleeper]->main || !has_something(seat)) return false;
   first = rouse(seat, sleeper);
@@ -271,6 +277,16 @@ bool Dispatcher::step_aside(std::size_t interpreter, Desk& desk) {
   }
   notify(roused);
   return true;
+}
+
+void Dispatcher::keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t actor) noexcept {
+  Desk* watcher = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    desk.in_force = actor;
+    if (!desk.gone && desk.sits) watcher = set_watch(seat_at(interpreter));
+  }
+  notify(watcher);
 }
 
 void Dispatcher::expect_thread(std::size_t interpreter, bool comes) noexcept {

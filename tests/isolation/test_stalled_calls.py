@@ -241,3 +241,14 @@ def test_a_pool_closes_though_one_actor_is_blocked_until_others_are_done(pipe):
         calls[-1].add_done_callback(lambda _: write())
     assert [call.result() for call in calls] == list(range(2, 52))
     assert blocked.result() == b"x"
+
+
+def test_an_actor_is_made_before_its_calls_run_whatever_functions_wait_for_their_turn(pool, pipe):
+    reader, write = pipe
+    blocked = pool.interpreters[0].submit(os.read, reader, 1)
+    waiting = pool.interpreters[0].submit(abs, -1)
+    for _ in range(20):
+        assert Counter.options(pool=pool).remote().add() == 1
+    assert not waiting.done()
+    write()
+    assert blocked.result(PATIENCE) == b"x" and waiting.result(PATIENCE) == 1

@@ -4,6 +4,7 @@ import asyncio
 import decimal
 import os
 import threading
+import time
 
 import pytest
 import torch
@@ -177,3 +178,57 @@ def test_an_event_loop_that_a_plain_actor_has_set_is_its_own(pool, blocked):
     while owners[0].is_its_own()[1] == thread:
         pass
     assert [owner.is_its_own()[0] for owner in owners] == [True, True]
+
+
+def test_it_is_kept_though_neighbours_compute_and_sleep():
+    @multipy.remote
+    class Neighbour:
+        def sleep(self):
+            time.sleep(0.001)
+
+        def compute(self):
+            sum(range(30_000))
+
+    @multipy.remote
+    class Turning:
+        def __init__(self):
+            self.digits = 5
+            decimal.getcontext().prec = self.digits
+            torch.set_grad_enabled(False)
+
+        def turn(self):
+            found = decimal.getcontext().prec, torch.is_grad_enabled()
+            expected = self.digits, self.digits % 2 == 0
+            self.digits += 1
+            decimal.getcontext().prec = self.digits
+            torch.set_grad_enabled(self.digits % 2 == 0)
+            return found == expected
+
+    with multipy.Pool(1, preload=["torch"]) as pool:
+        turning = Turning.options(pool=pool).remote()
+        neighbours = [Neighbour.options(pool=pool).remote() for _ in range(6)]
+        end = time.monotonic() + 8
+        while time.monotonic() < end:
+            calls = [one.sleep.submit() for one in neighbours[:3]] + [
+                one.compute.submit() for one in neighbours
+            ]
+            assert multipy.get([turning.turn.submit() for _ in range(10)]) == [True] * 10
+            multipy.get(calls)
+
+
+def test_an_autocast_type_is_its_own(pool):
+    @multipy.remote
+    class Half:
+        def set(self):
+            torch.set_autocast_dtype("cpu", torch.float16)
+
+        def get(self):
+            return str(torch.get_autocast_dtype("cpu"))
+
+    first, second = (Half.options(pool=pool).remote() for _ in range(2))
+    first.set()
+    assert [second.get(), first.get(), Half.options(pool=pool).remote().get()] == [
+        "torch.bfloat16",
+        "torch.float16",
+        "torch.bfloat16",
+    ]
