@@ -1,5 +1,4 @@
-"""What Python and torch keep for a thread, kept for an actor: whichever thread runs its calls, it is the
-same.
+"""What Python and torch keep for a thread, kept for an actor, whichever thread runs its calls.
 
 Problem: the calls of an actor run one at a time, but on whichever thread of the interpreter is free, and the
 same thread runs those of other actors. Grad mode, say, is a thread's: what one actor's `__init__` switches
@@ -13,8 +12,8 @@ the state of the last call in force, the others put that of nobody in force afte
 (native/bindings/bind_worker.cpp).
 
 Kept are the context of `contextvars`, the event loop of `asyncio.set_event_loop`, and of torch grad mode,
-inference mode, autocast, the default device, and the current GPU with its stream. Not kept is
-`threading.local`.
+inference mode, autocast, the default device, and the current GPU with its stream. Not kept are
+`threading.local`, what libraries bind to a thread, and `torch.set_num_threads` (docs/guides/actors.md).
 
 Threads: those of workers. A state is read and written by the thread that runs a call of its actor, and there
 is one at a time; with `max_concurrency` the call that ends last decides.
@@ -104,9 +103,8 @@ def change(before: int, after: int) -> None:
 def _enter(context: Any) -> None:
     try:
         _native.enter_context(context)
-    except (
-        RuntimeError
-    ):  # it is in force on another thread: several calls of one actor run, or functions wait
+    except RuntimeError:
+        # It is in force on another thread: several calls of one actor run, or functions wait.
         context = context.copy()
         _native.enter_context(context)
     _here.context = context
@@ -148,11 +146,15 @@ def _read_torch(torch: Any) -> Torch:
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
         tuple((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _AUTOCASTS),
-        getattr(
-            getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None), "device", None
-        ),
+        _default_device(torch),
         _cuda.in_force(),
     )
+
+
+def _default_device(torch: Any) -> Any:
+    """Return what `torch.set_default_device` was given; `get_default_device` has "cpu" for none."""
+    context = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
+    return getattr(context, "device", None)
 
 
 def _beginning() -> Torch:

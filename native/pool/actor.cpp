@@ -114,11 +114,8 @@ void Actor::dismiss(std::size_t interpreter) noexcept {
     auto farewell = std::make_shared<Call>(Payload{options_.farewell, {}});
     farewell->expect_nobody();
     farewell->set_actor(number());
-    // In a mailbox of its own, as it may have to wait for a call of the actor that is under way.
-    Dispatcher& dispatcher = pool_->dispatcher();
-    const auto mailbox = dispatcher.open_mailbox({interpreter});
-    dispatcher.post(mailbox, std::move(farewell));
-    dispatcher.close_mailbox_when_empty(mailbox);
+    // Alone, as it may have to wait for a call of the actor that is under way.
+    pool_->dispatcher().post_alone(interpreter, std::move(farewell));
   } catch (const ClosedError&) {
     // The interpreter takes its replicas with it.
   } catch (const std::bad_alloc&) {
@@ -140,11 +137,8 @@ std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload reque
   // Held while it is posted, so that move_in() either finds it, or what is posted finds the new interpreter.
   const std::lock_guard lock(mutex_);
   if (options_.restarts != 0) making_request_ = call->request();
-  // In a mailbox of its own, before the actor's calls: nothing else that waits is in its way.
-  Dispatcher& dispatcher = pool_->dispatcher();
-  const auto mailbox = dispatcher.open_mailbox({interpreter});
-  dispatcher.post(mailbox, call);
-  dispatcher.close_mailbox_when_empty(mailbox);
+  // Alone, before the actor's calls: behind a function that waits for its turn it would come after them.
+  pool_->dispatcher().post_alone(interpreter, call);
   making_[interpreter] = call;
   return call;
 }

@@ -19,9 +19,6 @@ namespace multipy {
 
 namespace {
 
-/// So many threads of one interpreter take calls at once, at most, beside those whose calls wait for others.
-constexpr std::size_t kMostDesks = 256;
-
 void add(std::atomic<std::uint64_t>& figure, std::uint64_t amount) noexcept {
   figure.fetch_add(amount, std::memory_order_relaxed);
 }
@@ -85,6 +82,17 @@ void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limite
   }
   if (gathered) futex_wake(gathered->arrivals, 1);
   notify(desk);
+}
+
+void Dispatcher::post_alone(std::size_t interpreter, std::shared_ptr<Call> call) {
+  const MailboxId mailbox = open_mailbox({interpreter});
+  try {
+    post(mailbox, std::move(call));
+  } catch (...) {
+    close_mailbox(mailbox);
+    throw;
+  }
+  close_mailbox_when_empty(mailbox);
 }
 
 void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session) {
@@ -322,8 +330,8 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
       set_at_work(seat, desk, !expects_stall(desk));
       if (seat.at_work == 0 && has_something(seat)) beside = rouse(seat);
       if (beside == nullptr) beside = set_watch(seat);
-      delivery.is_last = seat.asleep.empty() && seat.expected == 0 && seat.desks.size() < kMostDesks &&
-                         (!closed_ || may_be_held_up(seat));
+      delivery.is_last =
+          seat.asleep.empty() && seat.expected == 0 && has_room(seat) && (!closed_ || may_be_held_up(seat));
     }
     drop_mailboxes(std::exchange(emptied, {}));
     lock.unlock();
@@ -453,48 +461,6 @@ Dispatcher::Calls Dispatcher::cancel_pending() {
   }
   std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return !call->cancel(); });
   return calls;
-}
-
-Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
-  HoldUp found;
-  Calls calls;
-  {
-    const std::lock_guard lock(mutex_);
-    const Seat& seat = seat_at(interpreter);
-    found.closed = seat.closed;
-    found.taken = seat.taken;
-    std::optional<Clock::time_point> since;
-    if (seat.closed) since = seat.closed_at;
-    bool given_up = true;
-    for (const Desk* desk : seat.desks) {
-      Calls own;
-      for (const auto& call : desk->in_hand) own.push_back(call.lock());
-      std::erase(own, nullptr);
-      if (own.empty()) continue;
-      since = since ? std::min(*since, desk->started) : desk->started;
-      given_up &= (own.front()->done() || own.front()->killed()) && !own.front()->runs_aside();
-      std::move(own.begin(), own.end(), std::back_inserter(calls));
-    }
-    for (const Lane* lane : seat.lanes) {
-      const auto is_owed = [](const Queued& queued) { return queued.call->owed(); };
-      for (const auto& [front, box] : lane->fronts)
-        found.is_needed |= std::any_of(box->calls.begin(), box->calls.end(), is_owed);
-    }
-    if (since) found.busy = Clock::now() - *since;
-    found.given_up = given_up && !calls.empty();
-  }
-  if (!calls.empty()) {
-    const auto open = std::find_if(calls.begin(), calls.end(), [](const auto& call) { return !call->done(); });
-    found.label = (open != calls.end() ? *open : calls.front())->label();
-  }
-  if (const RunnerId runner = seat_at(interpreter).runner; runner != 0) {
-    auto asides = Runner::asides(runner);
-    std::move(asides.begin(), asides.end(), std::back_inserter(calls));
-  }
-  found.owes = std::any_of(calls.begin(), calls.end(), [](const std::shared_ptr<Call>& call) { return call->owed(); });
-  std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return call->done(); });
-  found.open = std::move(calls);
-  return found;
 }
 
 std::size_t Dispatcher::queued(MailboxId mailbox) const {

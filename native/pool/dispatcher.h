@@ -161,6 +161,8 @@ class MULTIPY_API Dispatcher {
   /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
   /// it has reached its limit, unless `limited` is false.
   void post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited = true);
+  /// Posts it to a mailbox of its own, which only `interpreter` serves and which goes with it. Throws as the two above.
+  void post_alone(std::size_t interpreter, std::shared_ptr<Call> call);
   /// Queues a request for one of the servers of `mailbox` to be held by `session`, which acts in those of `call`. If
   /// one of these holds a server already and no other is idle, that one is held once more. `call` succeeds with the
   /// interpreter's index. Throws as post().
@@ -293,7 +295,7 @@ class MULTIPY_API Dispatcher {
     std::deque<std::shared_ptr<Call>> first;  // what it is handed before all else
     std::atomic<RunnerId> runner = 0;         // whose it is; 0: the dispatcher knows no runners
     Desk first_desk;                          // of who has none of its own
-    std::vector<Desk*> desks;                 // whose threads take calls
+    std::vector<Desk*> desks;                 // whose threads take calls; their workers have them, for the pool's life
     std::vector<Desk*> asleep;                // of these, in the order in which they went to sleep
     Desk* watch = nullptr;                    // of these, looks whether who is at work has stalled
     std::size_t at_work = 0;                  // of `desks`
@@ -331,6 +333,8 @@ class MULTIPY_API Dispatcher {
   /// One who sleeps at `seat` is to be at work, if it is idle.
   Desk* rouse(Seat& seat);
   Desk* rouse(Seat& seat, std::size_t sleeper);
+  /// Whether another thread may take calls at `seat`, though one may be started for a call that waits in any case.
+  static bool has_room(const Seat& seat) noexcept;
   void rouse_all(Seat& seat, std::vector<Desk*>& roused);
   /// Whether the first thread of the interpreter takes what there is, and not the one of `desk`, as it slept. If it is
   /// to be notified it becomes `first`.

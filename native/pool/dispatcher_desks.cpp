@@ -30,6 +30,9 @@ constexpr int kEnoughLooks = 8;
 constexpr Clock::duration kShortest = std::chrono::milliseconds(1);
 constexpr Clock::duration kLongest = std::chrono::milliseconds(20);
 
+/// So many threads of one interpreter take calls at once, at most, beside those whose calls wait for others.
+constexpr std::ptrdiff_t kMostDesks = 256;
+
 /// So many calls of an actor are expected to stall after one that has.
 constexpr std::uint8_t kExpected = 8;
 
@@ -99,6 +102,11 @@ Dispatcher::Desk* Dispatcher::rouse(Seat& seat, std::size_t sleeper) {
   desk.caller_cpu.store(::sched_getcpu(), std::memory_order_relaxed);
   // One that still spins sees it by itself.
   return desk.asleep.exchange(0, std::memory_order_acq_rel) != kSpinning ? &desk : nullptr;
+}
+
+bool Dispatcher::has_room(const Seat& seat) noexcept {
+  const auto takes_calls = [](const Desk* desk) { return !desk->waits; };
+  return std::count_if(seat.desks.begin(), seat.desks.end(), takes_calls) < kMostDesks;
 }
 
 void Dispatcher::rouse_all(Seat& seat, std::vector<Desk*>& roused) {

@@ -1,12 +1,55 @@
-// Interpreters that have ended, and those that take their seats.
+// What holds up the end of interpreters, those that have ended, and those that take their seats.
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "base/error.h"
 #include "pool/dispatcher.h"
 
 namespace multipy {
+
+Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
+  HoldUp found;
+  Calls calls;
+  {
+    const std::lock_guard lock(mutex_);
+    const Seat& seat = seat_at(interpreter);
+    found.closed = seat.closed;
+    found.taken = seat.taken;
+    std::optional<Clock::time_point> since;
+    if (seat.closed) since = seat.closed_at;
+    bool given_up = true;
+    for (const Desk* desk : seat.desks) {
+      Calls own;
+      for (const auto& call : desk->in_hand) own.push_back(call.lock());
+      std::erase(own, nullptr);
+      if (own.empty()) continue;
+      since = since ? std::min(*since, desk->started) : desk->started;
+      given_up &= (own.front()->done() || own.front()->killed()) && !own.front()->runs_aside();
+      std::move(own.begin(), own.end(), std::back_inserter(calls));
+    }
+    for (const Lane* lane : seat.lanes) {
+      const auto is_owed = [](const Queued& queued) { return queued.call->owed(); };
+      for (const auto& [front, box] : lane->fronts)
+        found.is_needed |= std::any_of(box->calls.begin(), box->calls.end(), is_owed);
+    }
+    if (since) found.busy = Clock::now() - *since;
+    found.given_up = given_up && !calls.empty();
+  }
+  if (!calls.empty()) {
+    const auto open = std::find_if(calls.begin(), calls.end(), [](const auto& call) { return !call->done(); });
+    found.label = (open != calls.end() ? *open : calls.front())->label();
+  }
+  if (const RunnerId runner = seat_at(interpreter).runner; runner != 0) {
+    auto asides = Runner::asides(runner);
+    std::move(asides.begin(), asides.end(), std::back_inserter(calls));
+  }
+  found.owes = std::any_of(calls.begin(), calls.end(), [](const std::shared_ptr<Call>& call) { return call->owed(); });
+  std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return call->done(); });
+  found.open = std::move(calls);
+  return found;
+}
 
 Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
   Seat& seat = seat_at(interpreter);
