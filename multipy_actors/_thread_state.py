@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     # stream.
     Torch = tuple[bool, bool, tuple[tuple[bool, Any], ...], Any, Any]
 
-__all__ = ["change", "forget", "keep", "prepare"]
+__all__ = ["allows_nesting", "change", "forget", "keep", "prepare", "set_aside", "take_up"]
 
 _NOBODY = -1  # whose state is in force on a thread that runs nothing
 _FUNCTIONS = 0
 
 _AUTOCASTS = ("cpu", "cuda")
+
+_NO_LOOP = None, False
 
 
 class State:
@@ -74,7 +76,7 @@ def prepare() -> None:
     _native.on_change_of_actor(change)
 
 
-def change(before: int, after: int) -> None:
+def change(before: int, after: int, enters: bool = True) -> None:
     """Have the state of `after`, an actor's number, in force on this thread, in place of that of `before`."""
     kept = _states.get(before)
     torch = _imported_torch()
@@ -90,14 +92,48 @@ def change(before: int, after: int) -> None:
         wanted, wanted_loop = None, None
     else:
         state = _states.get(after) or _new(after)
-        _enter(state.context)
+        if enters:
+            _enter(state.context)
         wanted, wanted_loop = state.torch, state.loop
     if now is not None:
         wanted = wanted or _beginning()
         if wanted != now:
             _put_in_force(torch, now, wanted)
-    if loop != (wanted_loop or (None, False)):
-        _set_loop(*(wanted_loop or (None, False)))
+    if loop != (wanted_loop or _NO_LOOP):
+        _set_loop(*(wanted_loop or _NO_LOOP))
+
+
+def allows_nesting() -> bool:
+    """Say whether the call of another actor could run on this thread just now, in the middle of one.
+
+    It must not find an event loop that runs, nor what torch stacks up: modes, the default device, hooks.
+    """
+    running_loop = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
+    if running_loop is not None and running_loop() is not None:
+        return False
+    torch = _imported_torch()
+    if torch is None:
+        return True
+    native = torch._C
+    return not (
+        native._len_torch_function_stack()
+        or native._len_torch_dispatch_stack()
+        or torch.is_inference_mode_enabled()
+        or native._autograd._top_saved_tensors_default_hooks(True) is not None
+    )
+
+
+def set_aside() -> Any:
+    """Leave the context that is in force beneath those to come, and return it, for `take_up`."""
+    context, _here.context = _here.context, None
+    return context
+
+
+def take_up(before: int, after: int, context: Any) -> None:
+    """Go back to the state of `after`, with its `context`, which was set aside, from that of `before`."""
+    if before != after:
+        change(before, after, enters=False)
+    _here.context = context
 
 
 def _enter(context: Any) -> None:
@@ -196,6 +232,8 @@ def _policy_of_thread() -> Any:
 
 
 def _read_loop() -> tuple[Any, bool]:
+    if "asyncio.events" not in sys.modules:
+        return _NO_LOOP
     local = _policy_of_thread()
     return getattr(local, "_loop", None), getattr(local, "_set_called", False)
 

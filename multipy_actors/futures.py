@@ -334,9 +334,17 @@ def _is_of_asyncio(caller: FrameType) -> bool:
     )
 
 
-def value_of(future: Future[T]) -> T:
-    """Wait for a call that only this caller knows of: nobody else could end it if the wait is given up."""
+_allows_nesting: Callable[[], bool] | None = None  # in interpreters
+
+
+def value_of(future: Future[T], may_nest: bool = False) -> T:
+    """Wait for a call that only this caller knows of: nobody else could end it if the wait is given up.
+
+    With `may_nest` it may run on this thread meanwhile.
+    """
     try:
+        if may_nest and _allows_nesting is not None and _allows_nesting():
+            _native.run_while_waiting(future._call)
         return future.result()
     except DeadlockError:
         # If it ran later it would begin the same circle again.
@@ -461,6 +469,8 @@ def forget_after_fork() -> None:
 
 
 if _native.current_worker() is not None:
+    from multipy_actors._thread_state import allows_nesting as _allows_nesting
+
     for held in (
         _StateLock.acquire,
         _StateLock.release,

@@ -36,6 +36,9 @@ struct Place {
   PyThreadState* thread;
   std::atomic<std::uint64_t> due = 0;  // the turn that is to be interrupted; 0: none. May be read without the mutex
   steady_clock::time_point since{};
+  Place* beneath = nullptr;           // the one that its thread goes back to
+  Place* above = nullptr;             // another of its thread, for when that is lent
+  std::atomic<bool> is_lent = false;  // its thread is at the one above
 
   /// The turn under way, as interrupts name it; 0: there is none.
   std::uint64_t turn() const noexcept {
@@ -66,15 +69,16 @@ thread_local Place* here = nullptr;  // that of this thread
 PyThreadState* event_loop = nullptr;
 std::vector<PyCodeObject*> held_codes;  // they live as long as Python
 
+PyObject* interruption_type = nullptr;  // once it was needed
+
 /// The class that is raised, borrowed; null with an exception set. It may run Python code.
 PyObject* interruption() {
-  static PyObject* type = nullptr;
-  if (type != nullptr) return type;
+  if (interruption_type != nullptr) return interruption_type;
   PyObject* module = import_module("multipy_actors.errors");
   if (module == nullptr) return nullptr;
-  type = PyObject_GetAttrString(module, "Interruption");
+  interruption_type = PyObject_GetAttrString(module, "Interruption");
   Py_DECREF(module);
-  return type;
+  return interruption_type;
 }
 
 class NoCollection {
@@ -156,7 +160,7 @@ bool see_to_it() {
   }
   bool all = true;
   for (const auto& [place, since] : wanted) {
-    if (type == nullptr || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
+    if (type == nullptr || place->is_lent || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
       all = false;
     } else if (take_due(*place)) {
       raise_in(place->thread, type);
@@ -224,9 +228,28 @@ void note_thread(const Worker& worker) {
 }
 
 void forget_thread() noexcept {
-  const Place* const mine = std::exchange(here, nullptr);
+  const PyThreadState* const mine = std::exchange(here, nullptr)->thread;
   const std::lock_guard lock(due().mutex);
-  std::erase_if(due().places, [mine](const auto& place) { return place.get() == mine; });
+  std::erase_if(due().places, [mine](const auto& place) { return place->thread == mine; });
+}
+
+void prepare_to_lend(const Worker& spare) {
+  if (here->above != nullptr) return;
+  auto place = std::make_unique<Place>(&spare, here->thread);
+  place->beneath = here;
+  const std::lock_guard lock(due().mutex);
+  due().places.push_back(std::move(place));
+  here->above = due().places.back().get();
+}
+
+void lend_thread() noexcept {
+  here->is_lent = true;
+  here = here->above;
+}
+
+void take_back_thread() noexcept {
+  here = here->beneath;
+  here->is_lent = false;
 }
 
 void note_event_loop() noexcept { event_loop = PyThreadState_Get(); }
@@ -241,7 +264,9 @@ void end_turn() noexcept {
     const std::lock_guard lock(due().mutex);
     here->due = 0;
   }
-  if (here->thread->async_exc != nullptr) raise_in(here->thread, nullptr);
+  PyObject* const late = here->thread->async_exc;
+  // What is not ours may be for the code that the thread goes back to.
+  if (late != nullptr && (here->beneath == nullptr || late == interruption_type)) raise_in(here->thread, nullptr);
 }
 
 bool raise_due() {

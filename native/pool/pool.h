@@ -71,6 +71,7 @@ struct MULTIPY_API Worker final : Runner {
   Calls in_hand;
   int redeliveries = 0;        // of what is in hand
   std::int64_t in_force = -1;  // the number of the actor for which its thread is set up; see _thread_state.py
+  bool shows_label = false;    // the thread bears that actor's name
   // Of the home, for all.
   std::atomic<std::uint64_t> deliveries = 0;
   std::size_t prepared = 0;            // how many deliveries came before all calls, if it replaces another
@@ -95,6 +96,16 @@ struct MULTIPY_API Worker final : Runner {
   Calls running_of(const CallGroup& group) const;
   /// All workers of the interpreter, for its home.
   std::vector<Worker*> crew() const;
+  // On its thread, to run the call for which the one that runs here waits:
+  /// False: it is not for this interpreter, or for its event loop, or too many wait on this thread already.
+  bool may_lend_to(const Call& call) const noexcept;
+  /// The other worker whose thread this can be; always the same.
+  Worker& spare();
+  /// Has `call` delivered to that one, whose thread this is until take_back(); false: see Dispatcher::lend.
+  bool lend(Call& call);
+  void take_back() noexcept;
+  /// Whether its thread is another's, which has lent it.
+  bool is_guest() const noexcept { return waits_ != nullptr; }
   /// Starts the thread of one more, from the thread of one; an errno if there can be none.
   int start_another();
   /// The thread of a worker that is not the home has ended.
@@ -104,13 +115,23 @@ struct MULTIPY_API Worker final : Runner {
   Reached interrupt_running(const Call* call, const CallGroup* group) override;
   void step_aside() override;
   void step_back() noexcept override;
+  bool is_lent() const noexcept override { return lent_to_.load() != nullptr; }
   std::uint64_t actor() const noexcept override;
   std::string label() const override;
 
  private:
   class Look;
 
-  std::atomic<std::uint64_t> turns_ = 0;  // of the home: how many there have been
+  /// One without a thread, which has one from here on.
+  Worker& one_more();
+  /// Whether what runs on its thread is to end, at its place or at one that waits for that.
+  bool is_to_end() const noexcept;
+
+  Worker* spare_ = nullptr;                 // another without a thread, to which it may lend its own
+  std::atomic<Worker*> lent_to_ = nullptr;  // that one, meanwhile
+  Worker* waits_ = nullptr;                 // who has lent it a thread,
+  int depth_ = 0;                           // and how many have
+  std::atomic<std::uint64_t> turns_ = 0;    // of the home: how many there have been
   std::atomic<std::uint64_t> turn_ = 0;
   std::atomic<Call*> running_ = nullptr;  // or the first of batch_
   Calls batch_;                           // unchanged while running_ is set

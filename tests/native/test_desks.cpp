@@ -213,6 +213,86 @@ TEST_CASE("beside a call of an actor that slept lately, others are taken at once
   CHECK(dispatcher.take(0, second).call == last);
 }
 
+namespace {
+
+/// Two calls of actors 1 and 2, of which the first waits for the second.
+struct Chain {
+  explicit Chain(std::size_t interpreters = 1) : dispatcher(interpreters) {}
+
+  /// Actor 1 has a call under way, and its thread the desk `first`; actor 2 is known to be quick.
+  void begin() {
+    for (int i = 0; i < 3; ++i) {
+      post_for(dispatcher, front, 1);
+      dispatcher.take(0, first);
+      dispatcher.step_aside(0, first);
+      post_for(dispatcher, model, 2);
+      dispatcher.take(0, second);
+      post_for(dispatcher, other, 3);
+      dispatcher.take(0, second);
+      dispatcher.step_back(0, first);
+    }
+    dispatcher.step_aside(0, second);
+    post_for(dispatcher, front, 1);
+    CHECK(dispatcher.take(0, first).call != nullptr);
+  }
+
+  Dispatcher dispatcher;
+  const Dispatcher::MailboxId front = dispatcher.open_mailbox({0});
+  const Dispatcher::MailboxId model = dispatcher.open_mailbox({0});
+  const Dispatcher::MailboxId other = dispatcher.open_mailbox({0});
+  Dispatcher::Desk first;
+  Dispatcher::Desk second{0, false};
+  Dispatcher::Desk spare{0, false};
+};
+
+}  // namespace
+
+TEST_CASE("a call that waits lends its thread to the one it waits for, if that is next and was short lately") {
+  Chain chain;
+  const auto early = [&] {
+    post_for(chain.dispatcher, chain.front, 1);
+    chain.dispatcher.take(0, chain.first);
+    const auto call = post_for(chain.dispatcher, chain.model, 2);
+    const auto delivery = chain.dispatcher.lend(0, chain.first, chain.spare, *call);
+    chain.dispatcher.cancel_pending();
+    return delivery;
+  }();
+  CHECK(early.call == nullptr);  // nothing is known of it yet
+  chain.begin();
+  const auto call = post_for(chain.dispatcher, chain.model, 2);
+  const auto delivery = chain.dispatcher.lend(0, chain.first, chain.spare, *call);
+  CHECK(delivery.call == call);
+  CHECK(chain.first.waits);
+  CHECK(chain.spare.at_work);
+  chain.dispatcher.lent_back(0, chain.first, chain.spare);
+  CHECK_FALSE(chain.first.waits);
+  CHECK(chain.first.at_work);
+  CHECK_FALSE(chain.spare.sits);
+  chain.dispatcher.cancel_pending();
+}
+
+TEST_CASE("a call that waits keeps its thread while something older could be taken") {
+  Chain chain;
+  chain.begin();
+  post_for(chain.dispatcher, chain.other, 4);
+  const auto call = post_for(chain.dispatcher, chain.model, 2);
+  CHECK(chain.dispatcher.lend(0, chain.first, chain.spare, *call).call == nullptr);
+  CHECK_FALSE(chain.first.waits);
+  CHECK(chain.first.at_work);
+  chain.dispatcher.cancel_pending();
+}
+
+TEST_CASE("a thread is lent to nobody who has ended, nor to the actor that waits itself") {
+  Chain chain;
+  chain.begin();
+  const auto cancelled = post_for(chain.dispatcher, chain.model, 2);
+  cancelled->cancel();
+  CHECK(chain.dispatcher.lend(0, chain.first, chain.spare, *cancelled).call == nullptr);
+  const auto own = post_for(chain.dispatcher, chain.model, 1);
+  CHECK(chain.dispatcher.lend(0, chain.first, chain.spare, *own).call == nullptr);
+  chain.dispatcher.cancel_pending();
+}
+
 TEST_CASE("who takes a call is told if nobody is left to watch") {
   Dispatcher dispatcher(1);
   const auto mailbox = dispatcher.open_mailbox({0});
