@@ -313,13 +313,20 @@ class _EventLoop:
         """Hand `job` over."""
         calls = job.calls.calls
         self._actors.add(job.actor)
-        for call in calls:
-            self._jobs[call.key] = job
-        for call in calls:
-            call.run_aside(self._interrupts)
-            if worker.interrupted:
-                call.interrupt()
-        self.call_soon(job.actor.admit, job)
+        try:
+            for call in calls:
+                self._jobs[call.key] = job
+            for call in calls:
+                call.run_aside(self._interrupts)
+                if worker.interrupted:
+                    call.interrupt()
+            self.call_soon(job.actor.admit, job)
+        except BaseException as error:  # for want of memory, say
+            for call in calls:
+                self._jobs.pop(call.key, None)
+                call.end_aside()
+                call.fail_plainly(error)
+            raise
 
     def call_soon(self, function: Callable[..., object], *args: Any) -> None:
         """Have `function` called on the loop's thread."""

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/output.h"
+#include "base/room.h"
 #include "base/thread.h"
 #include "base/time_slice.h"
 #include "bindings/bind.h"
@@ -198,7 +199,8 @@ std::shared_ptr<Call> settle_in_hand(Worker& worker) {
   return nullptr;
 }
 
-void hold_in_hand(Worker& worker, const std::shared_ptr<Call>& call) {
+/// There is room for it.
+void hold_in_hand(Worker& worker, const std::shared_ptr<Call>& call) noexcept {
   worker.in_hand.push_back(call);
   worker.redeliveries = 0;
   ++worker.home.deliveries;
@@ -230,12 +232,13 @@ void bind_worker(nb::module_& module) {
               Dispatcher::Delivery delivery;
               {
                 nb::gil_scoped_release released;
+                make_room_in(self.in_hand);
                 delivery = self.pool.dispatcher().take(self.index, self.desk);
+                if (delivery.kind == Dispatcher::Delivery::call_ready) hold_in_hand(self, delivery.call);
                 if (delivery.is_last) self.start_another();
               }
               if (delivery.kind == Dispatcher::Delivery::closed) return nullptr;
               if (delivery.kind != Dispatcher::Delivery::call_ready) continue;
-              hold_in_hand(self, delivery.call);
               drop_late_exception();
               return delivery.call;
             }
@@ -281,6 +284,7 @@ void bind_worker(nb::module_& module) {
           [](Worker& self, const Call& first, double seconds) {
             nb::gil_scoped_release released;
             ReturnQueue::call_owners();
+            make_room_in(self.in_hand);
             const Deadline deadline = deadline_after(std::min(seconds, 1e9));
             auto more = self.pool.dispatcher().take_more(self.index, self.desk, first.mailbox(), *deadline, &first);
             if (more != nullptr) hold_in_hand(self, more);

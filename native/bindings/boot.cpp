@@ -5,12 +5,14 @@
 #include <Python.h>
 #include <pthread.h>
 
+#include <cerrno>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,9 +30,15 @@ namespace {
 
 using multipy::bindings::set_worker;
 
-std::string describe(const PyStatus& status) {
-  std::string text = status.func == nullptr ? "" : std::string(status.func) + ": ";
-  return text + (status.err_msg == nullptr ? "unknown error" : status.err_msg);
+constexpr const char* kOutOfMemory = "out of memory";  // a std::string of it needs none
+
+std::string describe(const PyStatus& status) noexcept {
+  try {
+    std::string text = status.func == nullptr ? "" : std::string(status.func) + ": ";
+    return text + (status.err_msg == nullptr ? "unknown error" : status.err_msg);
+  } catch (const std::bad_alloc&) {
+    return kOutOfMemory;
+  }
 }
 
 PyStatus pre_initialise(const multipy_boot& boot) {
@@ -164,11 +172,10 @@ PyStatus initialise(const multipy_boot& boot) {
 }
 
 /// The pending exception as text, with its traceback where that can be had.
-std::string take_exception() {
+void take_exception(std::string& text) noexcept {
   PyObject *type = nullptr, *value = nullptr, *traceback = nullptr;
   PyErr_Fetch(&type, &value, &traceback);
   PyErr_NormalizeException(&type, &value, &traceback);
-  std::string text = "unknown error";
   PyObject* module = multipy::bindings::import_module("traceback");
   PyObject* lines = module == nullptr ? nullptr
                                       : PyObject_CallMethod(module, "format_exception", "OOO", type,
@@ -179,19 +186,23 @@ std::string take_exception() {
     PyErr_Clear();
     joined = PyObject_Str(value ? value : type);
   }
-  if (const char* utf8 = joined == nullptr ? nullptr : PyUnicode_AsUTF8(joined)) text = utf8;
+  const char* const utf8 = joined == nullptr ? nullptr : PyUnicode_AsUTF8(joined);
+  try {
+    text = utf8 == nullptr ? "unknown error" : utf8;
+  } catch (const std::bad_alloc&) {
+    text = kOutOfMemory;
+  }
   PyErr_Clear();
   for (PyObject* object : {type, value, traceback, module, lines, empty, joined}) Py_XDECREF(object);
-  return text;
 }
 
 /// Runs `name` of the worker module. False and `error` if it raised.
-bool call_worker(const char* name, std::string& error, bool* truth = nullptr) {
+bool call_worker(const char* name, std::string& error, bool* truth = nullptr) noexcept {
   PyObject* module = multipy::bindings::import_module("multipy_actors._worker");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, name, nullptr);
   const bool ok = result != nullptr;
   if (!ok) {
-    error = take_exception();
+    take_exception(error);
   } else if (truth != nullptr) {
     *truth = PyObject_IsTrue(result) == 1;
   }
@@ -257,15 +268,24 @@ void* run_other(void* argument) {
 
 int start_other(void* worker) {
   const multipy::BlockedSignals blocked;
+  try {
+    multipy::bindings::expect_thread();
+  } catch (const std::bad_alloc&) {
+    return ENOMEM;
+  }
   pthread_attr_t attributes;
-  if (const int failure = ::pthread_attr_init(&attributes); failure != 0) return failure;
+  ::pthread_attr_init(&attributes);
   ::pthread_attr_setstacksize(&attributes, multipy::main_thread_stack());
   ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
   const std::lock_guard lock(others().mutex);
   pthread_t thread;
   const int failure = ::pthread_create(&thread, &attributes, run_other, worker);
   ::pthread_attr_destroy(&attributes);
-  if (failure == 0) ++others().count;
+  if (failure == 0) {
+    ++others().count;
+  } else {
+    multipy::bindings::expect_no_thread();
+  }
   return failure;
 }
 
@@ -290,6 +310,12 @@ extern "C" __attribute__((visibility("default"))) int32_t multipy_interpreter_ma
     return 1;
   }
   set_worker(static_cast<multipy::Worker*>(boot->worker));
+  try {
+    multipy::bindings::expect_thread();
+  } catch (const std::bad_alloc&) {
+    boot->started(boot->context, kOutOfMemory);
+    return 1;
+  }
   multipy::bindings::keep_pieces_of_stack();
   const PyStatus status = initialise(*boot);
   if (PyStatus_Exception(status)) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string_view>
@@ -32,8 +33,8 @@ constexpr auto kLongestNap = std::chrono::milliseconds(20);
 
 /// The thread of one worker.
 struct Place {
-  const Worker* worker;
-  PyThreadState* thread;
+  const Worker* worker = nullptr;
+  PyThreadState* thread = nullptr;
   std::atomic<std::uint64_t> due = 0;  // the turn that is to be interrupted; 0: none. May be read without the mutex
   steady_clock::time_point since{};
   Place* beneath = nullptr;           // the one that its thread goes back to
@@ -48,10 +49,11 @@ struct Place {
 };
 
 struct Due {
-  std::mutex mutex;                            // guards all
-  std::vector<std::unique_ptr<Place>> places;  // removed with the GIL, by their threads
-  bool seen_to = false;                        // a thread is at it
-  int threads = 0;                             // that may use Python
+  std::mutex mutex;                          // guards all
+  std::list<std::unique_ptr<Place>> places;  // added and removed with the GIL, by their threads
+  std::list<std::unique_ptr<Place>> spare;   // for threads that are being started
+  bool seen_to = false;                      // a thread is at it
+  int threads = 0;                           // that may use Python
   std::condition_variable fewer;
 
   bool any() const noexcept {
@@ -150,16 +152,15 @@ bool see_to_it() {
   PyObject* const type = interruption();
   if (type == nullptr) PyErr_Clear();
   const NoCollection none;
-  std::vector<std::pair<Place*, steady_clock::time_point>> wanted;
-  {
-    const std::lock_guard lock(due().mutex);
-    for (const auto& place : due().places) {
-      if (place->due != 0 && place->due != place->turn()) place->due = 0;
-      if (place->due != 0) wanted.emplace_back(place.get(), place->since);
-    }
-  }
   bool all = true;
-  for (const auto& [place, since] : wanted) {
+  for (const auto& place : due().places) {
+    steady_clock::time_point since;
+    {
+      const std::lock_guard lock(due().mutex);
+      if (place->due != 0 && place->due != place->turn()) place->due = 0;
+      if (place->due == 0) continue;
+      since = place->since;
+    }
     if (type == nullptr || place->is_lent || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
       all = false;
     } else if (take_due(*place)) {
@@ -220,11 +221,24 @@ int interrupt(std::uint64_t turn) {
 
 }  // namespace
 
-void note_thread(const Worker& worker) {
-  auto place = std::make_unique<Place>(&worker, PyThreadState_Get());
-  here = place.get();
+void expect_thread() {
+  std::list<std::unique_ptr<Place>> place;
+  place.push_back(std::make_unique<Place>());
   const std::lock_guard lock(due().mutex);
-  due().places.push_back(std::move(place));
+  due().spare.splice(due().spare.end(), place);
+}
+
+void expect_no_thread() noexcept {
+  const std::lock_guard lock(due().mutex);
+  due().spare.pop_front();
+}
+
+void note_thread(const Worker& worker) noexcept {
+  const std::lock_guard lock(due().mutex);
+  here = due().spare.front().get();
+  here->worker = &worker;
+  here->thread = PyThreadState_Get();
+  due().places.splice(due().places.end(), due().spare, due().spare.begin());
 }
 
 void forget_thread() noexcept {

@@ -16,9 +16,9 @@
 // On the event loop it is the context of the thread that tells for which job it runs (multipy_actors/_loop.py), and the
 // loop's watcher who looks.
 //
-// Threads and locks: all but multipy_interpreter_interrupt is called with the GIL. A mutex guards the places and what
-// is due, and is never held while waiting for the GIL. Nothing between a look at a thread and the raising runs Python
-// code, for which the collector is off meanwhile: it would let go of the GIL.
+// Threads and locks: all but multipy_interpreter_interrupt and what expects threads is called with the GIL. A mutex
+// guards the places and what is due, and is never held while waiting for the GIL. Nothing between a look at a thread
+// and the raising runs Python code, for which the collector is off meanwhile: it would let go of the GIL.
 //
 // Guarantees: an interrupt is raised once, in its turn or job; after end_turn() nothing of the turn is left to be
 // raised, nor what other code of the interpreter may have had Python raise in it (as time-out libraries do).
@@ -33,8 +33,13 @@
 
 namespace multipy::bindings {
 
+/// A thread of a worker is about to be started, which will call note_thread(). Throws std::bad_alloc if there is no
+/// memory for that.
+void expect_thread();
+/// It could not be started.
+void expect_no_thread() noexcept;
 /// This thread is that of `worker`; the first one is Python's main thread. Once Python is up.
-void note_thread(const Worker& worker);
+void note_thread(const Worker& worker) noexcept;
 /// It runs no calls any more.
 void forget_thread() noexcept;
 /// Makes what lend_thread() needs: this thread, a worker's, is to be lent to `spare`, always the same.

@@ -129,21 +129,33 @@ std::string Namespace::why_private(const std::string& path, const Requesters& re
   if (verdict == Verdict::always_private) return "named by the policy";
   const auto file = File::open(path);
   if (const auto memo = why_private_.find(file->id()); memo != why_private_.end()) return memo->second;
-  // The entry ends the recursion of libraries that need each other. It says that the file may be shared, which what
-  // fails before it is known must not leave behind: extension modules would be given the host's Python.
-  const auto entry = why_private_.emplace(file->id(), std::string()).first;
+  // Libraries may need each other: one that is being asked for is taken for shared. If it is not, or that is never
+  // known, what relied on it is asked for again: extension modules would be given the host's Python.
+  const std::size_t first = taken_for_shared_.size();
+  taken_for_shared_.push_back(file->id());
   try {
+    std::string& answer = why_private_[file->id()];
     std::string reason = why_private_by_content(*file, requesters);
     if (verdict == Verdict::always_shared && !reason.empty())
       throw ImageError(path, "a \"shared\" pattern names it, but it " + reason + ", so it can only be private");
     if (verdict == Verdict::by_content && reason.empty() && !file->needs_static_block() && policy_.is_packaged(path))
       reason = "comes with a Python package";
-    entry->second = reason;
+    answer = reason;
+    if (!reason.empty()) {
+      forget_shared_since(first + 1);
+      taken_for_shared_.pop_back();
+    } else if (first == 0) {
+      taken_for_shared_.clear();
+    }
     return reason;
   } catch (...) {
-    why_private_.erase(entry);
+    forget_shared_since(first);
     throw;
   }
+}
+
+void Namespace::forget_shared_since(std::size_t first) noexcept {
+  for (; taken_for_shared_.size() > first; taken_for_shared_.pop_back()) why_private_.erase(taken_for_shared_.back());
 }
 
 std::string Namespace::why_private_by_content(const File& file, const Requesters& requesters) {

@@ -130,6 +130,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   std::string why_private(const std::string& path, const Requesters& requesters);
   void note_shared(const std::string& path);
   std::string why_private_by_content(const File& file, const Requesters& requesters);
+  void forget_shared_since(std::size_t first) noexcept;
   /// Where `image`'s symbols are looked up.
   std::vector<Image*> scope_of(Image& image) const;
   Resolution find_in(const std::vector<Image*>& scope, const SymbolName& name);
@@ -162,6 +163,7 @@ class MULTIPY_API Namespace final : public SymbolResolver {
   std::vector<Image*> globals_;
   std::vector<Image*> binding_scope_;          // closure being bound
   std::map<FileId, std::string> why_private_;  // memo
+  std::vector<FileId> taken_for_shared_;       // those in it that may be shared if what is being asked for may be
   std::unordered_map<std::string, Target> unique_symbols_;
   struct ExitFunction {
     void (*function)(void*);

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <climits>
 #include <exception>
+#include <new>
 
 #include "base/blocked_signals.h"
 #include "base/error.h"
@@ -17,9 +18,23 @@ Interpreter::Interpreter(InterpreterOptions options)
 
 Interpreter::~Interpreter() = default;
 
-void Interpreter::become(State state) {
+void Interpreter::become(State state) noexcept {
   state_.store(static_cast<std::uint32_t>(state), std::memory_order_release);
   futex_wake(state_, INT_MAX);
+}
+
+void Interpreter::set_failure(const char* why) noexcept {
+  try {
+    failure_ = why;
+  } catch (const std::bad_alloc&) {
+    failure_ = "out of memory";  // for which it needs none
+  }
+}
+
+void Interpreter::give_up(const char* why, const std::function<void()>& ended) noexcept {
+  set_failure(why);
+  if (ended) ended();
+  become(State::failed);
 }
 
 void Interpreter::start(void* worker, std::function<void()> ended, const sigset_t* signals) {
@@ -32,10 +47,10 @@ void Interpreter::start(void* worker, std::function<void()> ended, const sigset_
       ended();
       self->become(self->failure_.empty() ? State::ended : State::failed);
     });
+  } catch (const std::bad_alloc& error) {
+    give_up(error.what(), ended);
   } catch (const std::exception& error) {
-    failure_ = options_.name + ": no thread: " + error.what();
-    ended();
-    become(State::failed);
+    give_up((options_.name + ": no thread: " + error.what()).c_str(), ended);
   }
 }
 
@@ -50,7 +65,7 @@ void Interpreter::run(void* worker) {
   boot.started = [](void* context, const char* message) {
     auto* self = static_cast<Interpreter*>(context);
     if (message != nullptr) {
-      self->failure_ = message;
+      self->set_failure(message);
     } else {
       self->become(State::running);
     }
@@ -78,7 +93,7 @@ void Interpreter::run(void* worker) {
     look_ = reinterpret_cast<multipy_interpreter_look_t>(images_.find(extension, MULTIPY_INTERPRETER_LOOK));
     work_ = reinterpret_cast<multipy_interpreter_work_t>(images_.find(extension, MULTIPY_INTERPRETER_WORK));
   } catch (const std::exception& error) {
-    failure_ = error.what();
+    set_failure(error.what());
     return;
   }
   images_.set_attention([this] { interrupt(kNoTurn); });

@@ -42,6 +42,8 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   /// Starts the thread, or fails. `worker` is handed to the extension; `ended` runs on the thread when all is over.
   /// `signals` are those that the host has blocked, where this thread is none of its own.
   void start(void* worker, std::function<void()> ended, const sigset_t* signals = nullptr);
+  /// It will not be started: it has failed, as `why` says, and `ended` runs here.
+  void give_up(const char* why, const std::function<void()>& ended = nullptr) noexcept;
   /// Waits until it is up, failed, or `deadline`.
   WaitResult wait_started(Deadline deadline);
   /// Waits until the thread has left Python, or `deadline`.
@@ -68,7 +70,8 @@ class MULTIPY_API Interpreter : public std::enable_shared_from_this<Interpreter>
   static constexpr std::uint64_t kNoTurn = ~std::uint64_t{0};
 
   void run(void* worker);
-  void become(State state);
+  void become(State state) noexcept;
+  void set_failure(const char* why) noexcept;
 
   const InterpreterOptions options_;
   elf::Namespace& images_;

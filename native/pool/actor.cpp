@@ -11,7 +11,6 @@
 #include "base/error.h"
 #include "base/futex.h"
 #include "base/process_lock.h"
-#include "task/timer.h"
 
 namespace multipy {
 
@@ -38,8 +37,15 @@ std::uint64_t Actor::next_number() noexcept {
 }
 
 std::shared_ptr<Actor> Actor::create(std::shared_ptr<Pool> pool, ActorOptions options) {
-  const auto mailbox = pool->dispatcher().open_mailbox(options.interpreters, options.limit);
-  auto actor = std::make_shared<Actor>(std::move(pool), std::move(options), mailbox);
+  Dispatcher& dispatcher = pool->dispatcher();
+  const auto mailbox = dispatcher.open_mailbox(options.interpreters, options.limit);
+  std::shared_ptr<Actor> actor;
+  try {
+    actor = std::make_shared<Actor>(std::move(pool), std::move(options), mailbox);
+  } catch (...) {
+    dispatcher.close_mailbox(mailbox);
+    throw;
+  }
   actor->pool_->add(actor->number(), actor);
   const std::string& name = actor->name();
   if (name.empty()) return actor;
@@ -137,14 +143,15 @@ std::shared_ptr<Call> Actor::make_replica(std::size_t interpreter, Payload reque
   // Held while it is posted, so that move_in() either finds it, or what is posted finds the new interpreter.
   const std::lock_guard lock(mutex_);
   if (options_.restarts != 0) making_request_ = call->request();
+  auto& making = making_[interpreter];
   // Alone, before the actor's calls: behind a function that waits for its turn it would come after them.
   pool_->dispatcher().post_alone(interpreter, call);
-  making_[interpreter] = call;
+  making = call;
   return call;
 }
 
 std::shared_ptr<Call> Actor::move_in(std::size_t interpreter, const Payload& error) {
-  Dispatcher::Calls calls;
+  CallList calls;
   std::unique_lock lock(mutex_);
   const auto served_by = interpreters();
   const auto making = making_.find(interpreter);
@@ -154,9 +161,9 @@ std::shared_ptr<Call> Actor::move_in(std::size_t interpreter, const Payload& err
   if (const auto call = making->second.lock(); call && !call->done()) return nullptr;
   int& restarts = restarts_[interpreter];
   if (options_.restarts < 0 || restarts < options_.restarts) {
-    ++restarts;
     auto call = std::make_shared<Call>(making_request_);
     call->set_makes(number());
+    ++restarts;
     making->second = call;
     return call;
   }
@@ -164,18 +171,16 @@ std::shared_ptr<Call> Actor::move_in(std::size_t interpreter, const Payload& err
   if (last) lost_.store(true, std::memory_order_release);
   lock.unlock();
   if (last) close_name();
-  for (const auto& call : calls) call->abandon(error);
+  for (const auto& call : calls) call->abandon_with(error);
   pool_->count_actors(interpreter, -1);
   return nullptr;
 }
 
-bool Actor::leave(std::size_t interpreter, Dispatcher::Calls& calls) {
+bool Actor::leave(std::size_t interpreter, CallList& calls) {
   const bool last = pool_->dispatcher().leave(mailbox_, interpreter, calls);
   if (last) closed_.store(true, std::memory_order_release);
-  if (const auto pinned = pinned_.extract(interpreter)) {
-    auto more = pool_->dispatcher().close_mailbox(pinned.mapped());
-    std::move(more.begin(), more.end(), std::back_inserter(calls));
-  }
+  if (const auto pinned = pinned_.extract(interpreter))
+    calls.append(pool_->dispatcher().close_mailbox(pinned.mapped()));
   return last;
 }
 
@@ -186,7 +191,14 @@ Dispatcher::MailboxId Actor::mailbox_for(std::optional<std::size_t> on) {
   const auto served_by = interpreters();
   if (std::find(served_by.begin(), served_by.end(), *on) == served_by.end())
     throw ClosedError("there is no replica in interpreter " + std::to_string(*on));
-  return pinned_[*on] = pool_->dispatcher().open_mailbox({*on}, options_.limit);
+  const auto mailbox = pool_->dispatcher().open_mailbox({*on}, options_.limit);
+  try {
+    pinned_.emplace(*on, mailbox);
+  } catch (...) {
+    pool_->dispatcher().close_mailbox(mailbox);
+    throw;
+  }
+  return mailbox;
 }
 
 void Actor::post(std::shared_ptr<Call> call, std::optional<std::size_t> on, bool limited) {
@@ -194,45 +206,42 @@ void Actor::post(std::shared_ptr<Call> call, std::optional<std::size_t> on, bool
 }
 
 void Actor::kill(const Payload& error) {
-  Dispatcher::Calls calls;
+  CallList calls;
   Dispatcher::Calls making;
   std::vector<std::size_t> served_by;
   {
     const std::lock_guard lock(mutex_);
-    if (closed_.exchange(true)) return;
+    if (closed_.load()) return;
     served_by = interpreters();
-    calls = pool_->dispatcher().close_mailbox(mailbox_);
-    for (const auto& [interpreter, pinned] : std::exchange(pinned_, {})) {
-      auto more = pool_->dispatcher().close_mailbox(pinned);
-      std::move(more.begin(), more.end(), std::back_inserter(calls));
-    }
+    making.reserve(served_by.size());
+    // Nothing below fails.
+    closed_.store(true);
     for (const std::size_t interpreter : served_by) {
-      if (auto call = making_[interpreter].lock()) making.push_back(std::move(call));
+      const auto found = making_.find(interpreter);
+      if (auto call = found == making_.end() ? nullptr : found->second.lock()) making.push_back(std::move(call));
     }
+    calls.append(pool_->dispatcher().close_mailbox(mailbox_));
+    for (const auto& [interpreter, pinned] : pinned_) calls.append(pool_->dispatcher().close_mailbox(pinned));
+    pinned_.clear();
   }
   close_name();
   group_->ended.store(true);
-  for (const auto& call : calls) call->abandon(error);
+  for (const auto& call : calls) call->abandon_with(error);
   for (const auto& call : making) {
     if (call->cancel()) continue;
     call->expect_nobody();
     call->interrupt();
   }
   for (const std::size_t interpreter : served_by) {
-    for (const Worker* worker : pool_->worker(interpreter).crew()) {
-      const Worker::Calls running = worker->running_of(*group_);
-      // Who waits for one is told at once: its code may be where no interrupt reaches it.
-      for (const auto& call : running) call->abandon({});
-      Runner::interrupt(worker->id(), nullptr, group_.get());
-      for (const auto& call : running) interrupt_until_over(call, kPatience);
-    }
+    for (std::size_t number = 0; Worker* const worker = pool_->worker(interpreter).of_crew(number); ++number)
+      worker->end_running_of(*group_, kPatience);
     Runner::interrupt_asides(pool_->worker(interpreter).id(), group_.get(), &error);
     dismiss(interpreter);
   }
 }
 
 bool Actor::unload(std::size_t interpreter, const Payload& error) {
-  Dispatcher::Calls calls;
+  CallList calls;
   bool last;
   {
     const std::lock_guard lock(mutex_);
@@ -241,7 +250,7 @@ bool Actor::unload(std::size_t interpreter, const Payload& error) {
     last = leave(interpreter, calls);
   }
   if (last) close_name();
-  for (const auto& call : calls) call->abandon(error);
+  for (const auto& call : calls) call->abandon_with(error);
   dismiss(interpreter);
   return true;
 }

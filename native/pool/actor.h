@@ -92,17 +92,18 @@ class MULTIPY_API Actor final : public Attachment, public Resident {
   }
 
   /// Ends it: calls that wait or go on aside fail with `error`, those that run, the making of replicas included, are
-  /// interrupted.
+  /// interrupted. Where there is no memory for that it throws std::bad_alloc, and the actor goes on.
   void kill(const Payload& error);
   /// Drops the replica of `interpreter`, after the call that it runs; calls that wait for this one alone, or with the
-  /// last one any, fail with `error`, and with the last one the actor ends. False if there is no replica.
+  /// last one any, fail with `error`, and with the last one the actor ends. False if there is no replica. Throws as
+  /// kill().
   bool unload(std::size_t interpreter, const Payload& error);
   std::shared_ptr<Call> move_in(std::size_t interpreter, const Payload& error) override;
 
  private:
   /// With mutex_ held: the replica is gone, and what waits for it alone, or for any and it was the last one, is moved
   /// to `calls`. True if it was the last one.
-  bool leave(std::size_t interpreter, Dispatcher::Calls& calls);
+  bool leave(std::size_t interpreter, CallList& calls);
   Dispatcher::MailboxId mailbox_for(std::optional<std::size_t> on);
   void close_name() noexcept;
   void dismiss(std::size_t interpreter) noexcept;

@@ -32,10 +32,8 @@ Dispatcher::HoldUp Closing::hold_up_of(const Worker& worker) const {
   // One that was replaced: only its coroutines are left.
   Dispatcher::HoldUp found;
   found.closed = true;
-  for (const auto& call : Runner::asides(worker.id())) {
-    found.owes |= call->owed();
-    if (!call->done()) found.open.push_back(call);
-  }
+  Runner::Asides asides(worker.id());
+  while (const auto call = asides.next()) found.owes |= call->owed();
   return found;
 }
 
@@ -85,16 +83,27 @@ std::vector<Closing::Left> Closing::left() const {
   return left;
 }
 
-void Closing::leave(const Payload& error) {
+void Closing::leave(const Payload& error) noexcept {
   pool_->dispatcher().cancel_pending();
   pool_->interrupt_running();
-  for (const Worker* worker : pool_->not_ended()) {
-    const auto found = hold_up_of(*worker);
-    for (const auto& call : found.open) call->abandon(error);
-    // No call runs: it is code of its end, a finaliser say.
-    if (found.closed) worker->interpreter.interrupt(MULTIPY_NO_TURN);
+  for (std::size_t index = 0; index < pool_->size(); ++index) {
+    for (std::size_t number = 0; const Worker* const worker = pool_->tenant(index, number); ++number) {
+      if (worker->interpreter.state() < Interpreter::State::failed) leave(*worker, error);
+    }
   }
   pool_->messages()->close();
+}
+
+void Closing::leave(const Worker& worker, const Payload& error) noexcept {
+  const bool is_there = &worker == &pool_->worker(worker.index);
+  if (is_there) {
+    Dispatcher::Place place;
+    while (const auto call = pool_->dispatcher().next_in_hand(worker.index, place)) call->abandon_with(error);
+  }
+  Runner::Asides asides(worker.id());
+  while (const auto call = asides.next()) call->abandon_with(error);
+  // No call runs: it is code of its end, a finaliser say.
+  if (!is_there || pool_->dispatcher().was_told_of_end(worker.index)) worker.interpreter.interrupt(MULTIPY_NO_TURN);
 }
 
 }  // namespace multipy

@@ -53,7 +53,7 @@ class MULTIPY_API Closing : public std::enable_shared_from_this<Closing> {
   /// its Python never does.
   std::vector<Left> left() const;
   /// Leaves behind who has not ended: their calls fail with `error`.
-  void leave(const Payload& error);
+  void leave(const Payload& error) noexcept;
 
  private:
   struct Waited {
@@ -66,6 +66,7 @@ class MULTIPY_API Closing : public std::enable_shared_from_this<Closing> {
 
   Dispatcher::HoldUp hold_up_of(const Worker& worker) const;
   bool is_over(const Worker& worker);
+  void leave(const Worker& worker, const Payload& error) noexcept;
 
   const std::shared_ptr<Pool> pool_;
   std::map<RunnerId, Waited> clocks_;

@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <climits>
+#include <functional>
 #include <iterator>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
+#include "base/room.h"
 #include "base/spin.h"
 #include "exchange/return_queue.h"
 #include "pool/placement.h"
@@ -47,14 +50,13 @@ Dispatcher::Mailbox& Dispatcher::open_for_posts(MailboxId mailbox) {
   return found->second;
 }
 
-Dispatcher::Desk* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended) {
+Dispatcher::Desk* Dispatcher::queue(Mailbox& box, Queued& queued, CallList& ended) {
   sweep(box, ended);
-  Call& posted = *call;
+  Call& posted = *queued.call;
+  queued.ticket = next_ticket_++;
+  box.put(queued);
   posted.set_mailbox(box.id, box.lane->runners);
   posted.enter_queue(box.signals);
-  box.calls.push_back({next_ticket_++, std::move(call), session});
-  ++box.lane->queued;
-  box.settle();
   int cpu = kNoCpu;
   Desk* const desk = summon(*box.lane, &cpu);
   posted.expect_on(cpu);
@@ -67,14 +69,15 @@ Dispatcher::Desk* Dispatcher::queue(Mailbox& box, std::shared_ptr<Call> call, st
 
 void Dispatcher::post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited) {
   Desk* desk;
-  Calls ended;  // dropped after the mutex
+  CallList ended;  // dropped after the mutex
   std::shared_ptr<Signals> gathered;
   if (!call->holdings()) call->set_holdings(current_holdings());
+  Queued queued{0, std::move(call)};  // the same, if it stays here
   {
     const std::lock_guard lock(mutex_);
     Mailbox& box = open_for_posts(mailbox);
     if (limited && box.is_full()) throw FullError("there are " + std::to_string(box.open()) + " calls waiting already");
-    desk = queue(box, std::move(call), 0, ended);
+    desk = queue(box, queued, ended);
     if (box.signals->gatherers.load(std::memory_order_relaxed) > 0) {
       gathered = box.signals;
       gathered->arrivals.fetch_add(1, std::memory_order_relaxed);
@@ -97,7 +100,8 @@ void Dispatcher::post_alone(std::size_t interpreter, std::shared_ptr<Call> call)
 
 void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session) {
   Desk* desk = nullptr;
-  Calls ended;  // dropped after the mutex
+  CallList ended;  // dropped after the mutex
+  Queued queued{0, call, session};
   std::optional<std::size_t> nested;
   {
     const std::lock_guard lock(mutex_);
@@ -110,7 +114,7 @@ void Dispatcher::request(MailboxId mailbox, std::shared_ptr<Call> call, std::uin
       seats_[*ours].holders.push_back(session);
       nested = *ours;
     } else {
-      desk = queue(box, call, session, ended);
+      desk = queue(box, queued, ended);
     }
   }
   notify(desk);
@@ -126,7 +130,7 @@ void Dispatcher::grant(Call& call, std::uint64_t session, std::size_t interprete
   call.succeed(std::move(index));
 }
 
-void Dispatcher::release(std::uint64_t session) {
+void Dispatcher::release(std::uint64_t session) noexcept {
   Desk* roused = nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -232,15 +236,15 @@ std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispat
   return oldest;
 }
 
-Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, Calls& ended,
-                                   std::vector<Mailbox*>& emptied) {
+Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
+                                   Emptied& emptied) noexcept {
   while (true) {
     const auto [box, oldest] = oldest_for(seat, desk.main);
     if (box == nullptr) return nullptr;
     Queued taken = box->take(oldest);
     const bool has_ended = taken.call->leave_queue();
     Lane* const lane = box->lane;
-    if (taken_from(*box)) emptied.push_back(box);
+    if (taken_from(*box)) emptied.add(*box);
     if (!has_ended) {
       delivery = {Delivery::call_ready, box->id, std::move(taken.call)};
       session = taken.session;
@@ -252,7 +256,7 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, s
   }
 }
 
-bool Dispatcher::take_first(Seat& seat, Desk& desk, Delivery& delivery, Calls& ended) {
+bool Dispatcher::take_first(Seat& seat, Desk& desk, Delivery& delivery, CallList& ended) noexcept {
   if (std::any_of(seat.desks.begin(), seat.desks.end(), [](const Desk* other) { return other->preparing != nullptr; }))
     return false;
   while (!seat.first.empty()) {
@@ -270,16 +274,24 @@ bool Dispatcher::take_first(Seat& seat, Desk& desk, Delivery& delivery, Calls& e
   return false;
 }
 
+void Dispatcher::make_room(Seat& seat, Desk& desk) {
+  make_room_in(desk.in_hand);
+  make_room_in(seat.holders);
+  if (!desk.sits) make_room_in(seat.desks);
+  seat.asleep.reserve(seat.desks.capacity());
+}
+
 Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
   Seat& seat = seat_at(interpreter);
   Delivery delivery;
   std::uint64_t session = 0;
-  Calls ended;
-  std::vector<Mailbox*> emptied;
+  CallList ended;
+  Emptied emptied;
   set_current_holdings(nullptr);
   std::unique_lock lock(mutex_);
   if (desk.home != 0 && desk.home != seat.runner) desk.gone = true;
   if (desk.gone) return delivery;
+  make_room(seat, desk);
   if (!std::exchange(desk.sits, true)) {
     ::pthread_getcpuclockid(::pthread_self(), &desk.clock);
     seat.desks.push_back(&desk);
@@ -305,7 +317,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
     }
     Desk* next = claim != nullptr && claim != from ? summon(*claim) : nullptr;
     if (!found) {
-      drop_mailboxes(std::exchange(emptied, {}));
+      drop_mailboxes(emptied);
       const bool ends = closed_ || seat.retired;
       const bool stays = closed_ && !seat.retired && seat.watch == nullptr && may_be_held_up(seat);
       if (!ends || (desk.main ? seat.desks.size() > 1 : stays)) {
@@ -313,11 +325,14 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
         lock.unlock();
         notify(std::exchange(next, nullptr));
         notify(first);
-        ended.clear();
+        while (!ended.empty()) ended.pop_front();
         const bool needed = sleep(seat, desk, lock);
         if (desk.gone) return {};
         set_at_work(seat, desk, false);
-        if (needed) continue;
+        if (needed) {
+          make_room(seat, desk);
+          continue;
+        }
       }
       delivery.kind = Delivery::closed;
       Desk* const last = leave(seat, desk);
@@ -338,7 +353,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
       delivery.is_last =
           seat.asleep.empty() && seat.expected == 0 && has_room(seat) && (!closed_ || may_be_held_up(seat));
     }
-    drop_mailboxes(std::exchange(emptied, {}));
+    drop_mailboxes(emptied);
     lock.unlock();
     notify(next);
     notify(beside);
@@ -347,6 +362,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
       held ? grant(*call, session, interpreter) : static_cast<void>(call->abandon({}));
       session = 0;
       lock.lock();
+      make_room(seat, desk);
       continue;
     }
     ReturnQueue::call_owners();
@@ -379,7 +395,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, Desk& desk,
                                             Clock::time_point deadline, const Call* first) {
   if (first != nullptr && first->batch().empty()) return nullptr;
   Seat& seat = seat_at(interpreter);
-  Calls ended;
+  CallList ended;
   std::shared_ptr<Signals> signals;
   std::shared_ptr<Call> call;
   while (true) {
@@ -389,6 +405,7 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, Desk& desk,
       const auto found = mailboxes_.find(mailbox);
       if (found == mailboxes_.end()) break;
       Mailbox& box = found->second;
+      make_room_in(desk.in_hand);
       if (!signals) {
         signals = box.signals;
         signals->gatherers.fetch_add(1, std::memory_order_relaxed);
@@ -404,7 +421,11 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, Desk& desk,
         other = first != nullptr && !has_ended(next->call) && next->call->batch() != first->batch();
         if (other) break;
         Queued taken = box.take(next);
-        (taken.call->leave_queue() ? ended.emplace_back() : call) = std::move(taken.call);
+        if (taken.call->leave_queue()) {
+          ended.push_back(std::move(taken.call));
+        } else {
+          call = std::move(taken.call);
+        }
         emptied = taken_from(box);
       }
       if (emptied) drop_mailbox(box);
@@ -431,40 +452,69 @@ void Dispatcher::wake(std::size_t interpreter) {
   notify(desk);
 }
 
-void Dispatcher::close() {
-  std::vector<Desk*> roused;
-  {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
-    for (auto& [id, mailbox] : mailboxes_) disturb(mailbox);
-    for (std::size_t index = 0; index < count_; ++index) {
-      seats_[index].holders.clear();
-      rouse_all(seats_[index], roused);
-    }
+void Dispatcher::close() noexcept {
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  for (auto& [id, mailbox] : mailboxes_) disturb(mailbox);
+  for (std::size_t index = 0; index < count_; ++index) {
+    seats_[index].holders.clear();
+    rouse_all(seats_[index]);
   }
-  std::for_each(roused.begin(), roused.end(), notify);
 }
 
-Dispatcher::Calls Dispatcher::in_hand(std::size_t interpreter) const {
-  Calls calls;
-  const std::lock_guard lock(mutex_);
-  for (const Desk* desk : seat_at(interpreter).desks) {
-    for (const auto& call : desk->in_hand) calls.push_back(call.lock());
+std::size_t Dispatcher::count_in_hand(const Seat& seat) noexcept {
+  const auto add_its = [](std::size_t sum, const Desk* desk) { return sum + desk->in_hand.size(); };
+  return std::accumulate(seat.desks.begin(), seat.desks.end(), std::size_t{0}, add_its);
+}
+
+void Dispatcher::add_in_hand(const Desk& desk, Calls& calls) noexcept {
+  for (const auto& held : desk.in_hand) {
+    if (auto call = held.lock()) calls.push_back(std::move(call));
   }
-  std::erase(calls, nullptr);
+}
+
+Dispatcher::Calls Dispatcher::in_hand_at(const Seat& seat) {
+  Calls calls;
+  calls.reserve(count_in_hand(seat));
+  for (const Desk* desk : seat.desks) add_in_hand(*desk, calls);
   return calls;
 }
 
-Dispatcher::Calls Dispatcher::cancel_pending() {
-  Calls calls;
+Dispatcher::Calls Dispatcher::in_hand(std::size_t interpreter) const {
+  const std::lock_guard lock(mutex_);
+  return in_hand_at(seat_at(interpreter));
+}
+
+std::shared_ptr<Call> Dispatcher::next_in_hand(std::size_t interpreter, Place& place) const noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto& desks = seats_[interpreter].desks;
+  const auto is_before = [](const Desk* left, const Desk* right) { return std::less<>()(left, right); };
+  for (;;) {
+    if (std::find(desks.begin(), desks.end(), place.desk) != desks.end()) {
+      while (place.index < place.desk->in_hand.size()) {
+        if (auto call = place.desk->in_hand[place.index++].lock()) return call;
+      }
+    }
+    // In the order of their addresses, as they come and go.
+    const Desk* next = nullptr;
+    for (const Desk* desk : desks) {
+      if (is_before(place.desk, desk) && (next == nullptr || is_before(desk, next))) next = desk;
+    }
+    if (next == nullptr) return nullptr;
+    place = {next, 0};
+  }
+}
+
+CallList Dispatcher::cancel_pending() noexcept {
+  CallList calls;
   {
     const std::lock_guard lock(mutex_);
-    std::vector<Mailbox*> emptied;
+    Emptied emptied;
     for (auto& [servers, lane] : lanes_) take_out(lane, true, calls, emptied);
     for (std::size_t index = 0; index < count_; ++index) take_out_first(seats_[index], calls);
     drop_mailboxes(emptied);
   }
-  std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return !call->cancel(); });
+  calls.remove_if([](const std::shared_ptr<Call>& call) { return !call->cancel(); });
   return calls;
 }
 

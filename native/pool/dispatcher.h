@@ -51,6 +51,9 @@
 // which ends all holds, what is queued is still delivered.
 // A call that ended while queued is skipped; it counts as queued no longer, but keeps its place until a worker comes
 // across it, or a post finds many of them. One that was taken to go on aside counts until it begins.
+//
+// Without memory: what is noexcept needs none, so that what ends comes to its end. What throws std::bad_alloc has
+// changed nothing, and no call that was taken out is forgotten: there was room for it before (task/call_list.h).
 #pragma once
 
 #include <time.h>
@@ -74,6 +77,7 @@
 #include "base/busy_time.h"
 #include "base/export.h"
 #include "task/call.h"
+#include "task/call_list.h"
 #include "task/holding.h"
 
 namespace multipy {
@@ -135,7 +139,6 @@ class MULTIPY_API Dispatcher {
     bool is_needed = false;   // somebody may wait for a call that it can take
     bool given_up = false;    // it is at a call that has ended, by its time limit say, or was killed
     bool closed = false;      // it was told that nothing will come
-    Calls open;               // that it has taken, and that have not ended
     std::uint64_t taken = 0;  // how many it has taken
     std::string label;        // whose call it has taken last, if it is at one
     Clock::duration busy{};   // how long it is at that, or at its end
@@ -156,12 +159,12 @@ class MULTIPY_API Dispatcher {
   /// too.
   MailboxId open_mailbox(std::vector<std::size_t> interpreters, std::size_t limit = 0, bool outlives = false);
   /// No more posts to it; returns the calls still queued, pending, for the caller to abandon or cancel.
-  Calls close_mailbox(MailboxId mailbox);
+  CallList close_mailbox(MailboxId mailbox) noexcept;
   /// No more posts to it; what is queued is still delivered, and then it is gone.
-  void close_mailbox_when_empty(MailboxId mailbox);
+  void close_mailbox_when_empty(MailboxId mailbox) noexcept;
   /// `interpreter` no longer serves it; true if nobody does, and then posts to it throw. What nobody can take any
   /// more is moved to `calls`, pending.
-  bool leave(MailboxId mailbox, std::size_t interpreter, Calls& calls);
+  bool leave(MailboxId mailbox, std::size_t interpreter, CallList& calls);
   /// Throws ClosedError if the dispatcher or the mailbox is closed, or nobody is left to serve it, and FullError if
   /// it has reached its limit, unless `limited` is false.
   void post(MailboxId mailbox, std::shared_ptr<Call> call, bool limited = true);
@@ -172,7 +175,7 @@ class MULTIPY_API Dispatcher {
   /// interpreter's index. Throws as post().
   void request(MailboxId mailbox, std::shared_ptr<Call> call, std::uint64_t session);
   /// Whoever is held by `session` takes all calls again; nothing if nobody is.
-  void release(std::uint64_t session);
+  void release(std::uint64_t session) noexcept;
   /// Sleeps until there may be room in `mailbox`, or nobody accepts posts to it any more. Throws DeadlockError if there
   /// never could be; it names the mailbox, which is that of `actor`, by `label`. That runs `at_once` calls.
   WaitResult wait_for_room(MailboxId mailbox, Deadline deadline, const std::string& label = {}, std::uint64_t actor = 0,
@@ -185,6 +188,8 @@ class MULTIPY_API Dispatcher {
   std::size_t idle() const;
   Statistics statistics(std::size_t interpreter) const;
   HoldUp hold_up(std::size_t interpreter) const;
+  /// Whether its first thread was told that nothing will come.
+  bool was_told_of_end(std::size_t interpreter) const noexcept;
 
   // For the threads of interpreter `interpreter` that take calls.
   /// Sleeps until there is something to do at `desk`. Housekeeping goes first, then the oldest call.
@@ -201,7 +206,8 @@ class MULTIPY_API Dispatcher {
   /// delivered at `desk`, which is of the same thread, and the one at `waits` has stepped aside, until lent_back(). An
   /// empty delivery: nothing of this.
   Delivery lend(std::size_t interpreter, Desk& waits, Desk& desk, Call& call);
-  void lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept;
+  /// False: the interpreter had lost the seat meanwhile, and what `desk` had in hand went elsewhere.
+  bool lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept;
   /// Another thread was started, and will take calls; or `comes` no more.
   void expect_thread(std::size_t interpreter, bool comes = true) noexcept;
   /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. With `first` it is
@@ -224,22 +230,29 @@ class MULTIPY_API Dispatcher {
   /// Makes one take(), the one under way or the next, return `woken`.
   void wake(std::size_t interpreter);
   /// No more posts; workers get `closed` once nothing that they serve is left.
-  void close();
+  void close() noexcept;
   /// Takes out every queued call and cancels it; returns those that it cancelled.
-  Calls cancel_pending();
+  CallList cancel_pending() noexcept;
   /// The interpreter has ended: it is handed nothing more. Returns the calls nobody can serve any more,
   /// pending, for the caller to abandon.
-  Calls retire(std::size_t interpreter);
+  CallList retire(std::size_t interpreter) noexcept;
   /// The interpreter has ended, and one whose worker is `runner` will take its seat. Returns the calls that do not wait
-  /// for it, pending, for the caller to abandon.
-  Calls replace(std::size_t interpreter, RunnerId runner);
+  /// for it, pending, for the caller to abandon; `in_hand` becomes what the threads of the old one had in hand.
+  CallList replace(std::size_t interpreter, RunnerId runner, Calls* in_hand = nullptr);
   /// Whether calls are queued that would wait for who replaces the interpreter.
   bool awaits_another(std::size_t interpreter) const;
   /// What its threads have in hand.
   Calls in_hand(std::size_t interpreter) const;
-  /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, or that
-  /// nobody will take any more, pending.
-  Calls put_back(const Calls& calls);
+  /// The same one by one, without memory for all: the next one of an interpreter that is handed nothing more; null:
+  /// there is none. `place` is where the last one was.
+  struct Place {
+    const Desk* desk = nullptr;
+    std::size_t index = 0;
+  };
+  std::shared_ptr<Call> next_in_hand(std::size_t interpreter, Place& place) const noexcept;
+  /// Calls that were taken back go to the front of their mailboxes. Returns those whose mailboxes are gone, that nobody
+  /// will take any more, or for which there is no memory, pending.
+  CallList put_back(CallList calls) noexcept;
   /// The interpreter is handed these before all others.
   void put_first(std::size_t interpreter, const Calls& calls);
   /// Whether `interpreter` is held by `session`.
@@ -282,6 +295,7 @@ class MULTIPY_API Dispatcher {
     std::uint8_t short_ones = 0;                 // how many calls in a row were short, beside others that waited
     std::deque<Queued> calls{};                  // by ticket; those that have ended included
     std::optional<Ticket> front = std::nullopt;  // under which its lane has it
+    Mailbox* next_emptied = nullptr;             // of those that are to be dropped
     std::shared_ptr<Signals> signals = std::make_shared<Signals>();
 
     /// How many wait.
@@ -290,13 +304,22 @@ class MULTIPY_API Dispatcher {
       return static_cast<std::size_t>(std::max<std::int64_t>(0, waiting));
     }
     bool is_full() const noexcept { return limit > 0 && open() >= limit; }
+    /// Puts a call at its end, or with `first` before all others. If there is no memory for that, it is in `queued`
+    /// still.
+    void put(Queued& queued, bool first = false);
     /// Takes a call out, and the rest is where it belongs.
-    Queued take(std::deque<Queued>::iterator place);
-    /// Takes out all of which `is_meant` holds, to be given to `receive` one by one.
-    template <typename IsMeant, typename Receive>
-    void take_all(IsMeant is_meant, Receive receive);
-    /// Its lane has it under the ticket of its first call.
+    Queued take(std::deque<Queued>::iterator place) noexcept;
+    /// Moves all of which `is_meant` holds to `calls`.
+    template <typename IsMeant>
+    void take_all(IsMeant is_meant, CallList& calls) noexcept;
+    /// Its lane has it under the ticket of its first call. May throw if it had none before.
     void settle();
+  };
+
+  /// Mailboxes that are to be dropped, linked with each other.
+  struct Emptied {
+    Mailbox* first = nullptr;
+    void add(Mailbox& mailbox) noexcept { mailbox.next_emptied = std::exchange(first, &mailbox); }
   };
 
   struct alignas(64) Seat {
@@ -331,6 +354,10 @@ class MULTIPY_API Dispatcher {
   static bool is_busy(const Seat& seat, const Queued& queued, bool is_first) noexcept;
   /// Whether the interpreter's first thread is among those that sleep at `seat`, and so the next to take something.
   static bool first_is_next(const Seat& seat) noexcept;
+  static Calls in_hand_at(const Seat& seat);
+  static std::size_t count_in_hand(const Seat& seat) noexcept;
+  /// Adds what is in hand at `desk` to `calls`, which have room for it.
+  static void add_in_hand(const Desk& desk, Calls& calls) noexcept;
   /// Whether something is queued that could be taken at `seat` now, if nobody was at work.
   static bool has_something(const Seat& seat);
 
@@ -345,7 +372,8 @@ class MULTIPY_API Dispatcher {
   Desk* rouse(Seat& seat, std::size_t sleeper);
   /// Whether another thread may take calls at `seat`, though one may be started for a call that waits in any case.
   static bool has_room(const Seat& seat) noexcept;
-  void rouse_all(Seat& seat, std::vector<Desk*>& roused);
+  /// Rouses and notifies all of them.
+  void rouse_all(Seat& seat) noexcept;
   /// Whether the first thread of the interpreter takes what there is, and not the one of `desk`, as it slept. If it is
   /// to be notified it becomes `first`.
   bool leaves_to_first(Seat& seat, const Desk& desk, Desk*& first);
@@ -375,8 +403,9 @@ class MULTIPY_API Dispatcher {
   /// Sleeps until it is roused, or has seen that calls are to be taken; false if it is to end, as it was not needed for
   /// long. Without the mutex, which it has afterwards.
   bool sleep(Seat& seat, Desk& desk, std::unique_lock<std::mutex>& lock);
-  /// Puts `call` into `box`'s lane and finds somebody for it. Calls that have ended may be swept out, into `ended`.
-  Desk* queue(Mailbox& box, std::shared_ptr<Call> call, std::uint64_t session, Calls& ended);
+  /// Puts `queued` into `box`'s lane, with a ticket, and finds somebody for it. Calls that have ended may be swept out,
+  /// into `ended`.
+  Desk* queue(Mailbox& box, Queued& queued, CallList& ended);
   /// The mailbox, if it accepts posts; else throws.
   Mailbox& open_for_posts(MailboxId mailbox);
   /// The mailbox of the oldest call for `seat` among those of `lane`, and where it is in there; null if there is none.
@@ -388,26 +417,28 @@ class MULTIPY_API Dispatcher {
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
   /// request.
-  static Lane* pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, Calls& ended,
-                    std::vector<Mailbox*>& emptied);
+  static Lane* pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
+                    Emptied& emptied) noexcept;
   /// Takes the first of what is handed to `seat` before all else; false if there is none that has not ended.
-  static bool take_first(Seat& seat, Desk& desk, Delivery& delivery, Calls& ended);
-  static void deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call);
+  static bool take_first(Seat& seat, Desk& desk, Delivery& delivery, CallList& ended) noexcept;
+  /// There is room for what take() may deliver.
+  static void make_room(Seat& seat, Desk& desk);
+  static void deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call) noexcept;
   /// Whether what was delivered at `desk` will stall, by what calls of its mailbox did lately.
   bool expects_stall(const Desk& desk);
-  static void take_out_first(Seat& seat, Calls& calls);
+  static void take_out_first(Seat& seat, CallList& calls) noexcept;
   Lane& lane_of(Interpreters interpreters);
-  void drop_lane(Lane& lane);
-  void drop_mailbox(Mailbox& mailbox);
+  void drop_lane(Lane& lane) noexcept;
+  void drop_mailbox(Mailbox& mailbox) noexcept;
   /// A call has left `mailbox`; true if it is to be dropped now, which may take its lane along.
-  static bool taken_from(Mailbox& mailbox);
+  static bool taken_from(Mailbox& mailbox) noexcept;
   /// Moves the calls of `mailbox` that have ended to `ended`, if they are many.
-  static void sweep(Mailbox& mailbox, Calls& ended);
-  void drop_mailboxes(const std::vector<Mailbox*>& mailboxes);
+  static void sweep(Mailbox& mailbox, CallList& ended) noexcept;
+  void drop_mailboxes(Emptied& emptied) noexcept;
   /// Has all who wait for room or arrivals in `mailbox` look around.
   static void disturb(Mailbox& mailbox) noexcept;
   /// Moves the calls of `lane` to `calls`, all or those that are not to wait for a new server.
-  static void take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied);
+  static void take_out(Lane& lane, bool all, CallList& calls, Emptied& emptied) noexcept;
   /// Whether it waits for who replaces the interpreters that serve its mailbox.
   static bool waits_for_another(const Mailbox& mailbox, const Queued& queued) {
     return mailbox.outlives || queued.call->may_be_retried();

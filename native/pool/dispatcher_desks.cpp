@@ -113,8 +113,8 @@ bool Dispatcher::has_room(const Seat& seat) noexcept {
   return std::count_if(seat.desks.begin(), seat.desks.end(), takes_calls) < kMostDesks;
 }
 
-void Dispatcher::rouse_all(Seat& seat, std::vector<Desk*>& roused) {
-  while (!seat.asleep.empty()) roused.push_back(rouse(seat, seat.asleep.size() - 1));
+void Dispatcher::rouse_all(Seat& seat) noexcept {
+  while (!seat.asleep.empty()) notify(rouse(seat, seat.asleep.size() - 1));
 }
 
 bool Dispatcher::leaves_to_first(Seat& seat, const Desk& desk, Desk*& first) {
@@ -237,7 +237,7 @@ bool Dispatcher::is_needed(const Seat& seat) noexcept {
   return std::count_if(seat.asleep.begin(), seat.asleep.end(), [](const Desk* desk) { return !desk->main; }) == 1;
 }
 
-void Dispatcher::deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call) {
+void Dispatcher::deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call) noexcept {
   if (desk.in_hand.empty()) {
     desk.actor = call->actor();
     desk.at_once = call->at_once();
@@ -317,6 +317,7 @@ Dispatcher::Delivery Dispatcher::lend(std::size_t interpreter, Desk& waits, Desk
     if (found == mailboxes_.end() || found->second.short_ones < kShortOnes) return {};
     const bool is_alone = seat.at_work == (waits.at_work ? 1U : 0U) && found->second.lane->claims == 0;
     if (waits.gone || waits.in_hand.empty() || seat.woken || !is_alone) return {};
+    make_room(seat, desk);
     waits.waits = true;
     const auto [box, oldest] = oldest_for(seat, waits.main);
     if (box == nullptr || oldest->call.get() != &call || oldest->session != 0 || has_ended(oldest->call) ||
@@ -343,23 +344,25 @@ Dispatcher::Delivery Dispatcher::lend(std::size_t interpreter, Desk& waits, Desk
   return delivery;
 }
 
-void Dispatcher::lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept {
+bool Dispatcher::lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept {
   Seat& seat = seat_at(interpreter);
   Desk* watcher = nullptr;
+  bool gone;
   {
     const std::lock_guard lock(mutex_);
     desk.sits = false;
     waits.waits = false;
-    if (!desk.gone) {
+    gone = std::exchange(desk.gone, false);
+    if (!gone) {
       set_at_work(seat, desk, false);
       clear(seat, desk);
       std::erase(seat.desks, &desk);
       set_at_work(seat, waits, true);
       watcher = set_watch(seat);
     }
-    desk.gone = false;
   }
   notify(watcher);
+  return !gone;
 }
 
 void Dispatcher::expect_thread(std::size_t interpreter, bool comes) noexcept {

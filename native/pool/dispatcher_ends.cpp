@@ -1,6 +1,7 @@
 // What holds up the end of interpreters, those that have ended, and those that take their seats.
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -20,14 +21,14 @@ Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
     std::optional<Clock::time_point> since;
     if (seat.closed) since = seat.closed_at;
     bool given_up = true;
+    calls.reserve(count_in_hand(seat));
     for (const Desk* desk : seat.desks) {
-      Calls own;
-      for (const auto& call : desk->in_hand) own.push_back(call.lock());
-      std::erase(own, nullptr);
-      if (own.empty()) continue;
+      const std::size_t before = calls.size();
+      add_in_hand(*desk, calls);
+      if (calls.size() == before) continue;
+      const Call& first = *calls[before];
       since = since ? std::min(*since, desk->started) : desk->started;
-      given_up &= (own.front()->done() || own.front()->killed()) && !own.front()->runs_aside();
-      std::move(own.begin(), own.end(), std::back_inserter(calls));
+      given_up &= (first.done() || first.killed()) && !first.runs_aside();
     }
     for (const Lane* lane : seat.lanes) {
       const auto is_owed = [](const Queued& queued) { return queued.call->owed(); };
@@ -42,26 +43,28 @@ Dispatcher::HoldUp Dispatcher::hold_up(std::size_t interpreter) const {
     found.label = (open != calls.end() ? *open : calls.front())->label();
   }
   if (const RunnerId runner = seat_at(interpreter).runner; runner != 0) {
-    auto asides = Runner::asides(runner);
-    std::move(asides.begin(), asides.end(), std::back_inserter(calls));
+    Runner::Asides asides(runner);
+    while (auto call = asides.next()) calls.push_back(std::move(call));
   }
   found.owes = std::any_of(calls.begin(), calls.end(), [](const std::shared_ptr<Call>& call) { return call->owed(); });
-  std::erase_if(calls, [](const std::shared_ptr<Call>& call) { return call->done(); });
-  found.open = std::move(calls);
   return found;
 }
 
-Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
-  Seat& seat = seat_at(interpreter);
-  Calls calls;
+bool Dispatcher::was_told_of_end(std::size_t interpreter) const noexcept {
+  const std::lock_guard lock(mutex_);
+  return seats_[interpreter].closed;
+}
+
+CallList Dispatcher::retire(std::size_t interpreter) noexcept {
+  Seat& seat = seats_[interpreter];
+  CallList calls;
   Desk* next = nullptr;
-  std::vector<Desk*> roused;
   {
     const std::lock_guard lock(mutex_);
     seat.retired = true;
     seat.busy.end_all();
     take_out_first(seat, calls);
-    std::vector<Mailbox*> emptied;
+    Emptied emptied;
     for (Lane* lane : std::exchange(seat.lanes, {})) {
       if (--lane->live > 0) continue;
       take_out(*lane, true, calls, emptied);
@@ -74,25 +77,26 @@ Dispatcher::Calls Dispatcher::retire(std::size_t interpreter) {
       next = summon(*claim);
     }
     drop_mailboxes(emptied);
-    rouse_all(seat, roused);
+    rouse_all(seat);
   }
   notify(next);
-  std::for_each(roused.begin(), roused.end(), notify);
-  std::erase_if(calls, has_ended);
+  calls.remove_if(has_ended);
   return calls;
 }
 
-Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) {
+CallList Dispatcher::replace(std::size_t interpreter, RunnerId runner, Calls* in_hand) {
   Seat& seat = seat_at(interpreter);
-  Calls calls;
+  CallList calls;
   std::vector<std::shared_ptr<Servers>> servers;
-  std::vector<Desk*> roused;
   Desk* next = nullptr;
-  const RunnerId before = seat.runner.exchange(runner);
+  RunnerId before;
   {
     const std::lock_guard lock(mutex_);
+    servers.reserve(seat.lanes.size());
+    if (in_hand != nullptr) *in_hand = in_hand_at(seat);
+    before = seat.runner.exchange(runner);
     seat.holders.clear();
-    rouse_all(seat, roused);
+    rouse_all(seat);
     for (Desk* desk : std::exchange(seat.desks, {})) {
       desk->gone = true;
       desk->in_hand.clear();
@@ -104,7 +108,7 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
     seat.closed = false;
     seat.expected = 0;
     take_out_first(seat, calls);
-    std::vector<Mailbox*> emptied;
+    Emptied emptied;
     for (Lane* lane : seat.lanes) {
       if (lane->runners) servers.push_back(lane->runners);
       if (lane->live == 1) take_out(*lane, false, calls, emptied);
@@ -116,9 +120,8 @@ Dispatcher::Calls Dispatcher::replace(std::size_t interpreter, RunnerId runner) 
     drop_mailboxes(emptied);
   }
   notify(next);
-  std::for_each(roused.begin(), roused.end(), notify);
   for (const auto& list : servers) Runner::replace(*list, before, runner);
-  std::erase_if(calls, has_ended);
+  calls.remove_if(has_ended);
   return calls;
 }
 
@@ -134,27 +137,30 @@ bool Dispatcher::awaits_another(std::size_t interpreter) const {
   return false;
 }
 
-Dispatcher::Calls Dispatcher::put_back(const Calls& calls) {
-  Calls homeless;
-  std::vector<Desk*> roused;
-  {
-    const std::lock_guard lock(mutex_);
-    for (auto call = calls.rbegin(); call != calls.rend(); ++call) {
-      const auto found = mailboxes_.find((*call)->mailbox());
-      const auto is_gone = [this](std::size_t server) { return seats_[server].retired || seats_[server].closed; };
-      if (found == mailboxes_.end() || std::ranges::all_of(*found->second.lane->servers, is_gone)) {
-        homeless.push_back(*call);
-        continue;
-      }
-      Mailbox& box = found->second;
-      (*call)->enter_queue(box.signals);
-      box.calls.push_front({next_first_ticket_--, *call});
-      ++box.lane->queued;
-      box.settle();
-      roused.push_back(summon(*box.lane));
+CallList Dispatcher::put_back(CallList calls) noexcept {
+  CallList last_first;
+  while (auto call = calls.pop_front()) last_first.push_front(std::move(call));
+  CallList homeless;
+  const std::lock_guard lock(mutex_);
+  while (auto call = last_first.pop_front()) {
+    const auto found = mailboxes_.find(call->mailbox());
+    const auto is_gone = [this](std::size_t server) { return seats_[server].retired || seats_[server].closed; };
+    if (found == mailboxes_.end() || std::ranges::all_of(*found->second.lane->servers, is_gone)) {
+      homeless.push_back(std::move(call));
+      continue;
     }
+    Mailbox& box = found->second;
+    Queued queued{next_first_ticket_--, std::move(call)};
+    Call& again = *queued.call;
+    try {
+      box.put(queued, true);
+    } catch (const std::bad_alloc&) {
+      homeless.push_back(std::move(queued.call));
+      continue;
+    }
+    again.enter_queue(box.signals);
+    notify(summon(*box.lane));
   }
-  std::for_each(roused.begin(), roused.end(), notify);
   return homeless;
 }
 
@@ -168,8 +174,8 @@ void Dispatcher::put_first(std::size_t interpreter, const Calls& calls) {
   seat.first.insert(seat.first.end(), calls.begin(), calls.end());
 }
 
-void Dispatcher::take_out_first(Seat& seat, Calls& calls) {
-  std::move(seat.first.begin(), seat.first.end(), std::back_inserter(calls));
+void Dispatcher::take_out_first(Seat& seat, CallList& calls) noexcept {
+  for (auto& call : seat.first) calls.push_back(std::move(call));
   seat.first.clear();
 }
 

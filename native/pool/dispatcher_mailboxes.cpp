@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/futex.h"
+#include "base/room.h"
 #include "pool/dispatcher.h"
 
 namespace multipy {
@@ -30,48 +31,52 @@ Dispatcher::MailboxId Dispatcher::open_mailbox(std::vector<std::size_t> interpre
   if (std::all_of(interpreters.begin(), interpreters.end(), has_retired))
     throw ClosedError("the interpreters to serve the mailbox have ended");
   Lane& lane = lane_of(std::move(interpreters));
-  ++lane.mailboxes;
   const MailboxId id = next_mailbox_++;
-  mailboxes_.emplace(id, Mailbox{.lane = &lane, .id = id, .limit = limit, .outlives = outlives});
+  try {
+    mailboxes_.emplace(id, Mailbox{.lane = &lane, .id = id, .limit = limit, .outlives = outlives});
+  } catch (...) {
+    if (lane.mailboxes == 0) drop_lane(lane);
+    throw;
+  }
+  ++lane.mailboxes;
   return id;
 }
 
 Dispatcher::Lane& Dispatcher::lane_of(Interpreters interpreters) {
-  const auto [entry, created] = lanes_.try_emplace(std::move(interpreters));
-  Lane& lane = entry->second;
-  if (!created) return lane;
-  lane.servers = &entry->first;
-  lane.live = 0;
+  if (const auto known = lanes_.find(interpreters); known != lanes_.end()) return known->second;
   Servers runners;
-  for (const std::size_t server : entry->first) {
+  for (const std::size_t server : interpreters) {
     if (const RunnerId runner = seats_[server].runner; runner != 0) runners.push_back(runner);
+    make_room_in(seats_[server].lanes);
+  }
+  auto shared = runners.empty() ? nullptr : std::make_shared<Servers>(std::move(runners));
+  const auto entry = lanes_.try_emplace(std::move(interpreters)).first;
+  Lane& lane = entry->second;
+  lane.servers = &entry->first;
+  lane.runners = std::move(shared);
+  lane.live = 0;
+  for (const std::size_t server : entry->first) {
     if (seats_[server].retired) continue;
     ++lane.live;
     seats_[server].lanes.push_back(&lane);
   }
-  if (!runners.empty()) lane.runners = std::make_shared<Servers>(std::move(runners));
   return lane;
 }
 
-Dispatcher::Calls Dispatcher::close_mailbox(MailboxId mailbox) {
-  Calls calls;
+CallList Dispatcher::close_mailbox(MailboxId mailbox) noexcept {
+  CallList calls;
   {
     const std::lock_guard lock(mutex_);
     const auto found = mailboxes_.find(mailbox);
     if (found == mailboxes_.end()) return calls;
-    Mailbox& box = found->second;
-    box.take_all([](const Queued&) { return true; },
-                 [&](Queued& queued) {
-                   queued.call->leave_queue();
-                   calls.push_back(std::move(queued.call));
-                 });
-    drop_mailbox(box);
+    found->second.take_all([](const Queued&) { return true; }, calls);
+    drop_mailbox(found->second);
   }
-  std::erase_if(calls, has_ended);
+  calls.remove_if(has_ended);
   return calls;
 }
 
-void Dispatcher::close_mailbox_when_empty(MailboxId mailbox) {
+void Dispatcher::close_mailbox_when_empty(MailboxId mailbox) noexcept {
   const std::lock_guard lock(mutex_);
   const auto found = mailboxes_.find(mailbox);
   if (found == mailboxes_.end()) return;
@@ -79,53 +84,48 @@ void Dispatcher::close_mailbox_when_empty(MailboxId mailbox) {
   if (found->second.calls.empty()) drop_mailbox(found->second);
 }
 
-bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, Calls& calls) {
-  std::vector<Desk*> roused;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = mailboxes_.find(mailbox);
-    if (found == mailboxes_.end()) return true;
-    Mailbox& box = found->second;
-    Lane& before = *box.lane;
-    Interpreters rest = *before.servers;
-    if (std::erase(rest, interpreter) == 0) return false;
-    const auto has_retired = [this](std::size_t server) { return seats_[server].retired; };
-    if (std::all_of(rest.begin(), rest.end(), has_retired)) {
-      box.take_all([](const Queued&) { return true; },
-                   [&](Queued& queued) {
-                     queued.call->leave_queue();
-                     calls.push_back(std::move(queued.call));
-                   });
-      drop_mailbox(box);
-      return true;
-    }
-    Lane& after = lane_of(std::move(rest));
-    ++after.mailboxes;
-    if (box.front) before.fronts.erase({*std::exchange(box.front, std::nullopt), &box});
-    before.queued -= box.calls.size();
-    after.queued += box.calls.size();
-    box.lane = &after;
-    box.settle();
-    if (--before.mailboxes == 0) drop_lane(before);
-    disturb(box);  // who waits for room depends on others now
-    while (Desk* desk = summon(after)) roused.push_back(desk);
-    for (const std::size_t server : *after.servers) {
-      if (!seats_[server].holders.empty()) roused.push_back(rouse(seats_[server]));
-    }
+bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, CallList& calls) {
+  const std::lock_guard lock(mutex_);
+  const auto found = mailboxes_.find(mailbox);
+  if (found == mailboxes_.end()) return true;
+  Mailbox& box = found->second;
+  Lane& before = *box.lane;
+  if (!std::ranges::binary_search(*before.servers, interpreter)) return false;
+  const auto serves = [&](std::size_t server) { return server != interpreter && !seats_[server].retired; };
+  if (std::ranges::none_of(*before.servers, serves)) {
+    box.take_all([](const Queued&) { return true; }, calls);
+    drop_mailbox(box);
+    return true;
   }
-  std::for_each(roused.begin(), roused.end(), notify);
+  Interpreters rest = *before.servers;
+  std::erase(rest, interpreter);
+  Lane& after = lane_of(std::move(rest));
+  ++after.mailboxes;
+  if (box.front) after.fronts.insert(before.fronts.extract({*box.front, &box}));
+  before.queued -= box.calls.size();
+  after.queued += box.calls.size();
+  box.lane = &after;
+  if (--before.mailboxes == 0) drop_lane(before);
+  disturb(box);  // who waits for room depends on others now
+  while (Desk* desk = summon(after)) notify(desk);
+  for (const std::size_t server : *after.servers) {
+    if (!seats_[server].holders.empty()) notify(rouse(seats_[server]));
+  }
   return false;
 }
 
-void Dispatcher::drop_mailbox(Mailbox& mailbox) {
+void Dispatcher::drop_mailbox(Mailbox& mailbox) noexcept {
   Lane& lane = *mailbox.lane;
   disturb(mailbox);
   mailboxes_.erase(mailbox.id);
   if (--lane.mailboxes == 0) drop_lane(lane);
 }
 
-void Dispatcher::drop_mailboxes(const std::vector<Mailbox*>& mailboxes) {
-  for (Mailbox* mailbox : mailboxes) drop_mailbox(*mailbox);
+void Dispatcher::drop_mailboxes(Emptied& emptied) noexcept {
+  while (Mailbox* const mailbox = emptied.first) {
+    emptied.first = mailbox->next_emptied;
+    drop_mailbox(*mailbox);
+  }
 }
 
 void Dispatcher::disturb(Mailbox& mailbox) noexcept {
@@ -135,7 +135,7 @@ void Dispatcher::disturb(Mailbox& mailbox) noexcept {
   }
 }
 
-bool Dispatcher::taken_from(Mailbox& mailbox) {
+bool Dispatcher::taken_from(Mailbox& mailbox) noexcept {
   mailbox.signals->tell_of_room();
   return mailbox.closing && mailbox.calls.empty();
 }
@@ -156,7 +156,19 @@ void Dispatcher::Mailbox::settle() {
   front = now;
 }
 
-Dispatcher::Queued Dispatcher::Mailbox::take(std::deque<Queued>::iterator place) {
+void Dispatcher::Mailbox::put(Queued& queued, bool first) {
+  first ? calls.push_front(std::move(queued)) : calls.push_back(std::move(queued));
+  try {
+    settle();
+  } catch (...) {
+    queued = std::move(first ? calls.front() : calls.back());
+    first ? calls.pop_front() : calls.pop_back();
+    throw;
+  }
+  ++lane->queued;
+}
+
+Dispatcher::Queued Dispatcher::Mailbox::take(std::deque<Queued>::iterator place) noexcept {
   Queued taken = std::move(*place);
   calls.erase(place);
   --lane->queued;
@@ -164,41 +176,34 @@ Dispatcher::Queued Dispatcher::Mailbox::take(std::deque<Queued>::iterator place)
   return taken;
 }
 
-template <typename IsMeant, typename Receive>
-void Dispatcher::Mailbox::take_all(IsMeant is_meant, Receive receive) {
+template <typename IsMeant>
+void Dispatcher::Mailbox::take_all(IsMeant is_meant, CallList& taken) noexcept {
   lane->queued -= std::erase_if(calls, [&](Queued& queued) {
     if (!is_meant(queued)) return false;
-    receive(queued);
+    queued.call->leave_queue();
+    taken.push_back(std::move(queued.call));
     return true;
   });
   settle();
 }
 
-void Dispatcher::sweep(Mailbox& mailbox, Calls& ended) {
+void Dispatcher::sweep(Mailbox& mailbox, CallList& ended) noexcept {
   const auto ended_here = mailbox.signals->ended.load();
   if (ended_here < kFewEnded || 2 * ended_here < static_cast<std::int64_t>(mailbox.calls.size())) return;
-  mailbox.take_all([](const Queued& queued) { return has_ended(queued.call); },
-                   [&](Queued& queued) {
-                     queued.call->leave_queue();
-                     ended.push_back(std::move(queued.call));
-                   });
+  mailbox.take_all([](const Queued& queued) { return has_ended(queued.call); }, ended);
 }
 
-void Dispatcher::take_out(Lane& lane, bool all, Calls& calls, std::vector<Mailbox*>& emptied) {
-  std::vector<Mailbox*> boxes;
-  for (const auto& [front, box] : lane.fronts) boxes.push_back(box);
-  for (Mailbox* box : boxes) {
-    box->take_all([&](const Queued& queued) { return all || !waits_for_another(*box, queued); },
-                  [&](Queued& queued) {
-                    queued.call->leave_queue();
-                    box->signals->tell_of_room();
-                    calls.push_back(std::move(queued.call));
-                  });
-    if (box->closing && box->calls.empty()) emptied.push_back(box);
+void Dispatcher::take_out(Lane& lane, bool all, CallList& calls, Emptied& emptied) noexcept {
+  for (auto next = lane.fronts.begin(); next != lane.fronts.end();) {
+    Mailbox& box = *next->second;
+    ++next;  // what is left in this one may come further back, and is looked at again
+    box.take_all([&](const Queued& queued) { return all || !waits_for_another(box, queued); }, calls);
+    disturb(box);
+    if (box.closing && box.calls.empty()) emptied.add(box);
   }
 }
 
-void Dispatcher::drop_lane(Lane& lane) {
+void Dispatcher::drop_lane(Lane& lane) noexcept {
   for (const std::size_t server : *lane.servers) {
     std::erase(seats_[server].lanes, &lane);
     if (seats_[server].claim == &lane) seats_[server].claim = nullptr;

@@ -10,6 +10,7 @@
 #include "pool/supervisor.h"
 #include "task/call.h"
 #include "task/failure.h"
+#include "task/timer.h"
 
 namespace multipy {
 
@@ -42,11 +43,10 @@ Worker& Worker::here() noexcept {
   return runner != nullptr && runner->home() == id() ? static_cast<Worker&>(*runner) : *this;
 }
 
-std::vector<Worker*> Worker::crew() const {
-  std::vector<Worker*> workers{&home};
+Worker* Worker::of_crew(std::size_t number) const noexcept {
+  if (number == 0) return &home;
   const std::lock_guard lock(home.crew_mutex_);
-  for (const auto& other : home.others_) workers.push_back(other.get());
-  return workers;
+  return number <= home.others_.size() ? home.others_[number - 1].get() : nullptr;
 }
 
 void Worker::rest() noexcept {
@@ -97,15 +97,26 @@ bool Worker::lend(Call& call) {
   lent.redeliveries = 0;
   ++home.deliveries;
   lent_to_ = &lent;
-  if (delivery.is_last) start_another();
+  if (!delivery.is_last) return true;
+  try {
+    start_another();
+  } catch (const std::bad_alloc&) {
+    // As where there can be no thread.
+  }
   return true;
 }
 
 void Worker::take_back() noexcept {
   Worker& lent = *lent_to_.exchange(nullptr);
   lent.waits_ = nullptr;
+  CallList not_begun;
+  for (auto& call : lent.in_hand) {
+    if (call->state() == CallState::pending) not_begun.push_back(std::move(call));
+  }
   lent.in_hand.clear();
-  pool.dispatcher().lent_back(index, desk, lent.desk);
+  if (!pool.dispatcher().lent_back(index, desk, lent.desk)) return;
+  for (const auto& call : not_begun) call->set_worker(Call::no_worker, 0);
+  for (const auto& call : pool.dispatcher().put_back(std::move(not_begun))) call->abandon({});
 }
 
 void Worker::step_aside() {
@@ -180,11 +191,25 @@ void Worker::end() noexcept {
   batch_.clear();
 }
 
-Worker::Calls Worker::running_of(const CallGroup& group) const {
-  const Look look(*this);
-  if (look.running == nullptr || look.running->group().get() != &group) return {};
-  if (!batch_.empty()) return batch_;
-  return {std::static_pointer_cast<Call>(look.running->shared_from_this())};
+void Worker::end_running_of(const CallGroup& group, Clock::duration patience) noexcept {
+  // By number, as the turn may be over after each.
+  for (std::size_t number = 0;; ++number) {
+    std::shared_ptr<Call> call;
+    {
+      const Look look(*this);
+      if (look.running == nullptr || look.running->group().get() != &group) break;
+      if (number >= std::max<std::size_t>(1, batch_.size())) break;
+      call = batch_.empty() ? std::static_pointer_cast<Call>(look.running->shared_from_this()) : batch_[number];
+    }
+    // Who waits for one is told at once: its code may be where no interrupt reaches it.
+    call->abandon({});
+    try {
+      interrupt_until_over(call, patience);
+    } catch (const std::exception&) {
+      // Without memory, or a thread for that, it is interrupted once.
+    }
+  }
+  Runner::interrupt(id(), nullptr, &group);
 }
 
 Runner::Reached Worker::interrupt_running(const Call* call, const CallGroup* group) {
@@ -225,12 +250,18 @@ Pool::Pool(std::vector<InterpreterOptions> interpreters, std::string name, bool 
 Pool::~Pool() {
   for (const Place& place : places_) {
     for (const auto& tenancy : place.tenancies) {
-      for (Worker* worker : tenancy.worker->crew()) worker->leave();
+      for (std::size_t number = 0; Worker* const worker = tenancy.worker->of_crew(number); ++number) worker->leave();
     }
   }
 }
 
 const Worker& Pool::worker(std::size_t index) const { return *places_.at(index).now.load(std::memory_order_acquire); }
+
+const Worker* Pool::tenant(std::size_t index, std::size_t number) const noexcept {
+  const std::lock_guard lock(keeping_mutex_);
+  const auto& tenancies = places_[index].tenancies;
+  return number < tenancies.size() ? tenancies[number].worker.get() : nullptr;
+}
 
 Worker& Pool::make_tenancy(std::size_t index) {
   Place& place = places_[index];
@@ -304,8 +335,12 @@ void Pool::start() {
     }
   }
   for (Place& place : places_) {
-    const auto& first = place.tenancies.front();
-    first.interpreter->start(first.worker.get(), at_end_of(*first.worker));
+    const auto& [interpreter, worker] = place.tenancies.front();
+    try {
+      interpreter->start(worker.get(), at_end_of(*worker));
+    } catch (const std::bad_alloc& error) {
+      interpreter->give_up(error.what(), [this, first = worker.get()] { ended(*first); });
+    }
   }
 }
 
@@ -323,19 +358,20 @@ Payload Pool::end_of(const Worker& worker) const noexcept {
   }
 }
 
-void Pool::lost(Worker& worker) {
+void Pool::lost(Worker& worker) noexcept {
   if (worker.lost.exchange(true)) return;
   const Payload error = end_of(worker);
   worker.replaced = replace(worker, error);
   if (!worker.replaced) retire(worker, error);
-  for (const Worker* other : worker.crew()) Runner::interrupt(other->id(), nullptr, nullptr);
+  for (std::size_t number = 0; const Worker* const other = worker.of_crew(number); ++number)
+    Runner::interrupt(other->id(), nullptr, nullptr);
 }
 
-void Pool::retire(Worker& worker, const Payload& error) {
-  auto calls = dispatcher_.in_hand(worker.index);
-  const auto queued = dispatcher_.retire(worker.index);
-  calls.insert(calls.end(), queued.begin(), queued.end());
-  for (const auto& call : calls) call->abandon(error);
+void Pool::retire(Worker& worker, const Payload& error) noexcept {
+  const CallList queued = dispatcher_.retire(worker.index);
+  Dispatcher::Place place;
+  while (const auto call = dispatcher_.next_in_hand(worker.index, place)) call->abandon_with(error);
+  for (const auto& call : queued) call->abandon_with(error);
   Runner::interrupt_asides(worker.id(), nullptr, &error);
 }
 
@@ -354,65 +390,90 @@ bool Pool::is_awaited(const Worker& worker) const {
          });
 }
 
-bool Pool::replace(Worker& worker, const Payload& error) {
+bool Pool::replace(Worker& worker, const Payload& error) noexcept {
   std::vector<Payload> setup;
-  std::vector<std::shared_ptr<Resident>> residents;
+  std::function<void()> ended;
   Worker* next = nullptr;
-  if (supervisor_ == nullptr || !worker.gave_up.empty() || (closed() && !is_awaited(worker))) return false;
-  Place& place = places_[worker.index];
-  {
-    const std::lock_guard lock(keeping_mutex_);
-    setup = setup_;
-  }
-  if (worker.deliveries <= setup.size()) return false;
   try {
+    if (supervisor_ == nullptr || !worker.gave_up.empty() || (closed() && !is_awaited(worker))) return false;
+    {
+      const std::lock_guard lock(keeping_mutex_);
+      setup = setup_;
+    }
+    if (worker.deliveries <= setup.size()) return false;
     next = &make_tenancy(worker.index);
+    ended = at_end_of(*next);
+    hand_over(worker, *next, error);
   } catch (const std::exception&) {
+    if (next != nullptr) next->interpreter.give_up("it was not needed");
     return false;
   }
-  place.now.store(next, std::memory_order_release);
-  place.restarts.fetch_add(1);
-  auto started = at_end_of(*next);
-  const Dispatcher::Calls in_hand = dispatcher_.in_hand(worker.index);
-  Dispatcher::Calls lost = dispatcher_.replace(worker.index, next->id());
-  Dispatcher::Calls again;
-  for (const auto& call : in_hand) {
-    const bool has_not_begun = call->mailbox() == any_mailbox_ && call->state() == CallState::pending;
-    (goes_on(*call, worker, in_hand.size()) && (has_not_begun || call->take_back()) ? again : lost).push_back(call);
+  // From here on the other one is there, and ends if this fails.
+  try {
+    move_in(*next, std::move(setup), ended, error);
+  } catch (const std::exception& failure) {
+    next->interpreter.give_up(failure.what(), ended);
   }
-  for (const auto& call : Runner::asides(worker.id())) {
-    if (!call->may_be_retried()) lost.push_back(call);
-  }
-  put_back(again, error);
-  for (const auto& call : lost) {
-    call->abandon(error);
-    if (call->runs_aside()) call->interrupt();
-  }
-
-  Dispatcher::Calls first;
-  for (Payload& request : setup) first.push_back(std::make_shared<Call>(std::move(request)));
-  {
-    const std::lock_guard lock(keeping_mutex_);
-    for (const auto& [number, resident] : residents_) residents.push_back(resident.lock());
-  }
-  std::erase(residents, nullptr);
-  for (const auto& resident : residents) {
-    if (auto call = resident->move_in(worker.index, error)) first.push_back(std::move(call));
-  }
-  for (const auto& call : first) call->expect_nobody();
-  next->prepared = first.size();
-  dispatcher_.put_first(worker.index, first);
-  write_output(2, worker.id(), {},
-               "multipy: the interpreter " + worker.name() + " has ended; another takes its place\n");
-  supervisor_->start(place.tenancies.back().interpreter, next, std::move(started));
   return true;
 }
 
-void Pool::put_back(const Dispatcher::Calls& calls, const Payload& error) {
-  for (const auto& call : dispatcher_.put_back(calls)) call->abandon(error);
+void Pool::hand_over(Worker& worker, Worker& next, const Payload& error) {
+  Dispatcher::Calls in_hand;
+  CallList lost = dispatcher_.replace(worker.index, next.id(), &in_hand);
+  // Nothing below fails.
+  Place& place = places_[worker.index];
+  place.now.store(&next, std::memory_order_release);
+  place.restarts.fetch_add(1);
+  CallList again;
+  for (const auto& call : in_hand) {
+    const bool has_not_begun = call->mailbox() == any_mailbox_ && call->state() == CallState::pending;
+    if (goes_on(*call, worker, in_hand.size()) && (has_not_begun || call->take_back())) {
+      again.push_back(call);
+    } else {
+      lost.push_back(call);
+    }
+  }
+  put_back(std::move(again), error);
+  for (const auto& call : lost) call->abandon_with(error);
+  Runner::Asides asides(worker.id());
+  while (const auto call = asides.next()) {
+    if (call->may_be_retried()) continue;
+    call->abandon_with(error);
+    call->interrupt();
+  }
 }
 
-void Pool::ended(Worker& worker) {
+void Pool::move_in(Worker& next, std::vector<Payload> setup, std::function<void()> ended, const Payload& error) {
+  Dispatcher::Calls first;
+  std::vector<std::shared_ptr<Resident>> residents;
+  for (Payload& request : setup) first.push_back(std::make_shared<Call>(std::move(request)));
+  {
+    const std::lock_guard lock(keeping_mutex_);
+    residents.reserve(residents_.size());
+    for (const auto& [number, resident] : residents_) residents.push_back(resident.lock());
+  }
+  std::erase(residents, nullptr);
+  first.reserve(first.size() + residents.size());
+  for (const auto& resident : residents) {
+    if (auto call = resident->move_in(next.index, error)) first.push_back(std::move(call));
+  }
+  for (const auto& call : first) call->expect_nobody();
+  next.prepared = first.size();
+  dispatcher_.put_first(next.index, first);
+  try {
+    const std::string text = "multipy: the interpreter " + next.name() + " has ended; another takes its place\n";
+    write_output(2, next.id(), {}, text);
+  } catch (const std::bad_alloc&) {
+    // It does so without a word.
+  }
+  supervisor_->start(places_[next.index].tenancies.back().interpreter, &next, std::move(ended));
+}
+
+void Pool::put_back(CallList calls, const Payload& error) noexcept {
+  for (const auto& call : dispatcher_.put_back(std::move(calls))) call->abandon_with(error);
+}
+
+void Pool::ended(Worker& worker) noexcept {
   worker.in_hand.clear();
   const auto& returns = worker.returns;
   returns->set_wake(nullptr);
@@ -422,7 +483,7 @@ void Pool::ended(Worker& worker) {
   } else {
     // They would need the GIL of a Python in which anything may still go on: what it exported is never released.
     // Its threads have the worker and the pool for ever.
-    new std::shared_ptr<Pool>(shared_from_this());
+    worker.kept = shared_from_this();
   }
   const Payload error = end_of(worker);
   if (!worker.replaced) {
@@ -432,16 +493,17 @@ void Pool::ended(Worker& worker) {
     if (supervisor_) supervisor_->end();
     return;
   }
-  Dispatcher::Calls again;
-  for (const auto& call : Runner::asides(worker.id())) {
+  CallList again;
+  Runner::Asides asides(worker.id());
+  while (auto call = asides.next()) {
     if (call->take_back()) {
-      again.push_back(call);
+      again.push_back(std::move(call));
     } else {
-      call->abandon(error);
+      call->abandon_with(error);
     }
   }
-  put_back(again, error);
-  for (Worker* other : worker.crew()) other->leave();
+  put_back(std::move(again), error);
+  for (std::size_t number = 0; Worker* const other = worker.of_crew(number); ++number) other->leave();
 }
 
 std::vector<const Worker*> Pool::not_ended() const {
@@ -467,16 +529,17 @@ WaitResult Pool::wait_started(Deadline deadline) {
   return WaitResult::woken;
 }
 
-void Pool::interrupt_running() {
+void Pool::interrupt_running() noexcept {
   // Before the look at what runs, as a worker says what it runs before it asks: one of both sees the other.
   interrupted_.store(true);
   for (std::size_t index = 0; index < size(); ++index) {
-    for (const Worker* one : worker(index).crew()) Runner::interrupt(one->id(), nullptr, nullptr);
+    for (std::size_t number = 0; const Worker* const one = worker(index).of_crew(number); ++number)
+      Runner::interrupt(one->id(), nullptr, nullptr);
     Runner::interrupt_asides(worker(index).id(), nullptr, nullptr);
   }
 }
 
-void Pool::close() {
+void Pool::close() noexcept {
   closed_.store(true, std::memory_order_release);
   dispatcher_.close();
 }

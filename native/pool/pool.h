@@ -65,6 +65,7 @@ struct MULTIPY_API Worker final : Runner {
   Interpreter& interpreter;
   Worker& home;
   const std::shared_ptr<ReturnQueue> returns;  // releases of what this interpreter exported
+  std::shared_ptr<Pool> kept;                  // by threads that go on for ever; null: there are none
   Dispatcher::Desk desk;
   // The thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what tells of
   // the calls that it has not ended.
@@ -92,10 +93,10 @@ struct MULTIPY_API Worker final : Runner {
   Worker& here() noexcept;
   /// The call whose turn it is, on the worker's thread; null: none's.
   Call* running() const noexcept { return running_.load(); }
-  /// The calls of `group` whose turn it is.
-  Calls running_of(const CallGroup& group) const;
-  /// All workers of the interpreter, for its home.
-  std::vector<Worker*> crew() const;
+  /// Ends the calls of `group` whose turn it is, for who waits for them, and has their code interrupted until it ends.
+  void end_running_of(const CallGroup& group, Clock::duration patience) noexcept;
+  /// The workers of the interpreter, by number, the home first; null: there are no more.
+  Worker* of_crew(std::size_t number) const noexcept;
   // On its thread, to run the call for which the one that runs here waits:
   /// False: it is not for this interpreter, or for its event loop, or too many wait on this thread already.
   bool may_lend_to(const Call& call) const noexcept;
@@ -150,6 +151,7 @@ class MULTIPY_API Resident {
   virtual ~Resident();
   /// `interpreter` has ended, as `error` says, and another takes its place. Returns the call that makes the resident
   /// anew in it; null if it is at home there no more, or if that is queued already.
+  /// Where there is no memory for that it throws std::bad_alloc, and the other one will not be.
   virtual std::shared_ptr<Call> move_in(std::size_t interpreter, const Payload& error) = 0;
 };
 
@@ -168,6 +170,8 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// Those that have not ended, whether they are still there or were replaced.
   std::vector<const Worker*> not_ended() const;
   const Worker& worker(std::size_t index) const;
+  /// Whoever was in that place, by number, the first one first; null: there were no more.
+  const Worker* tenant(std::size_t index, std::size_t number) const noexcept;
   bool restarts() const noexcept { return restarts_; }
   /// How often the interpreter was replaced.
   std::uint64_t restarts_of(std::size_t index) const { return places_.at(index).restarts.load(); }
@@ -197,12 +201,12 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   /// Waits for all; throws StartError with the first failure.
   WaitResult wait_started(Deadline deadline);
   /// Raises Interrupted in whatever calls run now; those that are about to run do not begin.
-  void interrupt_running();
+  void interrupt_running() noexcept;
   bool interrupted() const noexcept { return interrupted_.load(); }
   /// The loop of `worker` has failed, or is over before the pool is closed; on its thread.
-  void lost(Worker& worker);
+  void lost(Worker& worker) noexcept;
   /// No more calls; what is queued still runs.
-  void close();
+  void close() noexcept;
   /// Waits for all threads to leave Python.
   WaitResult join(Deadline deadline);
 
@@ -226,11 +230,15 @@ class MULTIPY_API Pool : public std::enable_shared_from_this<Pool> {
   Payload end_of(const Worker& worker) const noexcept;
   Worker& make_tenancy(std::size_t index);
   std::function<void()> at_end_of(Worker& worker);
-  void ended(Worker& worker);
-  void retire(Worker& worker, const Payload& error);
-  void put_back(const Dispatcher::Calls& calls, const Payload& error);
+  void ended(Worker& worker) noexcept;
+  void retire(Worker& worker, const Payload& error) noexcept;
+  void put_back(CallList calls, const Payload& error) noexcept;
   /// Puts another into the place of an interpreter that is lost; false if that cannot be.
-  bool replace(Worker& worker, const Payload& error);
+  bool replace(Worker& worker, const Payload& error) noexcept;
+  /// `next` takes the place of `worker`: what may go on does so there, and all else fails.
+  void hand_over(Worker& worker, Worker& next, const Payload& error);
+  /// `next` is started, and made ready by `setup` and what the residents say.
+  void move_in(Worker& next, std::vector<Payload> setup, std::function<void()> ended, const Payload& error);
   Servers runners();
 
   const pid_t process_ = ::getpid();

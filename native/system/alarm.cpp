@@ -91,7 +91,9 @@ class Alarms {
   pid_t process_ = 0;  // whose the thread is; 0: nobody's
 };
 
-Alarm::Alarm(std::function<void()> ring) : ring_(std::move(ring)) {}
+Alarm::Alarm(std::function<void()> ring) : ring_(std::move(ring)) {
+  Alarms::get();  // whose memory is had here, and not where nothing may fail
+}
 
 Alarm::~Alarm() { cancel(); }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <new>
 #include <utility>
 
 #include "base/spin.h"
@@ -94,7 +95,7 @@ Payload Call::take_request() {
   return request_;
 }
 
-bool Call::take_back() {
+bool Call::take_back() noexcept {
   if (!may_be_retried() || interrupted()) return false;
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   if (is_free(word)) return true;
@@ -109,7 +110,7 @@ bool Call::take_back() {
   return true;
 }
 
-bool Call::succeed(Payload result) {
+bool Call::succeed(Payload result) noexcept {
   CallState before;
   if (!claim(CallState::running, before)) return false;
   result_ = std::move(result);
@@ -117,7 +118,7 @@ bool Call::succeed(Payload result) {
   return true;
 }
 
-bool Call::fail(Payload error) {
+bool Call::fail(Payload error) noexcept {
   CallState before;
   if (!claim(CallState::running, before)) return false;
   result_ = std::move(error);
@@ -125,7 +126,7 @@ bool Call::fail(Payload error) {
   return true;
 }
 
-bool Call::abandon(Payload error) {
+bool Call::abandon(Payload error) noexcept {
   CallState before;
   if (!claim(CallState::pending, before)) return false;
   result_ = std::move(error);
@@ -135,7 +136,17 @@ bool Call::abandon(Payload error) {
   return true;
 }
 
-bool Call::cancel() {
+bool Call::abandon_with(const Payload& error) noexcept {
+  Payload copy;
+  try {
+    copy = error;
+  } catch (const std::bad_alloc&) {
+    copy = {};
+  }
+  return abandon(std::move(copy));
+}
+
+bool Call::cancel() noexcept {
   if (is_lost()) return false;
   std::uint32_t word = word_.load(std::memory_order_relaxed);
   while (is_free(word)) {
@@ -159,14 +170,14 @@ bool Call::claim(CallState lowest, CallState& before) noexcept {
   return false;
 }
 
-void Call::drop_request() {
+void Call::drop_request() noexcept {
   Payload request;  // dropped after the mutex
   std::unique_lock lock(watch_mutex_, std::defer_lock);
   if (keeps_request_) lock.lock();
   request = std::exchange(request_, {});
 }
 
-void Call::publish(CallState outcome) {
+void Call::publish(CallState outcome) noexcept {
   if (keeps_request_) drop_request();
   if (group_) {
     group_->done.fetch_add(1, std::memory_order_relaxed);
@@ -176,19 +187,22 @@ void Call::publish(CallState outcome) {
 }
 
 void Call::run_aside(std::shared_ptr<CompletionQueue> queue) {
+  CompletionQueue::Place place(1);
+  const RunnerId home = Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this()));
+  // Nothing below fails.
   {
     const std::lock_guard lock(watch_mutex_);
-    interrupts_ = queue;
+    interrupts_ = std::move(queue);
+    place_of_interrupt_ = std::move(place);
   }
   if (backlog_) {
     backlog_->aside.fetch_add(1);
     counts_aside_.store(true);
   }
-  if (const RunnerId home = Runner::put_aside(std::static_pointer_cast<Call>(shared_from_this())); home != 0)
-    runner_.store(home, std::memory_order_release);
+  if (home != 0) runner_.store(home, std::memory_order_release);
   // An interrupt is either seen here, or sees that the call runs aside; hence the order of all these.
   runs_aside_.store(true);
-  if (interrupted()) queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  if (interrupted()) push_to_interrupts();
   look_for_circles(*this);
 }
 
@@ -208,22 +222,31 @@ void Call::begin_aside() noexcept {
   backlog_->tell_of_room();
 }
 
-void Call::end_aside() {
+void Call::end_aside() noexcept {
   std::shared_ptr<CompletionQueue> queue;  // dropped after the mutex
   const std::lock_guard lock(watch_mutex_);
   queue.swap(interrupts_);
 }
 
-bool Call::push_to_interrupts() {
+bool Call::push_to_interrupts() noexcept {
   std::shared_ptr<CompletionQueue> queue;
+  CompletionQueue::Place place;
   {
     const std::lock_guard lock(watch_mutex_);
+    if (interrupts_ == nullptr) return false;
     queue = interrupts_;
+    try {
+      place.emplace_back();
+    } catch (const std::bad_alloc&) {
+      place.swap(place_of_interrupt_);
+    }
   }
-  return queue != nullptr && queue->push(std::static_pointer_cast<Call>(shared_from_this()));
+  if (place.empty()) return true;  // it is asked for the second time, and was not told of the first
+  place.front() = std::static_pointer_cast<Call>(shared_from_this());
+  return queue->push(std::move(place));
 }
 
-bool Call::interrupt() {
+bool Call::interrupt() noexcept {
   if (is_lost()) return false;
   interrupted_.store(true);
   if (runs_aside()) return push_to_interrupts();
@@ -234,7 +257,7 @@ bool Call::interrupt() {
   return reached != Runner::Reached::nothing;
 }
 
-bool Call::expire() {
+bool Call::expire() noexcept {
   expired_.store(true, std::memory_order_release);
   return abandon({}) && interrupt();
 }
@@ -244,7 +267,7 @@ void Call::disturb_waiters() noexcept {
   futex_wake(word_, INT_MAX);
 }
 
-void Call::announce(std::uint32_t word) {
+void Call::announce(std::uint32_t word) noexcept {
   if (word & queued) {
     backlog_->ended.fetch_add(1);
     backlog_->tell_of_room();

@@ -97,22 +97,22 @@ class MULTIPY_API Call : public Attachment {
   /// once for each time.
   Payload take_request();
   /// running → succeeded; false if the call was abandoned meanwhile (`result` is dropped).
-  bool succeed(Payload result);
+  bool succeed(Payload result) noexcept;
   /// running → failed; `error` is the encoded exception. False if the call was abandoned meanwhile.
-  bool fail(Payload error);
+  bool fail(Payload error) noexcept;
   /// It goes on beside other calls of its runner, which therefore may wait for it; interrupts go to `queue`. On the
   /// thread of the runner that took it.
   void run_aside(std::shared_ptr<CompletionQueue> queue);
   bool runs_aside() const noexcept { return runs_aside_.load(); }
   /// Nothing goes on aside for it any more.
-  void end_aside();
+  void end_aside() noexcept;
   /// It goes on aside, but has to wait until one of the `turns` calls that its actor may run at once has ended.
   void wait_for_turn(std::size_t turns);
   /// It has begun to run aside, and does not count as waiting any more.
   void begin_aside() noexcept;
   std::size_t turns() const noexcept { return turns_.load(); }
   /// Pushes it to the queue it gave to run_aside(); false if nothing goes on for it any more.
-  bool push_to_interrupts();
+  bool push_to_interrupts() noexcept;
   /// Somebody wants the code that runs to end.
   bool interrupted() const noexcept { return interrupted_.load() || killed(); }
   /// The number of the actor that it makes a replica of; 0: it makes none. Set before anybody else knows of the call.
@@ -128,13 +128,13 @@ class MULTIPY_API Call : public Attachment {
 
   // For the caller.
   /// pending → cancelled; false if the call runs or has ended.
-  bool cancel();
+  bool cancel() noexcept;
   /// Asks the code that runs to end; false if none does. A call that runs as one with others ends itself instead, and
   /// the code is asked when that is wanted of all of them.
-  bool interrupt();
+  bool interrupt() noexcept;
   /// Ends a call that takes too long: pending or running → failed, without an error, and interrupted. False if no code
   /// runs for it.
-  bool expire();
+  bool expire() noexcept;
   /// Nobody wants to know how it ends: the end of its interpreter does not wait for it.
   void expect_nobody() noexcept { is_owed_.store(false, std::memory_order_relaxed); }
   /// Whether somebody may still wait for its outcome, and it has not been told to end by a kill.
@@ -160,7 +160,9 @@ class MULTIPY_API Call : public Attachment {
 
   // For the pool.
   /// pending or running → failed with `error`: its interpreter died or closed. False if it has ended already.
-  bool abandon(Payload error);
+  bool abandon(Payload error) noexcept;
+  /// The same with a copy of it, or with an error that says nothing where there is no memory for that.
+  bool abandon_with(const Payload& error) noexcept;
   /// How often it may be tried again if its interpreter ends; negative: any number of times. Before anybody else knows
   /// of the call.
   void set_retries(int retries) noexcept {
@@ -172,7 +174,7 @@ class MULTIPY_API Call : public Attachment {
   bool may_always_be_retried() const noexcept { return retries_.load(std::memory_order_relaxed) < 0; }
   /// running → pending, with its request: its interpreter has ended, and it is to be tried again. False if it is not to
   /// be. True also if it is pending still.
-  bool take_back();
+  bool take_back() noexcept;
   /// Index of the interpreter the call was handed to, or `no_worker`.
   std::int64_t worker() const noexcept { return worker_.load(std::memory_order_relaxed); }
   /// The CPU on which an idle worker is about to take the call; -1: none is. A hint for wait().
@@ -207,14 +209,16 @@ class MULTIPY_API Call : public Attachment {
   void disturb_waiters() noexcept;
 
  private:
+  friend class CallList;
+
   /// It was made by a process that this one was forked from, and did not live to see its end.
   bool is_lost() const noexcept;
   /// Becomes the only one who may finish the call, from a state not below `lowest`; `before` is that state.
   bool claim(CallState lowest, CallState& before) noexcept;
-  void publish(CallState outcome);
-  void drop_request();
+  void publish(CallState outcome) noexcept;
+  void drop_request() noexcept;
   /// Wakes and tells whoever the flags of `word`, the last one before the outcome, speak of.
-  void announce(std::uint32_t word);
+  void announce(std::uint32_t word) noexcept;
 
   std::atomic<std::uint32_t> word_;
   const std::uint32_t forks_;  // how often the process had been forked into when it was made
@@ -237,6 +241,7 @@ class MULTIPY_API Call : public Attachment {
   std::shared_ptr<const Servers> servers_;
   Holdings holdings_;
   std::shared_ptr<Backlog> backlog_;
+  std::shared_ptr<Call> next_in_list_;  // for that list alone
   const std::shared_ptr<CallGroup> group_;
   Payload request_;
   Payload result_;
@@ -247,6 +252,7 @@ class MULTIPY_API Call : public Attachment {
   std::mutex watch_mutex_;
   std::vector<Watcher> watchers_;
   std::shared_ptr<CompletionQueue> interrupts_;  // as watchers_
+  CompletionQueue::Place place_of_interrupt_;    // the same; for the one for which there is no memory
 };
 
 /// Sleeps until `needed` of `calls`, which are all different, are done, or with `until_failure` until one of

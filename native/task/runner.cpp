@@ -44,17 +44,17 @@ Runner* Runner::of_this_thread() noexcept { return this_runner; }
 
 bool Runner::is_event_loop() noexcept { return this_is_event_loop; }
 
-void Runner::leave() {
+void Runner::leave() noexcept {
   const std::lock_guard lock(Graph::instance().mutex);
   Graph::instance().runners.erase(id_);
 }
 
-void Runner::replace(Servers& servers, RunnerId before, RunnerId successor) {
+void Runner::replace(Servers& servers, RunnerId before, RunnerId successor) noexcept {
   const std::lock_guard lock(Graph::instance().mutex);
   std::replace(servers.begin(), servers.end(), before, successor);
 }
 
-Runner::Reached Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) {
+Runner::Reached Runner::interrupt(RunnerId runner, const Call* call, const CallGroup* group) noexcept {
   const std::lock_guard lock(Graph::instance().mutex);
   const auto found = Graph::instance().runners.find(runner);
   if (found == Graph::instance().runners.end()) return Reached::nothing;
@@ -82,28 +82,33 @@ RunnerId Runner::put_aside(const std::shared_ptr<Call>& call) {
   Runner& self = *home->second;
   const std::lock_guard lock_list(self.asides_mutex_);
   if (self.asides_.size() >= self.sweep_at_) {
-    std::erase_if(self.asides_, [](const std::weak_ptr<Call>& aside) { return aside.expired(); });
+    std::erase_if(self.asides_, [](const Aside& aside) { return aside.call.expired(); });
     self.sweep_at_ = std::max<std::size_t>(64, 2 * self.asides_.size());
   }
-  self.asides_.push_back(call);
+  self.asides_.push_back({self.last_aside_ + 1, call});
+  ++self.last_aside_;
   return self.id_;
 }
 
-std::vector<std::shared_ptr<Call>> Runner::asides(RunnerId runner) {
-  std::vector<std::shared_ptr<Call>> calls;
+std::shared_ptr<Call> Runner::Asides::next() noexcept {
   const std::lock_guard lock(Graph::instance().mutex);
-  const auto found = Graph::instance().runners.find(runner);
-  if (found == Graph::instance().runners.end()) return calls;
+  const auto found = Graph::instance().runners.find(runner_);
+  if (found == Graph::instance().runners.end()) return nullptr;
   const std::lock_guard lock_list(found->second->asides_mutex_);
-  for (const auto& aside : found->second->asides_) calls.push_back(aside.lock());
-  std::erase(calls, nullptr);
-  return calls;
+  const auto& asides = found->second->asides_;
+  const auto is_before = [](std::uint64_t number, const Aside& aside) { return number < aside.number; };
+  for (auto aside = std::upper_bound(asides.begin(), asides.end(), last_, is_before); aside != asides.end(); ++aside) {
+    last_ = aside->number;
+    if (auto call = aside->call.lock()) return call;
+  }
+  return nullptr;
 }
 
-void Runner::interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) {
-  for (const auto& call : asides(runner)) {
+void Runner::interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) noexcept {
+  Asides asides(runner);
+  while (const auto call = asides.next()) {
     if (call->done() || (group != nullptr && call->group().get() != group)) continue;
-    if (error != nullptr) call->abandon(*error);
+    if (error != nullptr) call->abandon_with(*error);
     call->interrupt();
   }
 }

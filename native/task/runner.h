@@ -47,9 +47,9 @@ class MULTIPY_API Runner {
   /// Makes this thread the runner's own, or that of its event loop.
   void adopt_thread(bool event_loop = false) noexcept;
   /// Nobody interrupts it from here on. To be called before what interrupt_running() uses goes away.
-  void leave();
+  void leave() noexcept;
   /// In `servers`, at which anybody may be looking, `successor` stands where `before` did.
-  static void replace(Servers& servers, RunnerId before, RunnerId successor);
+  static void replace(Servers& servers, RunnerId before, RunnerId successor) noexcept;
 
   /// What came of asking for an interrupt: the code runs for no such call; it is interrupted; it runs for other calls,
   /// too, and goes on.
@@ -57,19 +57,28 @@ class MULTIPY_API Runner {
 
   /// Has the user code that `runner` runs just now interrupted, and its sleep ended if it waits, if it is that of
   /// `call`, or of any call of `group`, or, where both are null, whatever it is.
-  static Reached interrupt(RunnerId runner, const Call* call, const CallGroup* group);
+  static Reached interrupt(RunnerId runner, const Call* call, const CallGroup* group) noexcept;
   /// Ends the sleep of its event loop's thread, if it waits.
   void disturb_event_loop();
 
   /// `call`, which this thread's runner took, goes on beside others. Returns the home of the runner; 0: it is none.
   static RunnerId put_aside(const std::shared_ptr<Call>& call);
-  /// Those calls that go on aside whose home is `runner`.
-  static std::vector<std::shared_ptr<Call>> asides(RunnerId runner);
+  /// Those calls that go on aside whose home is `runner`, one after the other: there may be no memory for all.
+  class Asides {
+   public:
+    explicit Asides(RunnerId runner) noexcept : runner_(runner) {}
+    /// Null: there are no more.
+    std::shared_ptr<Call> next() noexcept;
+
+   private:
+    const RunnerId runner_;
+    std::uint64_t last_ = 0;
+  };
   /// Has those calls of `runner` that go on aside interrupted, all or those of `group`; with `error` they end first.
-  static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error);
+  static void interrupt_asides(RunnerId runner, const CallGroup* group, const Payload* error) noexcept;
 
  protected:
-  /// Interrupts what runs if it is of `call` or `group`, see interrupt(). With the graph's mutex held.
+  /// Interrupts what runs if it is of `call` or `group`, see interrupt(). With the graph's mutex held. Throws nothing.
   virtual Reached interrupt_running(const Call* call, const CallGroup* group) = 0;
 
   // On its thread.
@@ -95,9 +104,14 @@ class MULTIPY_API Runner {
   const RunnerId home_;
   const std::string name_;
   std::atomic<bool> disturbed_[2] = {false, false};  // its thread, and that of its event loop
+  struct Aside {
+    std::uint64_t number;  // from 1, in the order in which they came
+    std::weak_ptr<Call> call;
+  };
   std::mutex asides_mutex_;
-  std::vector<std::weak_ptr<Call>> asides_;  // guarded by asides_mutex_; those that have ended are swept out
-  std::size_t sweep_at_ = 64;                // the same
+  std::vector<Aside> asides_;     // guarded by asides_mutex_; those that have ended are swept out
+  std::uint64_t last_aside_ = 0;  // the same
+  std::size_t sweep_at_ = 64;     // the same
 };
 
 }  // namespace multipy

@@ -51,6 +51,8 @@ class Timer {
       sweep_at_ = std::max<std::size_t>(kLeast, 2 * entries_.size());
     }
     const auto when = entry.when;
+    // There is always room for the one that the thread has taken out.
+    if (entries_.capacity() < entries_.size() + 2) entries_.reserve(2 * entries_.size() + 2);
     entries_.push_back(std::move(entry));
     std::push_heap(entries_.begin(), entries_.end(), later);
     if (entries_.front().when == when) changed_.notify_one();

@@ -68,6 +68,26 @@ def test_a_library_that_needs_a_private_one_is_private_itself(workshop):
     assert in_pool(scenario, interpreters=2) == [111] * 3
 
 
+def test_what_needs_a_library_that_needs_it_is_private_if_that_is(workshop):
+    private = workshop.library("private_counter", "int count(void) { return 1; }")
+    workshop.library("ring_b", "int around(void) { return 0; }")
+    ring = workshop.library(
+        "ring_a",
+        "int turns; extern int around(void); int answer(void) { return ++turns, around(); }",
+        needs=(str(workshop.folder / "libring_b.so"), private),
+    )
+    other = workshop.library("ring_b", "extern int turns; int around(void) { return turns; }", needs=(ring,))
+
+    def scenario(pool):
+        def turn():
+            return ctypes.CDLL(ring).answer()
+
+        answers = [pool.submit(turn).result() for _ in range(3)]
+        return answers, [image.private for image in pool.images()[0] if image.path in (ring, other)]
+
+    assert in_pool(scenario) == ([1, 2, 3], [True, True])
+
+
 def test_what_an_extension_needs_stays_shared_unless_it_uses_python_too(workshop):
     plain = workshop.library("plain", "int n; int plain(void) { return ++n; }")
     pythonic = workshop.library(

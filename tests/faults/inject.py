@@ -46,6 +46,9 @@ BEYOND_US = {
     r"PyExc_MemoryError is not initialized yet": "Python ends the process where it has no memory so early",
     r"_heapq\.cpython.*\+0x": "the extension _heapq drops a reference to what there was no memory for",
     r"cannot allocate memory for thread-local data": "the C library ends the process without memory for them",
+    r"failed to register TLS destructor": "the C library ends the process without memory for them",
+    # PyThreadState_New hands on, as the current one, what it has not made.
+    r"calloc\+.*\n.*\(PyThreadState_New\+": "Python ends the process without memory for a thread",
     r"Exception ignored in thread started by": "threading waits for ever for a thread that could not begin",
 }
 HERE = Path(__file__).parent
@@ -75,8 +78,20 @@ class Counting:
 
 
 @multipy.remote
+class Resting:
+    """An actor that takes its time."""
+
+    def rest(self) -> None:
+        while True:
+            time.sleep(0.001)
+
+
+@multipy.remote
 class Awaiting:
     """An actor whose methods are coroutines."""
+
+    async def rest(self) -> None:
+        await asyncio.sleep(1000)
 
     async def add(self, left: int, right: int) -> int:
         return left + right
@@ -135,7 +150,61 @@ def close(pool: multipy.Pool) -> None:
     pool.shutdown()
 
 
-SCENARIOS: dict[str, Callable] = {"boot": boot, "load": load, "use": use, "close": close}
+def kill(pool: multipy.Pool) -> None:
+    """Kill actors whose calls run, wait and go on aside."""
+    resting = Resting.options(pool=pool, replicas="all").remote()
+    awaiting = Awaiting.options(pool=pool).remote()
+    calls = [
+        resting.on(0).rest.submit(),
+        resting.rest.submit(),
+        resting.rest.submit(),
+        awaiting.rest.submit(),
+    ]
+    while not calls[0].running():
+        time.sleep(0.001)
+    for handle in (resting, awaiting):
+        try:
+            multipy.kill(handle)
+        except MemoryError:
+            multipy.kill(handle)  # nothing had changed
+    for call in calls:
+        with contextlib.suppress(multipy.ActorClosedError, multipy.RemoteError):
+            call.result(timeout=20)
+
+
+def lose(pool: multipy.Pool) -> None:
+    """Have an interpreter end and another take its place."""
+    on_first = pool.interpreters[0].submit
+    counting = Counting.options(pool=pool, interpreter=0, max_restarts=-1).remote()
+    awaiting = Awaiting.options(pool=pool, interpreter=0).remote()
+    calls = [awaiting.rest.submit(), counting.add.submit(), on_first(end_this_interpreter)]
+    calls += [on_first(pow, 2, 10), counting.add.submit(), awaiting.add.submit(1, 2)]
+    for call in calls:
+        with contextlib.suppress(multipy.MultipyError):
+            call.result(timeout=20)
+    assert on_first(pow, 2, 10).result(timeout=20) == 1024
+    assert counting.add() >= 1
+
+
+def end_this_interpreter() -> None:
+    """Have the worker loop fail whatever it does, as no code of a user should."""
+    from multipy_actors import _worker
+
+    def fail(*args: object) -> None:
+        raise SystemError("broken")
+
+    _worker._execute = _worker.run = fail
+    type(_worker._native.current_worker()).lost = fail
+
+
+SCENARIOS: dict[str, Callable] = {
+    "boot": boot,
+    "load": load,
+    "use": use,
+    "close": close,
+    "kill": kill,
+    "lose": lose,
+}
 
 
 def threads() -> Counter[str]:
@@ -165,20 +234,22 @@ def left_behind(threads_before: Counter[str], descriptors_before: int) -> str:
 def attempt(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> dict[str, object]:
     """Have one call fail; in the child."""
     before = threads(), len(os.listdir("/proc/self/fd"))
-    pool = None if scenario == "boot" else multipy.Pool(2)
+    pool = None if scenario == "boot" else multipy.Pool(2, restart=scenario == "lose")
     if scenario == "close":
         use(pool)
     shim.fault_arm(shim.fault_kind(function.encode()), call, True)
     said = "ok"
+    trouble = []
     try:
         SCENARIOS[scenario](pool)
     except BaseException as error:
         said = type(error).__name__
+        if isinstance(error, TimeoutError):
+            trouble.append("a call did not end")
         if stack:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
     reached = bool(shim.fault_failed())
     shim.fault_disarm()
-    trouble = []
     steps: list[tuple[str, Callable[[], None]]] = [("a new pool", with_new_pool)]
     if pool is not None:
         steps.insert(0, ("the same pool", partial(again, pool, scenario)))
@@ -194,7 +265,9 @@ def attempt(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: b
 def again(pool: multipy.Pool, scenario: str) -> None:
     """Use the pool once more, and close it."""
     try:
-        if scenario != "close":
+        if scenario == "lose":  # the first interpreter may be gone for good
+            assert pool.submit(pow, 2, 10).result(timeout=20) == 1024
+        elif scenario != "close":
             use(pool)
             load(pool)
     finally:

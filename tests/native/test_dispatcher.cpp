@@ -102,7 +102,7 @@ TEST_CASE("a closed mailbox gives its pending calls back and leaves those of oth
   posted(dispatcher, closing)->cancel();
   const auto calls = dispatcher.close_mailbox(closing);
   REQUIRE(calls.size() == 1);
-  CHECK(calls[0] == returned);
+  CHECK(calls.front() == returned);
   CHECK(returned->state() == CallState::pending);
   CHECK_THROWS_AS(dispatcher.post(closing, make_call()), ClosedError);
   CHECK(dispatcher.close_mailbox(closing).empty());
@@ -119,7 +119,7 @@ TEST_CASE("all pending calls can be cancelled at once, whatever their mailbox") 
   REQUIRE(dispatcher.take(0).call->start());
   std::vector<std::shared_ptr<Call>> calls{posted(dispatcher, own), posted(dispatcher, shared)};
   posted(dispatcher, shared)->cancel();
-  auto cancelled = dispatcher.cancel_pending();
+  auto cancelled = all_of(dispatcher.cancel_pending());
   std::sort(calls.begin(), calls.end());
   std::sort(cancelled.begin(), cancelled.end());
   CHECK(cancelled == calls);
@@ -136,7 +136,7 @@ TEST_CASE("a retired interpreter is handed nothing; only calls nobody else can s
   const auto served = posted(dispatcher, shared);
   const auto calls = dispatcher.retire(0);
   REQUIRE(calls.size() == 1);
-  CHECK(calls[0] == stranded);
+  CHECK(calls.front() == stranded);
   CHECK(dispatcher.take(0).kind == Delivery::closed);
   CHECK_THROWS_AS(dispatcher.post(own, make_call()), ClosedError);
   CHECK_THROWS_AS(dispatcher.open_mailbox({0}), ClosedError);

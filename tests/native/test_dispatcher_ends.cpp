@@ -93,7 +93,7 @@ TEST_CASE("a call that is taken back runs again before those that came after it"
     CHECK(call->take_request().data == "request");
     REQUIRE(call->take_back());
   }
-  CHECK(dispatcher.put_back({first, second}).empty());
+  CHECK(dispatcher.put_back(list_of({first, second})).empty());
   CHECK(dispatcher.queued(mailbox) == 3);
   CHECK(taken(dispatcher, 0) == first);
   CHECK(taken(dispatcher, 0) == second);
@@ -113,7 +113,7 @@ TEST_CASE("a call whose mailbox is gone cannot be put back") {
   REQUIRE(call->start());
   dispatcher.close_mailbox(mailbox);
   REQUIRE(call->take_back());
-  CHECK(dispatcher.put_back({call}).size() == 1);
+  CHECK(dispatcher.put_back(list_of({call})).size() == 1);
 }
 
 TEST_CASE("in a closed pool calls are put back for those that have not ended") {
@@ -125,17 +125,17 @@ TEST_CASE("in a closed pool calls are put back for those that have not ended") {
   dispatcher.close();
   CHECK_FALSE(dispatcher.awaits_another(0));
   REQUIRE(call->take_back());
-  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(dispatcher.put_back(list_of({call})).empty());
   CHECK(dispatcher.awaits_another(0));
   CHECK(taken(dispatcher, 1) == call);
   CHECK_FALSE(dispatcher.awaits_another(0));
   CHECK(dispatcher.take(1).kind == Dispatcher::Delivery::closed);
-  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(dispatcher.put_back(list_of({call})).empty());
   CHECK(taken(dispatcher, 0) == call);
   CHECK(dispatcher.take(0).kind == Dispatcher::Delivery::closed);
-  CHECK(dispatcher.put_back({call}).size() == 1);
+  CHECK(dispatcher.put_back(list_of({call})).size() == 1);
   dispatcher.replace(0, 0);
-  CHECK(dispatcher.put_back({call}).empty());
+  CHECK(dispatcher.put_back(list_of({call})).empty());
   CHECK(taken(dispatcher, 0) == call);
 }
 

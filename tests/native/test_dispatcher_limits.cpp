@@ -14,6 +14,7 @@
 #include "posting.h"
 
 using multipy::Call;
+using multipy::CallList;
 using multipy::CallState;
 using multipy::Clock;
 using multipy::ClosedError;
@@ -112,7 +113,7 @@ TEST_CASE("a call that ends while it is queued does not count from then on, howe
     CHECK(dispatcher.queued(mailbox) == 0);
   }
   SUBCASE("and goes with the others") {
-    CHECK(dispatcher.cancel_pending() == Dispatcher::Calls{last});
+    CHECK(all_of(dispatcher.cancel_pending()) == ListedCalls{last});
     CHECK(dispatcher.queued(mailbox) == 0);
     posted(dispatcher, mailbox);
     CHECK(dispatcher.queued(mailbox) == 1);
@@ -221,7 +222,7 @@ TEST_CASE("whatever ends a mailbox ends the wait for room in it") {
     {
       Waiter first(dispatcher, mailbox);
       Waiter second(dispatcher, mailbox);
-      Dispatcher::Calls calls;
+      CallList calls;
       if (round % 5 == 0) dispatcher.close_mailbox(mailbox);
       if (round % 5 == 1) dispatcher.leave(mailbox, 0, calls);
       if (round % 5 == 2) dispatcher.close();
@@ -269,9 +270,9 @@ TEST_CASE("a closing mailbox goes with its last call, however that goes") {
     CHECK(more(dispatcher, mailbox) == call);
     CHECK(more(dispatcher, mailbox) == nullptr);
   }
-  SUBCASE("cancelled") { CHECK(dispatcher.cancel_pending() == Dispatcher::Calls{call}); }
-  SUBCASE("stranded") { CHECK(dispatcher.retire(0) == Dispatcher::Calls{call}); }
-  SUBCASE("given back") { CHECK(dispatcher.close_mailbox(mailbox) == Dispatcher::Calls{call}); }
+  SUBCASE("cancelled") { CHECK(all_of(dispatcher.cancel_pending()) == ListedCalls{call}); }
+  SUBCASE("stranded") { CHECK(all_of(dispatcher.retire(0)) == ListedCalls{call}); }
+  SUBCASE("given back") { CHECK(all_of(dispatcher.close_mailbox(mailbox)) == ListedCalls{call}); }
   CHECK(dispatcher.servers(mailbox).empty());
   CHECK(dispatcher.queued(mailbox) == 0);
 }
@@ -283,7 +284,7 @@ TEST_CASE("who leaves a mailbox is handed nothing of it; the others get it in it
   const auto rest = dispatcher.open_mailbox({1, 2});
   std::vector<std::shared_ptr<Call>> calls;
   for (const auto where : {rest, mailbox, fellow, rest, mailbox, rest}) calls.push_back(posted(dispatcher, where));
-  Dispatcher::Calls stranded;
+  CallList stranded;
   CHECK_FALSE(dispatcher.leave(mailbox, 0, stranded));
   CHECK(stranded.empty());
   CHECK(dispatcher.servers(mailbox) == std::vector<std::size_t>{1, 2});
@@ -293,7 +294,7 @@ TEST_CASE("who leaves a mailbox is handed nothing of it; the others get it in it
   CHECK_FALSE(dispatcher.leave(mailbox, 2, stranded));
   const auto last = posted(dispatcher, mailbox);
   CHECK(dispatcher.leave(mailbox, 1, stranded));
-  CHECK(stranded == Dispatcher::Calls{last});
+  CHECK(all_of(stranded) == ListedCalls{last});
   CHECK(last->state() == CallState::pending);
   CHECK_THROWS_AS(dispatcher.post(mailbox, make_call()), ClosedError);
   CHECK(dispatcher.leave(mailbox, 1, stranded));
@@ -304,9 +305,9 @@ TEST_CASE("who leaves last of those that have not retired takes the mailbox alon
   const auto mailbox = dispatcher.open_mailbox({0, 1});
   const auto call = posted(dispatcher, mailbox);
   CHECK(dispatcher.retire(1).empty());
-  Dispatcher::Calls stranded;
+  CallList stranded;
   CHECK(dispatcher.leave(mailbox, 0, stranded));
-  CHECK(stranded == Dispatcher::Calls{call});
+  CHECK(all_of(stranded) == ListedCalls{call});
 }
 
 TEST_CASE("what is left to others wakes them") {
@@ -322,7 +323,7 @@ TEST_CASE("what is left to others wakes them") {
     // The sleeper is woken for the first call at once or, should it have left by then, when the other leaves.
     posted(dispatcher, only_first);
     const auto call = make_call();
-    Dispatcher::Calls stranded;
+    CallList stranded;
     if (round % 2 == 0) dispatcher.post(mailbox, call);
     CHECK_FALSE(dispatcher.leave(mailbox, 0, stranded));
     if (round % 2 == 1) dispatcher.post(mailbox, call);
@@ -408,7 +409,7 @@ TEST_CASE("mailboxes end and are left while calls are posted and taken, and no c
         }
       });
     }
-    Dispatcher::Calls stranded;
+    CallList stranded;
     CHECK_FALSE(dispatcher.leave(mailbox, 1, stranded));
     CHECK_FALSE(dispatcher.leave(mailbox, 0, stranded));
     if (round % 2 == 0) CHECK(dispatcher.leave(mailbox, 2, stranded));

@@ -16,7 +16,6 @@ TEST_CASE("an interpreter without a call owes nothing and is not needed") {
   CHECK_FALSE(found.owes);
   CHECK_FALSE(found.is_needed);
   CHECK_FALSE(found.closed);
-  CHECK(found.open.empty());
 }
 
 TEST_CASE("a queued call needs all that could take it, and is owed by who has taken it until it ends") {
@@ -29,7 +28,7 @@ TEST_CASE("a queued call needs all that could take it, and is owed by who has ta
   CHECK(dispatcher.hold_up(0).owes);
   CHECK_FALSE(dispatcher.hold_up(0).is_needed);
   CHECK_FALSE(dispatcher.hold_up(1).owes);
-  CHECK(dispatcher.hold_up(0).open.front() == call);
+  CHECK(dispatcher.in_hand(0).front() == call);
   call->succeed({});
   CHECK_FALSE(dispatcher.hold_up(0).owes);
 }
@@ -63,7 +62,7 @@ TEST_CASE("a call that nobody waits for is not owed, but can be given up on") {
   dispatcher.take(0);
   call->start();
   CHECK_FALSE(dispatcher.hold_up(0).owes);
-  CHECK(dispatcher.hold_up(0).open.front() == call);
+  CHECK(dispatcher.in_hand(0).front() == call);
 }
 
 TEST_CASE("all calls of a batch are owed") {
