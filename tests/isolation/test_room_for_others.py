@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import random
 import threading
@@ -14,8 +15,7 @@ import multipy_actors as multipy
 PATIENCE = 60
 
 
-@multipy.remote
-class Node:
+class Asking:
     """Asks others before it answers; notes whether it was ever at two calls at once."""
 
     def __init__(self, others=()):
@@ -40,7 +40,10 @@ class Node:
         if way == 2:
             futures = [other.total.submit(number, way) for other in self.others]
             return [multipy.get(multipy.default_pool().submit(abs, future)) for future in futures]
-        return [item for other in self.others for item in other.streamed.stream(number, way)]
+        if way == 3:
+            return [item for other in self.others for item in other.streamed.stream(number, way)]
+        pool = multipy.default_pool()
+        return multipy.get([pool.submit(ask, other, number, way) for other in self.others])
 
     def streamed(self, number, way):
         yield number
@@ -48,6 +51,49 @@ class Node:
 
     def at_once(self):
         return self.most
+
+
+@multipy.remote
+class Node(Asking):
+    pass
+
+
+def ask(other, number, way):
+    """Ask a node from a function."""
+    return other.total(number, way)
+
+
+@multipy.remote
+class SlowNode(Asking):
+    """Sleeps, or computes, before it asks and after."""
+
+    def total(self, number, way=0):
+        time.sleep(0.002 * (number % 3))
+        value = super().total(number, way)
+        end = time.monotonic() + 0.002 * (number % 2)
+        while time.monotonic() < end:
+            pass
+        return value
+
+
+@multipy.remote
+class BatchNode:
+    """Answers several at once."""
+
+    def __init__(self, others=()):
+        self.others = others
+
+    @multipy.batch(max_batch_size=4, batch_wait=0.001)
+    def total(self, numbers, ways):
+        asked = [multipy.get([other.total.submit(number, ways[0]) for number in numbers]) for other in self.others]
+        return [sum(values) for values in zip(numbers, *asked, strict=True)]
+
+    def streamed(self, number, way):
+        yield number
+        yield from (other.total(number, way) for other in self.others)
+
+    def at_once(self):
+        return 1
 
 
 @multipy.remote
@@ -102,19 +148,34 @@ def graph(drawn, pool, size, kinds):
     return nodes, totals
 
 
+KINDS = [[Node], [Node, Node, AsyncNode], [Node, SlowNode], [Node, SlowNode, AsyncNode, BatchNode]]
+
+
 @pytest.mark.parametrize("interpreters", [1, 2])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_any_graph_without_circles_gives_what_it_should(interpreters, seed):
     drawn = random.Random(f"{os.environ.get('SEED', 'graph')}/{seed}")
-    kinds = [Node] if seed % 2 else [Node, Node, AsyncNode]
     with multipy.Pool(interpreters) as pool:
-        nodes, totals = graph(drawn, pool, 8, kinds)
-        calls = []
-        for _ in range(60):
-            place, number, way = drawn.randrange(len(nodes)), drawn.randint(1, 9), drawn.randint(0, 3)
-            calls.append((nodes[place].total.submit(number, way), number * totals[place]))
-        for call, expected in calls:
-            assert call.result(PATIENCE) == expected
+        nodes, totals = graph(drawn, pool, 8, KINDS[seed % len(KINDS)])
+
+        def client(wishes):
+            asked = []
+            for place, number, way in wishes:
+                if way == 3:
+                    value = sum(nodes[place].streamed.stream(number, way))
+                elif way == 4:
+                    value = pool.submit(ask, nodes[place], number, way)
+                else:
+                    value = nodes[place].total.submit(number, way)
+                asked.append((value, number * totals[place]))
+            return [(value if isinstance(value, int) else value.result(PATIENCE), due) for value, due in asked]
+
+        def wish():
+            return drawn.randrange(len(nodes)), drawn.randint(1, 9), drawn.randint(0, 4)
+
+        with concurrent.futures.ThreadPoolExecutor(3) as clients:
+            answers = list(clients.map(client, [[wish() for _ in range(30)] for _ in range(3)]))
+        assert [value for told in answers for value, _ in told] == [due for told in answers for _, due in told]
         for node in nodes:
             assert node.at_once() <= 1
 
