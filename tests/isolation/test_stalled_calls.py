@@ -1,7 +1,9 @@
 """A call that sleeps, waits for something outside or computes for long holds up nobody but its own actor."""
 
+import importlib
 import os
 import queue
+import sys
 import threading
 import time
 
@@ -252,3 +254,27 @@ def test_an_actor_is_made_before_its_calls_run_whatever_functions_wait_for_their
     assert not waiting.done()
     write()
     assert blocked.result(PATIENCE) == b"x" and waiting.result(PATIENCE) == 1
+
+
+@multipy.remote
+class Sum:
+    def until(self, end, imports):
+        """Compute until the clock says so, with `imports` by importing, too; how much CPU time it took."""
+        rounds, started = 0, time.thread_time()
+        while time.monotonic() < end:
+            sum(range(200))
+            rounds += 1
+            if imports and rounds % 1000 == 0:
+                for name in [name for name in sys.modules if name.partition(".")[0] == "json"]:
+                    del sys.modules[name]
+                importlib.import_module("json")
+        return time.thread_time() - started
+
+
+@pytest.mark.parametrize("imports", [False, True], ids=["none imports", "one imports"])
+def test_actors_that_compute_at_once_get_about_as_much_of_the_interpreter(pool, imports):
+    actors = [Sum.options(pool=pool).remote() for _ in range(4)]
+    multipy.get([actor.until.submit(0, False) for actor in actors])
+    end = time.monotonic() + 2.0
+    times = multipy.get([actor.until.submit(end, imports and actor is actors[0]) for actor in actors])
+    assert min(times) > max(times) / 4, times
