@@ -275,6 +275,7 @@ class Sum:
 def test_actors_that_compute_at_once_get_about_as_much_of_the_interpreter(pool, imports):
     actors = [Sum.options(pool=pool).remote() for _ in range(4)]
     multipy.get([actor.until.submit(0, False) for actor in actors])
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + 4.0
     times = multipy.get([actor.until.submit(end, imports and actor is actors[0]) for actor in actors])
-    assert min(times) > max(times) / 4, times
+    computing = times[imports:]  # one that imports gives way at each access to a file, as any thread does
+    assert min(computing) > max(computing) / 4, times
