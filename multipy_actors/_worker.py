@@ -207,7 +207,7 @@ def describe_threads() -> str:
     names = {} if threading is None else {number: thread.name for number, thread in threading._active.items()}
     lines = []
     for number, frame in sys._current_frames().items():
-        name = names.get(number, "MainThread" if number == _main_thread else str(number))
+        name = names.get(number, "MainThread" if number == _main_thread else "worker")
         place = _users_place(frame)
         if place is not None:
             lines.append(f"thread {name!r}: {place}")
