@@ -249,7 +249,11 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, s
       delivery = {Delivery::call_ready, box->id, std::move(taken.call)};
       session = taken.session;
       ++seat.taken;
-      if (session == 0) deliver(seat, desk, box->id, delivery.call);
+      if (session == 0) {
+        deliver(seat, desk, box->id, delivery.call);
+        desk.expects_stall = box->stalls > 0;
+        if (desk.expects_stall) --box->stalls;
+      }
       return lane;
     }
     ended.push_back(std::move(taken.call));
@@ -347,7 +351,7 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
     if (held) seat.holders.push_back(session);
     Desk* beside = nullptr;
     if (session == 0) {
-      set_at_work(seat, desk, !expects_stall(desk));
+      set_at_work(seat, desk, !desk.expects_stall);
       if (seat.at_work == 0 && has_something(seat)) beside = rouse(seat);
       if (beside == nullptr) beside = set_watch(seat);
       delivery.is_last =

@@ -74,6 +74,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/brief_mutex.h"
 #include "base/busy_time.h"
 #include "base/export.h"
 #include "task/call.h"
@@ -111,18 +112,17 @@ class MULTIPY_API Dispatcher {
   struct Desk {
     explicit Desk(RunnerId who = 0, bool is_main = true, RunnerId place = 0)
         : runner(who), home(place == 0 ? who : place), main(is_main) {}
-    const RunnerId runner;  // whose it is; 0: the dispatcher knows no runners
-    const RunnerId home;    // the runner of its interpreter's first thread
-    const bool main;        // the first thread of its interpreter, the last to be told of the end
-    bool sits = false;      // its thread has taken calls, and its seat is open
-    bool gone = false;      // its interpreter has lost the seat
-    bool at_work = false;   // has a call that neither waits nor has stalled, or is on its way to one
-    bool waits = false;     // its call does, for another
+    const RunnerId runner;       // whose it is; 0: the dispatcher knows no runners
+    const RunnerId home;         // the runner of its interpreter's first thread
+    const bool main;             // the first thread of its interpreter, the last to be told of the end
+    bool sits = false;           // its thread has taken calls, and its seat is open
+    bool gone = false;           // its interpreter has lost the seat
+    bool at_work = false;        // has a call that neither waits nor has stalled, or is on its way to one
+    bool waits = false;          // its call does, for another
+    bool expects_stall = false;  // its call will, by what calls of its mailbox did lately
     std::vector<std::weak_ptr<Call>> in_hand{};  // what was delivered last, and those that run with it
     Clock::time_point started{};                 // when that was
     int cpu = -1;                                // where its thread went to sleep
-    std::atomic<std::uint32_t> asleep = 0;       // the futex word: set by the thread, cleared by whoever rouses it
-    std::atomic<int> caller_cpu = -1;            // where it was last roused from
     std::uint64_t actor = 0;                     // whose call it has; 0: none's
     std::size_t at_once = 1;                     // so many of these may run at once, as far as that call goes
     MailboxId mailbox = 0;                       // from which it came
@@ -131,6 +131,10 @@ class MULTIPY_API Dispatcher {
     clockid_t clock{};                           // the CPU time of its thread
     Clock::time_point seen{};                    // when whoever watches looked last,
     std::chrono::nanoseconds used{};             // and how much of that it had used
+    std::atomic<int> caller_cpu = -1;            // where it was last roused from
+    // The futex word: set by the thread, cleared by whoever rouses it. Apart from the rest, as its thread looks at it
+    // all the time before it sleeps, and others change what they share a cache line with.
+    alignas(64) std::atomic<std::uint32_t> asleep = 0;
   };
 
   /// What holds up the end of an interpreter.
@@ -402,7 +406,7 @@ class MULTIPY_API Dispatcher {
   static bool may_be_held_up(const Seat& seat) noexcept;
   /// Sleeps until it is roused, or has seen that calls are to be taken; false if it is to end, as it was not needed for
   /// long. Without the mutex, which it has afterwards.
-  bool sleep(Seat& seat, Desk& desk, std::unique_lock<std::mutex>& lock);
+  bool sleep(Seat& seat, Desk& desk, std::unique_lock<BriefMutex>& lock);
   /// Puts `queued` into `box`'s lane, with a ticket, and finds somebody for it. Calls that have ended may be swept out,
   /// into `ended`.
   Desk* queue(Mailbox& box, Queued& queued, CallList& ended);
@@ -424,8 +428,6 @@ class MULTIPY_API Dispatcher {
   /// There is room for what take() may deliver.
   static void make_room(Seat& seat, Desk& desk);
   static void deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::shared_ptr<Call>& call) noexcept;
-  /// Whether what was delivered at `desk` will stall, by what calls of its mailbox did lately.
-  bool expects_stall(const Desk& desk);
   static void take_out_first(Seat& seat, CallList& calls) noexcept;
   Lane& lane_of(Interpreters interpreters);
   void drop_lane(Lane& lane) noexcept;
@@ -453,7 +455,7 @@ class MULTIPY_API Dispatcher {
   const std::size_t count_;
   const std::unique_ptr<Seat[]> seats_;
 
-  mutable std::mutex mutex_;
+  mutable BriefMutex mutex_;
   std::unordered_map<MailboxId, Mailbox> mailboxes_;
   std::map<Interpreters, Lane> lanes_;
   std::size_t idle_ = 0;  // seats that are idle

@@ -184,7 +184,7 @@ void Dispatcher::set_stalled(Seat& seat) {
   }
 }
 
-bool Dispatcher::sleep(Seat& seat, Desk& desk, std::unique_lock<std::mutex>& lock) {
+bool Dispatcher::sleep(Seat& seat, Desk& desk, std::unique_lock<BriefMutex>& lock) {
   spin_until(desk.caller_cpu.load(std::memory_order_relaxed),
              [&] { return desk.asleep.load(std::memory_order_acquire) == 0; });
   ReturnQueue::call_owners();
@@ -226,13 +226,6 @@ bool Dispatcher::sleep(Seat& seat, Desk& desk, std::unique_lock<std::mutex>& loc
   return true;
 }
 
-bool Dispatcher::expects_stall(const Desk& desk) {
-  const auto box = mailboxes_.find(desk.mailbox);
-  if (box == mailboxes_.end() || box->second.stalls == 0) return false;
-  --box->second.stalls;
-  return true;
-}
-
 bool Dispatcher::is_needed(const Seat& seat) noexcept {
   return std::count_if(seat.asleep.begin(), seat.asleep.end(), [](const Desk* desk) { return !desk->main; }) == 1;
 }
@@ -242,6 +235,7 @@ void Dispatcher::deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::s
     desk.actor = call->actor();
     desk.at_once = call->at_once();
     desk.mailbox = mailbox;
+    desk.expects_stall = false;
     desk.started = Clock::now();
     seat.busy.begin(BusyTime::worker, desk.started);
   }

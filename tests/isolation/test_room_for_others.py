@@ -85,7 +85,9 @@ class BatchNode:
 
     @multipy.batch(max_batch_size=4, batch_wait=0.001)
     def total(self, numbers, ways):
-        asked = [multipy.get([other.total.submit(number, ways[0]) for number in numbers]) for other in self.others]
+        asked = [
+            multipy.get([other.total.submit(number, ways[0]) for number in numbers]) for other in self.others
+        ]
         return [sum(values) for values in zip(numbers, *asked, strict=True)]
 
     def streamed(self, number, way):
@@ -168,14 +170,18 @@ def test_any_graph_without_circles_gives_what_it_should(interpreters, seed):
                 else:
                     value = nodes[place].total.submit(number, way)
                 asked.append((value, number * totals[place]))
-            return [(value if isinstance(value, int) else value.result(PATIENCE), due) for value, due in asked]
+            return [
+                (value if isinstance(value, int) else value.result(PATIENCE), due) for value, due in asked
+            ]
 
         def wish():
             return drawn.randrange(len(nodes)), drawn.randint(1, 9), drawn.randint(0, 4)
 
         with concurrent.futures.ThreadPoolExecutor(3) as clients:
             answers = list(clients.map(client, [[wish() for _ in range(30)] for _ in range(3)]))
-        assert [value for told in answers for value, _ in told] == [due for told in answers for _, due in told]
+        assert [value for told in answers for value, _ in told] == [
+            due for told in answers for _, due in told
+        ]
         for node in nodes:
             assert node.at_once() <= 1
 
