@@ -125,15 +125,19 @@ def receive(tensor: torch.Tensor) -> int:
 
 
 def run(name: str, start: float, seconds: float) -> float:
-    """Do the task of this name from `start` (time.monotonic) on, for `seconds`; return how often a second."""
+    """Do the task of this name from `start` (time.monotonic) on, for `seconds`, once at least.
+
+    Returns how often a second.
+    """
     task = _TASKS[name]
     while time.monotonic() < start:
         pass
-    runs = 0
-    while time.monotonic() < start + seconds:
+    runs, passed = 0, 0.0
+    while passed < seconds:
         task()
         runs += 1
-    return runs / seconds
+        passed = time.monotonic() - start
+    return runs / passed
 
 
 def prepare(name: str) -> None:
