@@ -1,7 +1,5 @@
 #include "base/device_memory.h"
 
-#include <vector>
-
 #include "base/device_caches.h"
 
 namespace multipy {
@@ -125,23 +123,27 @@ void DeviceMemory::end() noexcept {
 }
 
 void DeviceMemory::free_rest() {
-  std::vector<Freed> rest;
   std::map<void*, int (*)(void*)> handles;
   {
     const std::lock_guard lock(mutex_);
     is_ours_ = true;
     handles.swap(handles_);
-    for (auto segment = segments_.begin(); segment != segments_.end();) {
-      const auto next = std::next(segment);
-      if (segment->second.leases == 0) {
-        rest.push_back({reinterpret_cast<void*>(segment->first), segment->second.is_on_gpu});
-        forget(segment);
-      }
-      segment = next;
-    }
   }
   for (const auto& [handle, destroy] : handles) destroy(handle);
-  for (const Freed& freed : rest) free(freed);
+  // One by one, as there may be no memory for a list.
+  for (std::uintptr_t from = 0;;) {
+    Freed next{};
+    {
+      const std::lock_guard lock(mutex_);
+      auto segment = segments_.lower_bound(from);
+      while (segment != segments_.end() && segment->second.leases != 0) ++segment;
+      if (segment == segments_.end()) return;
+      from = segment->first;
+      next = {reinterpret_cast<void*>(segment->first), segment->second.is_on_gpu};
+      forget(segment);
+    }
+    free(next);
+  }
 }
 
 }  // namespace multipy

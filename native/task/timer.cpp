@@ -1,5 +1,6 @@
 #include "task/timer.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -59,6 +60,7 @@ class Timer {
   }
 
   void run() {
+    ::pthread_setname_np(::pthread_self(), "multipy-timer");
     std::unique_lock lock(mutex_);
     for (;;) {
       if (entries_.empty()) {

@@ -36,7 +36,7 @@ from pathlib import Path
 import multipy_actors as multipy
 
 FUNCTIONS = ("memfd_create", "ftruncate", "pwrite", "mremap", "mprotect", "pthread_create", "mmap", "malloc")
-SECONDS = 60  # for one child
+SECONDS = 120  # for one child, on a machine that may be busy
 NANOBIND = "nanobind ends the process where it has no memory for its tables"
 BEYOND_US = {
     r"Critical nanobind error": NANOBIND,
@@ -160,7 +160,7 @@ def kill(pool: multipy.Pool) -> None:
         resting.rest.submit(),
         awaiting.rest.submit(),
     ]
-    while not calls[0].running():
+    while not (calls[0].running() or calls[0].done()):
         time.sleep(0.001)
     for handle in (resting, awaiting):
         try:
@@ -168,20 +168,21 @@ def kill(pool: multipy.Pool) -> None:
         except MemoryError:
             multipy.kill(handle)  # nothing had changed
     for call in calls:
-        with contextlib.suppress(multipy.ActorClosedError, multipy.RemoteError):
-            call.result(timeout=20)
+        call.exception(timeout=20)
 
 
 def lose(pool: multipy.Pool) -> None:
     """Have an interpreter end and another take its place."""
     on_first = pool.interpreters[0].submit
     counting = Counting.options(pool=pool, interpreter=0, max_restarts=-1).remote()
-    awaiting = Awaiting.options(pool=pool, interpreter=0).remote()
-    calls = [awaiting.rest.submit(), counting.add.submit(), on_first(end_this_interpreter)]
-    calls += [on_first(pow, 2, 10), counting.add.submit(), awaiting.add.submit(1, 2)]
+    calls = [
+        counting.add.submit(),
+        on_first(end_this_interpreter),
+        on_first(pow, 2, 10),
+        counting.add.submit(),
+    ]
     for call in calls:
-        with contextlib.suppress(multipy.MultipyError):
-            call.result(timeout=20)
+        call.exception(timeout=20)
     assert on_first(pow, 2, 10).result(timeout=20) == 1024
     assert counting.add() >= 1
 
@@ -219,10 +220,10 @@ def threads() -> Counter[str]:
 def left_behind(threads_before: Counter[str], descriptors_before: int) -> str:
     """Say what is there now that was not before; waits for what is on its way out."""
     deadline = time.monotonic() + 10
-    # The host's notifier stays. Before 3.14 Python names no threads; they are called as the process is.
-    notifier = Counter({Path("/proc/self/comm").read_text().strip(): 1})
+    # The notifier and the timer stay. Before 3.14 Python names no threads; they are called as the process is.
+    stay = Counter({Path("/proc/self/comm").read_text().strip(): 1, "multipy-timer": 1})
     while True:
-        more = threads() - threads_before - notifier
+        more = threads() - threads_before - stay
         descriptors = len(os.listdir("/proc/self/fd")) - descriptors_before
         if not more and descriptors <= 0:
             return ""
@@ -235,7 +236,7 @@ def attempt(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: b
     """Have one call fail; in the child."""
     before = threads(), len(os.listdir("/proc/self/fd"))
     pool = None if scenario == "boot" else multipy.Pool(2, restart=scenario == "lose")
-    if scenario == "close":
+    if scenario in ("close", "kill", "lose"):
         use(pool)
     shim.fault_arm(shim.fault_kind(function.encode()), call, True)
     said = "ok"
