@@ -60,6 +60,44 @@ def ask_each_other(world: World, drawn: Random) -> None:
         assert back == [asking, world.ledger]
 
 
+@operation(4)
+def ask_neighbours(world: World, drawn: Random) -> None:
+    """Actors of one interpreter call each other many times; others call them too, or end what goes on."""
+    interpreter, count = drawn.randrange(len(world.pool)), drawn.randint(1, 60)
+    end = drawn.choice(["none", "none", "interrupt", "kill"])
+    here = Actor.options(pool=world.pool, interpreter=interpreter)
+    asking, *others = (here.remote(ledger=world.ledger) for _ in range(drawn.randint(2, 4)))
+    keys = [world.key() for _ in range(count)]
+    going = asking.asks.submit(others, keys)
+    beside = [(world.key(), drawn.choice(others)) for _ in range(drawn.randint(0, 10))]
+    noted = [other.note.submit(key, 3) for key, other in beside]
+    if end == "interrupt":
+        time.sleep(drawn.choice([0.0, 0.001, 0.01]))
+        going.cancel(interrupt=True)
+    elif end == "kill":
+        multipy.kill(others[-1])
+    may_fail = {
+        "none": (),
+        "interrupt": (multipy.Interrupted, concurrent.futures.CancelledError),
+        "kill": (multipy.Interrupted, multipy.ActorClosedError),
+    }[end]
+    try:
+        check([workers.answer(i) for i in range(count)], going.result(PATIENCE))
+    except may_fail:
+        world.expected.update((key, (0, 1)) for key in keys)
+    for (key, other), call in zip(beside, noted, strict=True):
+        try:
+            check(workers.answer(3), call.result(PATIENCE))
+        except may_fail:
+            assert end == "kill" and other is others[-1], "a call was hit in another's place"
+            world.expected[key] = (0, 1)
+    check(0, asking.ring.submit([]).result(PATIENCE))
+    if end != "kill":
+        check(len(others), asking.ring.submit(others).result(PATIENCE))
+        error = others[0].ring.submit([*others[1:], asking, others[0]]).exception(PATIENCE)
+        assert isinstance(error, multipy.DeadlockError), repr(error)
+
+
 @operation(1)
 def circles_of_waits(world: World, drawn: Random) -> None:
     """Who waits for itself is told."""

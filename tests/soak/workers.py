@@ -199,6 +199,10 @@ class Actor:
         """Call another actor, and wait."""
         return getattr(other, name)(*args)
 
+    def asks(self, others, keys):
+        """Have the others note the keys, one after the other."""
+        return [others[i % len(others)].note(key, i) for i, key in enumerate(keys)]
+
     def pass_on(self, others, value):
         """Call the first of the others, which calls the next; each adds one to an array in place."""
         value += 1
