@@ -272,7 +272,7 @@ def again(pool: multipy.Pool, scenario: str) -> None:
             use(pool)
             load(pool)
     finally:
-        pool.shutdown()
+        pool.shutdown(interrupt=scenario == "kill")  # what it could not begin to kill
 
 
 def with_new_pool() -> None:
