@@ -527,10 +527,6 @@ class Worker:
     @property
     def index(self) -> int: ...
 
-    @property
-    def in_force(self) -> int:
-        """The number of the actor for which its thread is set up; -1: none."""
-
     def adopt_event_loop(self) -> None:
         """This thread is that of its event loop."""
 
@@ -599,16 +595,6 @@ def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
 def on_change_of_actor(function: Callable[[int, int], None]) -> None:
     """
     Has `function` called on the thread of a worker that is about to run a call of another actor than before, with the numbers of both: 0 for functions, -1 for none.
-    """
-
-def on_nested_call(function: Callable[[Call, Worker, int], None]) -> None:
-    """
-    Has `function` run calls on a thread whose own call waits for them, given the place of a worker there and the number of the actor for which the thread was set up.
-    """
-
-def run_while_waiting(call: object) -> None:
-    """
-    Runs `call`, for which the code on this thread is about to wait, if this thread can, and it is expected to be short.
     """
 
 def copy_context() -> contextvars.Context:

@@ -38,8 +38,6 @@ __all__ = [
     "keep_failure",
     "leave_gpu",
     "run_checked",
-    "set_gpu_aside",
-    "take_gpu_up",
 ]
 
 
@@ -515,17 +513,6 @@ def enter_gpu(operation: list[Any]) -> None:
 def _enter_gpu(gpu: _cuda.OnGpu) -> None:
     gpu.__enter__()
     _entered[get_ident()] = gpu
-
-
-def set_gpu_aside() -> _cuda.OnGpu | None:
-    """Leave what `enter_gpu` did beneath what is to come, and return it, for `take_gpu_up`."""
-    return _entered.pop(get_ident(), None)
-
-
-def take_gpu_up(gpu: _cuda.OnGpu | None) -> None:
-    """Have `leave_gpu` undo it as before."""
-    if gpu is not None:
-        _entered[get_ident()] = gpu
 
 
 def leave_gpu() -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     # stream.
     Torch = tuple[bool, bool, tuple[tuple[bool, Any], ...], Any, Any]
 
-__all__ = ["allows_nesting", "change", "forget", "keep", "prepare", "set_aside", "take_up"]
+__all__ = ["change", "forget", "keep", "prepare"]
 
 _NOBODY = -1  # whose state is in force on a thread that runs nothing
 _FUNCTIONS = 0
@@ -76,7 +76,7 @@ def prepare() -> None:
     _native.on_change_of_actor(change)
 
 
-def change(before: int, after: int, enters: bool = True) -> None:
+def change(before: int, after: int) -> None:
     """Have the state of `after`, an actor's number, in force on this thread, in place of that of `before`."""
     kept = _states.get(before)
     torch = _imported_torch()
@@ -92,8 +92,7 @@ def change(before: int, after: int, enters: bool = True) -> None:
         wanted, wanted_loop = None, None
     else:
         state = _states.get(after) or _new(after)
-        if enters:
-            _enter(state.context)
+        _enter(state.context)
         wanted, wanted_loop = state.torch, state.loop
     if now is not None:
         wanted = wanted or _beginning()
@@ -101,39 +100,6 @@ def change(before: int, after: int, enters: bool = True) -> None:
             _put_in_force(torch, now, wanted)
     if loop != (wanted_loop or _NO_LOOP):
         _set_loop(*(wanted_loop or _NO_LOOP))
-
-
-def allows_nesting() -> bool:
-    """Say whether the call of another actor could run on this thread just now, in the middle of one.
-
-    It must not find an event loop that runs, nor what torch stacks up: modes, the default device, hooks.
-    """
-    running_loop = getattr(sys.modules.get("asyncio.events"), "_get_running_loop", None)
-    if running_loop is not None and running_loop() is not None:
-        return False
-    torch = _imported_torch()
-    if torch is None:
-        return True
-    native = torch._C
-    return not (
-        native._len_torch_function_stack()
-        or native._len_torch_dispatch_stack()
-        or torch.is_inference_mode_enabled()
-        or native._autograd._top_saved_tensors_default_hooks(True) is not None
-    )
-
-
-def set_aside() -> Any:
-    """Leave the context that is in force beneath those to come, and return it, for `take_up`."""
-    context, _here.context = _here.context, None
-    return context
-
-
-def take_up(before: int, after: int, context: Any) -> None:
-    """Go back to the state of `after`, with its `context`, which was set aside, from that of `before`."""
-    if before != after:
-        change(before, after, enters=False)
-    _here.context = context
 
 
 def _enter(context: Any) -> None:

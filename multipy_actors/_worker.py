@@ -34,8 +34,6 @@ from multipy_actors._operations import (
     keep_failure,
     leave_gpu,
     run_checked,
-    set_gpu_aside,
-    take_gpu_up,
 )
 from multipy_actors._requests import at_hand, await_futures, encode_failure, encode_result, fail, interrupted
 
@@ -60,7 +58,6 @@ def prepare() -> None:
     _output.prepare()
     _interrupts.prepare()
     _thread_state.prepare()
-    _native.on_nested_call(_run_nested)
 
 
 def _name_files_of_frozen_modules() -> None:
@@ -136,23 +133,6 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
     else:
         call.fail(data, attachments)
     return succeeded
-
-
-def _run_nested(call: _native.Call, worker: _native.Worker, waits: int) -> None:
-    """Run `call` on this thread, on which a call of the actor `waits` waits for it."""
-    gpu = set_gpu_aside()
-    context = _thread_state.set_aside()
-    last = at_hand.gpus, at_hand.share
-    try:
-        succeeded = _execute(call, worker)
-        if succeeded is not None:
-            worker.finished(succeeded)
-    except BaseException as error:  # raised by another thread, say, before or after the call
-        worker.lost(error)
-    finally:
-        _thread_state.take_up(worker.in_force, waits, context)
-        take_gpu_up(gpu)
-        at_hand.gpus, at_hand.share = last
 
 
 def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Attachment]]:

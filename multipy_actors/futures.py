@@ -334,17 +334,9 @@ def _is_of_asyncio(caller: FrameType) -> bool:
     )
 
 
-_allows_nesting: Callable[[], bool] | None = None  # in interpreters
-
-
-def value_of(future: Future[T], may_nest: bool = False) -> T:
-    """Wait for a call that only this caller knows of: nobody else could end it if the wait is given up.
-
-    With `may_nest` it may run on this thread meanwhile.
-    """
+def value_of(future: Future[T]) -> T:
+    """Wait for a call that only this caller knows of: nobody else could end it if the wait is given up."""
     try:
-        if may_nest and _allows_nesting is not None and _allows_nesting():
-            _native.run_while_waiting(future._call)
         return future.result()
     except DeadlockError:
         # If it ran later it would begin the same circle again.
@@ -469,8 +461,6 @@ def forget_after_fork() -> None:
 
 
 if _native.current_worker() is not None:
-    from multipy_actors._thread_state import allows_nesting as _allows_nesting
-
     for held in (
         _StateLock.acquire,
         _StateLock.release,

@@ -91,8 +91,7 @@ class RemoteMethod(Generic[P, R]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the method and wait for its value."""
-        handle = self._handle
-        value: R = value_of(handle._submit(self._name, args, kwargs, self._share), handle._timeout is None)
+        value: R = value_of(self._handle._submit(self._name, args, kwargs, self._share))
         return value
 
     def stream(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]:

@@ -14,9 +14,7 @@
 #include "task/call.h"
 #include "task/completion_queue.h"
 #include "task/failure.h"
-#include "task/holding.h"
 #include "task/timer.h"
-#include "task/waits.h"
 
 namespace multipy::bindings {
 
@@ -53,27 +51,13 @@ void run_for(Worker& worker, std::int64_t actor, const Call* call = nullptr) {
   const std::int64_t before = std::exchange(worker.in_force, actor);
   if (before == actor && (worker.shows_label || !has_label)) return;
   worker.shows_label = has_label;
-  if (!worker.is_guest()) name_thread(worker, has_label ? call->label() : std::string());
+  name_thread(worker, has_label ? call->label() : std::string());
   if (before == actor || change_of_actor == nullptr) return;
   PyObject* const done =
       PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));
   if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
   Py_XDECREF(done);
   worker.pool.dispatcher().keeps_state(worker.index, worker.desk, actor == kNobody ? 0 : actor);
-}
-
-PyObject* nested_runner = nullptr;  // runs a call on a thread whose own call waits for it; lives as long as Python
-
-/// Whether what runs here has used little of what Python lets it have of the stack.
-bool has_room() {
-  const int limit = Py_GetRecursionLimit();
-#if PY_VERSION_HEX >= 0x030C0000
-  return 2 * PyThreadState_Get()->py_recursion_remaining > limit;
-#elif PY_VERSION_HEX >= 0x030B0000
-  return 2 * PyThreadState_Get()->recursion_remaining > limit;
-#else
-  return 2 * PyThreadState_Get()->recursion_depth < limit;
-#endif
 }
 
 /// Calls `function` with `argument` in a turn of the worker, if `begin`, which begins it, lets it.
@@ -110,60 +94,6 @@ const std::shared_ptr<ReturnQueue>& returns() {
   }();
   return first_worker != nullptr ? first_worker->returns : host;
 }
-
-namespace {
-
-/// While there is one, this thread is that of the spare worker of `self`, with nothing of what runs beneath.
-class Lent {
- public:
-  explicit Lent(Worker& self, const Holdings& holdings)
-      : self_(self), holdings_(current_holdings()), thread_(PyThreadState_Get()), handled_(thread_->exc_info) {
-    set_current_holdings(holdings);
-    thread_->exc_info = &none_;
-    lend_thread();
-    self.spare().adopt_thread();
-  }
-  ~Lent() {
-    self_.adopt_thread();
-    take_back_thread();
-    thread_->exc_info = handled_;
-    set_current_holdings(holdings_);
-    ReturnQueue::call_owners();
-  }
-  Lent(const Lent&) = delete;
-  Lent& operator=(const Lent&) = delete;
-
- private:
-  Worker& self_;
-  const Holdings holdings_;
-  PyThreadState* const thread_;
-  _PyErr_StackItem* const handled_;  // what `except` clauses have caught
-  _PyErr_StackItem none_{};
-};
-
-void run_while_waiting(const nb::object& call_object) {
-  Worker* const self = worker();
-  Call* call = nullptr;
-  if (self == nullptr || !self->is_here() || self->turn() == 0 || !nb::try_cast(call_object, call)) return;
-  if (!self->may_lend_to(*call) || call->done() || !has_room()) return;
-  Worker& spare = self->spare();
-  prepare_to_lend(spare);
-  const nb::object place = nb::cast(spare, nb::rv_policy::reference);
-  if (!self->lend(*call)) return;
-  struct Back {
-    Worker& self;
-    ~Back() { self.take_back(); }
-  } back{*self};
-  const Wait waiting(call, false);
-  const Lent lent(*self, call->holdings());
-  const std::int64_t waits = spare.in_force = self->in_force;
-  PyObject* const done =
-      PyObject_CallFunction(nested_runner, "OOL", call_object.ptr(), place.ptr(), static_cast<long long>(waits));
-  if (done == nullptr) PyErr_WriteUnraisable(nested_runner);
-  Py_XDECREF(done);
-}
-
-}  // namespace
 
 DeviceMemory* device_memory() noexcept {
   return first_worker == nullptr ? nullptr : &first_worker->interpreter.images().device_memory();
@@ -211,7 +141,6 @@ void hold_in_hand(Worker& worker, const std::shared_ptr<Call>& call) noexcept {
 void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "Worker", "The interpreter's place in its pool.")
       .def_ro("index", &Worker::index)
-      .def_ro("in_force", &Worker::in_force, "The number of the actor for which its thread is set up; -1: none.")
       .def(
           "adopt_event_loop",
           [](Worker& self) {
@@ -330,20 +259,6 @@ void bind_worker(nb::module_& module) {
       nb::sig("def on_change_of_actor(function: collections.abc.Callable[[int, int], None]) -> None"),
       "Has `function` called on the thread of a worker that is about to run a call of another actor than before, with "
       "the numbers of both: 0 for functions, -1 for none.");
-  module.def(
-      "on_nested_call",
-      [](const nb::object& function) {
-        Py_INCREF(function.ptr());
-        nested_runner = function.ptr();
-      },
-      nb::arg("function"),
-      nb::sig("def on_nested_call(function: collections.abc.Callable[[Call, Worker, int], None]) -> None"),
-      "Has `function` run calls on a thread whose own call waits for them, given the place of a worker there and the "
-      "number of the actor for which the thread was set up.");
-  module.def(
-      "run_while_waiting", &run_while_waiting, nb::arg("call"), nb::sig("def run_while_waiting(call: object) -> None"),
-      "Runs `call`, for which the code on this thread is about to wait, if this thread can, and it is expected to "
-      "be short.");
   module.def(
       "copy_context", [] { return nb::steal(PyContext_CopyCurrent()); },
       nb::sig("def copy_context() -> contextvars.Context"), "As contextvars.copy_context.");

@@ -37,9 +37,6 @@ struct Place {
   PyThreadState* thread = nullptr;
   std::atomic<std::uint64_t> due = 0;  // the turn that is to be interrupted; 0: none. May be read without the mutex
   steady_clock::time_point since{};
-  Place* beneath = nullptr;           // the one that its thread goes back to
-  Place* above = nullptr;             // another of its thread, for when that is lent
-  std::atomic<bool> is_lent = false;  // its thread is at the one above
 
   /// The turn under way, as interrupts name it; 0: there is none.
   std::uint64_t turn() const noexcept {
@@ -71,16 +68,15 @@ thread_local Place* here = nullptr;  // that of this thread
 PyThreadState* event_loop = nullptr;
 std::vector<PyCodeObject*> held_codes;  // they live as long as Python
 
-PyObject* interruption_type = nullptr;  // once it was needed
-
 /// The class that is raised, borrowed; null with an exception set. It may run Python code.
 PyObject* interruption() {
-  if (interruption_type != nullptr) return interruption_type;
+  static PyObject* type = nullptr;
+  if (type != nullptr) return type;
   PyObject* module = import_module("multipy_actors.errors");
   if (module == nullptr) return nullptr;
-  interruption_type = PyObject_GetAttrString(module, "Interruption");
+  type = PyObject_GetAttrString(module, "Interruption");
   Py_DECREF(module);
-  return interruption_type;
+  return type;
 }
 
 class NoCollection {
@@ -161,7 +157,7 @@ bool see_to_it() {
       if (place->due == 0) continue;
       since = place->since;
     }
-    if (type == nullptr || place->is_lent || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
+    if (type == nullptr || (is_held(place->thread) && steady_clock::now() - since < kLongestHold)) {
       all = false;
     } else if (take_due(*place)) {
       raise_in(place->thread, type);
@@ -242,28 +238,9 @@ void note_thread(const Worker& worker) noexcept {
 }
 
 void forget_thread() noexcept {
-  const PyThreadState* const mine = std::exchange(here, nullptr)->thread;
+  const Place* const mine = std::exchange(here, nullptr);
   const std::lock_guard lock(due().mutex);
-  std::erase_if(due().places, [mine](const auto& place) { return place->thread == mine; });
-}
-
-void prepare_to_lend(const Worker& spare) {
-  if (here->above != nullptr) return;
-  auto place = std::make_unique<Place>(&spare, here->thread);
-  place->beneath = here;
-  const std::lock_guard lock(due().mutex);
-  due().places.push_back(std::move(place));
-  here->above = due().places.back().get();
-}
-
-void lend_thread() noexcept {
-  here->is_lent = true;
-  here = here->above;
-}
-
-void take_back_thread() noexcept {
-  here = here->beneath;
-  here->is_lent = false;
+  std::erase_if(due().places, [mine](const auto& place) { return place.get() == mine; });
 }
 
 void note_event_loop() noexcept { event_loop = PyThreadState_Get(); }
@@ -278,9 +255,7 @@ void end_turn() noexcept {
     const std::lock_guard lock(due().mutex);
     here->due = 0;
   }
-  PyObject* const late = here->thread->async_exc;
-  // What is not ours may be for the code that the thread goes back to.
-  if (late != nullptr && (here->beneath == nullptr || late == interruption_type)) raise_in(here->thread, nullptr);
+  if (here->thread->async_exc != nullptr) raise_in(here->thread, nullptr);
 }
 
 bool raise_due() {

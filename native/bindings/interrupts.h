@@ -42,11 +42,6 @@ void expect_no_thread() noexcept;
 void note_thread(const Worker& worker) noexcept;
 /// It runs no calls any more.
 void forget_thread() noexcept;
-/// Makes what lend_thread() needs: this thread, a worker's, is to be lent to `spare`, always the same.
-void prepare_to_lend(const Worker& spare);
-/// This thread is that of the other worker until take_back_thread(): what is due to its own waits.
-void lend_thread() noexcept;
-void take_back_thread() noexcept;
 /// This thread is that of the event loop.
 void note_event_loop() noexcept;
 /// Interrupts wait while `code` runs on the thread that they are for.

@@ -225,23 +225,18 @@ std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispat
   return oldest;
 }
 
-std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispatcher::oldest_for(const Seat& seat,
-                                                                                                 bool is_first) {
-  std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
-  for (const Lane* lane : seat.lanes) {
-    const auto first = oldest_for(seat, *lane, is_first);
-    if (first.first != nullptr && (oldest.first == nullptr || first.second->ticket < oldest.second->ticket))
-      oldest = first;
-  }
-  return oldest;
-}
-
 Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
                                    Emptied& emptied) noexcept {
   while (true) {
-    const auto [box, oldest] = oldest_for(seat, desk.main);
+    std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
+    for (const Lane* lane : seat.lanes) {
+      const auto first = oldest_for(seat, *lane, desk.main);
+      if (first.first != nullptr && (oldest.first == nullptr || first.second->ticket < oldest.second->ticket))
+        oldest = first;
+    }
+    Mailbox* const box = oldest.first;
     if (box == nullptr) return nullptr;
-    Queued taken = box->take(oldest);
+    Queued taken = box->take(oldest.second);
     const bool has_ended = taken.call->leave_queue();
     Lane* const lane = box->lane;
     if (taken_from(*box)) emptied.add(*box);

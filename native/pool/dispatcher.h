@@ -26,10 +26,6 @@
 //   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
 //     back, and the lane summons another.
 //
-// A call that waits for another one and nothing else may run that one on its own thread, at another desk (lend), where
-// the next thread would take just that one. It saves two changes of threads. What waits so cannot go on before the
-// other one ends, whatever is asked of it; so it is done where the calls of a mailbox were short lately.
-//
 // A session (pool/session.h) holds a seat, and so does what prepares an interpreter: while it does, the seat takes only
 // calls that act in the session, and is summoned for no others. A request for a session queues like a call; the seat
 // that takes it is held from then on.
@@ -54,6 +50,10 @@
 //
 // Without memory: what is noexcept needs none, so that what ends comes to its end. What throws std::bad_alloc has
 // changed nothing, and no call that was taken out is forgotten: there was room for it before (task/call_list.h).
+//
+// Rejected: a call that waits runs the one it waits for on its own thread. It halves the 30 µs of two changes of
+// threads. But it finds there what torch and Python keep for a thread and nobody can exchange (autocast's cache,
+// functorch's levels, what is left for recursion), and the one that waits hears of nothing before it ends.
 #pragma once
 
 #include <time.h>
@@ -206,12 +206,6 @@ class MULTIPY_API Dispatcher {
   void step_back(std::size_t interpreter, Desk& desk) noexcept;
   /// The thread of `desk` keeps the state of `actor` from here on, and no longer that of another; 0: of none.
   void keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t actor) noexcept;
-  /// The call at `waits` waits for `call`: if that is what would be taken next here, and is expected to be short, it is
-  /// delivered at `desk`, which is of the same thread, and the one at `waits` has stepped aside, until lent_back(). An
-  /// empty delivery: nothing of this.
-  Delivery lend(std::size_t interpreter, Desk& waits, Desk& desk, Call& call);
-  /// False: the interpreter had lost the seat meanwhile, and what `desk` had in hand went elsewhere.
-  bool lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept;
   /// Another thread was started, and will take calls; or `comes` no more.
   void expect_thread(std::size_t interpreter, bool comes = true) noexcept;
   /// One more call of `mailbox`, after take() delivered one of it; null if none comes by `deadline`. With `first` it is
@@ -296,7 +290,6 @@ class MULTIPY_API Dispatcher {
     bool closing = false;
     bool outlives = false;                       // the interpreters that serve it
     std::uint8_t stalls = 0;                     // how many of its next calls are expected to stall
-    std::uint8_t short_ones = 0;                 // how many calls in a row were short, beside others that waited
     std::deque<Queued> calls{};                  // by ticket; those that have ended included
     std::optional<Ticket> front = std::nullopt;  // under which its lane has it
     Mailbox* next_emptied = nullptr;             // of those that are to be dropped
@@ -397,7 +390,7 @@ class MULTIPY_API Dispatcher {
   /// Notes whether it is idle.
   void settle(Seat& seat);
   /// What was delivered at `desk` is over.
-  void clear(Seat& seat, Desk& desk);
+  static void clear(Seat& seat, Desk& desk);
   /// The thread of `desk` takes nothing more; the main one, if it is to hear of that, is to be notified.
   Desk* leave(Seat& seat, Desk& desk);
   /// The thread of `desk` is about to sleep, and can be roused. It watches if it is told to, or there is a reason.
@@ -416,8 +409,6 @@ class MULTIPY_API Dispatcher {
   /// `is_first`: for its first thread.
   static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, const Lane& lane,
                                                                       bool is_first);
-  /// The same among all of its lanes.
-  static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, bool is_first);
   /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
   /// request.

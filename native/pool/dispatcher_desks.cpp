@@ -33,10 +33,6 @@ constexpr Clock::duration kLongest = std::chrono::milliseconds(20);
 /// So many threads of one interpreter take calls at once, at most, beside those whose calls wait for others.
 constexpr std::ptrdiff_t kMostDesks = 256;
 
-/// A call is short if it takes no longer, and a mailbox's next one is expected to be after so many in a row.
-constexpr Clock::duration kShort = std::chrono::microseconds(200);
-constexpr std::uint8_t kShortOnes = 3;
-
 /// So many calls of an actor are expected to stall after one that has.
 constexpr std::uint8_t kExpected = 8;
 
@@ -243,12 +239,6 @@ void Dispatcher::deliver(Seat& seat, Desk& desk, MailboxId mailbox, const std::s
 }
 
 void Dispatcher::clear(Seat& seat, Desk& desk) {
-  if (std::any_of(seat.desks.begin(), seat.desks.end(), [](const Desk* other) { return other->waits; })) {
-    if (const auto box = mailboxes_.find(desk.mailbox); box != mailboxes_.end()) {
-      std::uint8_t& count = box->second.short_ones;
-      count = Clock::now() - desk.started > kShort ? 0 : std::min<std::uint8_t>(kShortOnes, count + 1);
-    }
-  }
   desk.in_hand.clear();
   desk.actor = 0;
   desk.mailbox = 0;
@@ -299,64 +289,6 @@ void Dispatcher::keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t 
     if (!desk.gone && desk.sits) watcher = set_watch(seat_at(interpreter));
   }
   notify(watcher);
-}
-
-Dispatcher::Delivery Dispatcher::lend(std::size_t interpreter, Desk& waits, Desk& desk, Call& call) {
-  Seat& seat = seat_at(interpreter);
-  Delivery delivery;
-  Desk* watcher = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    const auto found = mailboxes_.find(call.mailbox());
-    if (found == mailboxes_.end() || found->second.short_ones < kShortOnes) return {};
-    const bool is_alone = seat.at_work == (waits.at_work ? 1U : 0U) && found->second.lane->claims == 0;
-    if (waits.gone || waits.in_hand.empty() || seat.woken || !is_alone) return {};
-    make_room(seat, desk);
-    waits.waits = true;
-    const auto [box, oldest] = oldest_for(seat, waits.main);
-    if (box == nullptr || oldest->call.get() != &call || oldest->session != 0 || has_ended(oldest->call) ||
-        call.actor() == waits.actor) {
-      waits.waits = false;
-      return {};
-    }
-    set_at_work(seat, waits, false);
-    Queued taken = box->take(oldest);
-    taken.call->leave_queue();  // if it has ended just now, it does not begin
-    delivery = {Delivery::call_ready, box->id, std::move(taken.call)};
-    ++seat.taken;
-    desk.sits = true;
-    seat.desks.push_back(&desk);
-    desk.clock = waits.clock;
-    deliver(seat, desk, box->id, delivery.call);
-    set_at_work(seat, desk, true);
-    watcher = set_watch(seat);
-    delivery.is_last = seat.asleep.empty() && seat.expected == 0;
-    if (taken_from(*box)) drop_mailbox(*box);
-  }
-  notify(watcher);
-  delivery.call->set_worker(static_cast<std::int64_t>(interpreter), desk.runner);
-  return delivery;
-}
-
-bool Dispatcher::lent_back(std::size_t interpreter, Desk& waits, Desk& desk) noexcept {
-  Seat& seat = seat_at(interpreter);
-  Desk* watcher = nullptr;
-  bool gone;
-  {
-    const std::lock_guard lock(mutex_);
-    desk.sits = false;
-    waits.waits = false;
-    gone = std::exchange(desk.gone, false);
-    if (!gone) {
-      set_at_work(seat, desk, false);
-      clear(seat, desk);
-      std::erase(seat.desks, &desk);
-      set_at_work(seat, waits, true);
-      watcher = set_watch(seat);
-    }
-  }
-  notify(watcher);
-  return !gone;
 }
 
 void Dispatcher::expect_thread(std::size_t interpreter, bool comes) noexcept {

@@ -50,77 +50,33 @@ Worker* Worker::of_crew(std::size_t number) const noexcept {
 }
 
 void Worker::rest() noexcept {
-  if (Worker* const spare = std::exchange(spare_, nullptr)) spare->rest();
   const std::lock_guard lock(home.crew_mutex_);
   has_thread_ = false;
 }
 
-Worker& Worker::one_more() {
-  const std::lock_guard lock(home.crew_mutex_);
-  auto& others = home.others_;
-  const auto free = std::find_if(others.begin(), others.end(), [](const auto& other) { return !other->has_thread_; });
-  Worker& found = free != others.end() ? **free : *others.emplace_back(std::make_unique<Worker>(home));
-  found.has_thread_ = true;
-  return found;
-}
-
 int Worker::start_another() {
-  Worker& next = one_more();
+  Worker* next = nullptr;
+  {
+    const std::lock_guard lock(home.crew_mutex_);
+    auto& others = home.others_;
+    const auto free = std::find_if(others.begin(), others.end(), [](const auto& other) { return !other->has_thread_; });
+    if (free != others.end()) {
+      next = free->get();
+    } else {
+      next = others.emplace_back(std::make_unique<Worker>(home)).get();
+    }
+    next->has_thread_ = true;
+  }
   pool.dispatcher().expect_thread(index);
-  const int failure = interpreter.start_worker(&next);
+  const int failure = interpreter.start_worker(next);
   if (failure == 0) return 0;
   pool.dispatcher().expect_thread(index, false);
-  next.rest();
+  next->rest();
   return failure;
 }
 
-bool Worker::may_lend_to(const Call& call) const noexcept {
-  constexpr int kDeepest = 8;
-  const auto& servers = call.servers();
-  return servers != nullptr && std::find(servers->begin(), servers->end(), home.id()) != servers->end() &&
-         call.runner() == 0 && depth_ < kDeepest;
-}
-
-Worker& Worker::spare() {
-  if (spare_ == nullptr) spare_ = &one_more();
-  return *spare_;
-}
-
-bool Worker::lend(Call& call) {
-  Worker& lent = spare();
-  lent.in_hand.reserve(1);
-  const auto delivery = pool.dispatcher().lend(index, desk, lent.desk, call);
-  if (delivery.call == nullptr) return false;
-  lent.waits_ = this;
-  lent.depth_ = depth_ + 1;
-  lent.in_hand.push_back(delivery.call);
-  lent.redeliveries = 0;
-  ++home.deliveries;
-  lent_to_ = &lent;
-  if (!delivery.is_last) return true;
-  try {
-    start_another();
-  } catch (const std::bad_alloc&) {
-    // As where there can be no thread.
-  }
-  return true;
-}
-
-void Worker::take_back() noexcept {
-  Worker& lent = *lent_to_.exchange(nullptr);
-  lent.waits_ = nullptr;
-  CallList not_begun;
-  for (auto& call : lent.in_hand) {
-    if (call->state() == CallState::pending) not_begun.push_back(std::move(call));
-  }
-  lent.in_hand.clear();
-  if (!pool.dispatcher().lent_back(index, desk, lent.desk)) return;
-  for (const auto& call : not_begun) call->set_worker(Call::no_worker, 0);
-  for (const auto& call : pool.dispatcher().put_back(std::move(not_begun))) call->abandon({});
-}
-
 void Worker::step_aside() {
-  if (is_lent() || pool.dispatcher().step_aside(index, desk)) return;
+  if (pool.dispatcher().step_aside(index, desk)) return;
   if (const int failure = start_another(); failure != 0) {
     step_back();
     throw Error("a call that waits needs a thread for others, and there can be none: " +
@@ -128,9 +84,7 @@ void Worker::step_aside() {
   }
 }
 
-void Worker::step_back() noexcept {
-  if (!is_lent()) pool.dispatcher().step_back(index, desk);
-}
+void Worker::step_back() noexcept { pool.dispatcher().step_back(index, desk); }
 
 std::uint64_t Worker::actor() const noexcept { return in_hand.empty() ? 0 : in_hand.front()->actor(); }
 
@@ -157,14 +111,14 @@ bool Worker::begin(Call& call) {
   turn_.store(home.turns_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   running_.store(&call);
   // After that, as who interrupts says so before the look at what runs: one of both sees the other.
-  return !call.interrupted() && !pool.interrupted() && (waits_ == nullptr || !waits_->is_to_end());
+  return !call.interrupted() && !pool.interrupted();
 }
 
 bool Worker::begin(Calls calls) {
   turn_.store(home.turns_.fetch_add(1, std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   batch_ = std::move(calls);
   running_.store(batch_.front().get());
-  if (pool.interrupted() || (waits_ != nullptr && waits_->is_to_end())) return false;
+  if (pool.interrupted()) return false;
   bool wanted = false;
   for (const auto& call : batch_) {
     if (!call->interrupted()) {
@@ -174,14 +128,6 @@ bool Worker::begin(Calls calls) {
     }
   }
   return wanted;
-}
-
-bool Worker::is_to_end() const noexcept {
-  const auto is_interrupted = [](const auto& call) { return call->interrupted(); };
-  const Call* const call = running_.load();
-  if (call == nullptr) return false;
-  if (batch_.empty() ? call->interrupted() : std::all_of(batch_.begin(), batch_.end(), is_interrupted)) return true;
-  return waits_ != nullptr && waits_->is_to_end();
 }
 
 void Worker::end() noexcept {
@@ -226,8 +172,6 @@ Runner::Reached Worker::interrupt_running(const Call* call, const CallGroup* gro
     if (!std::all_of(batch_.begin(), batch_.end(), is_to_end)) return Reached::shared_code;
   }
   interpreter.interrupt(turn_.load());
-  // It waits for what its thread runs elsewhere, and cannot hear of this before that has ended.
-  if (Worker* const lent = lent_to_.load()) lent->interrupt_running(nullptr, nullptr);
   return Reached::code;
 }
 

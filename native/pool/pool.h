@@ -97,16 +97,6 @@ struct MULTIPY_API Worker final : Runner {
   void end_running_of(const CallGroup& group, Clock::duration patience) noexcept;
   /// The workers of the interpreter, by number, the home first; null: there are no more.
   Worker* of_crew(std::size_t number) const noexcept;
-  // On its thread, to run the call for which the one that runs here waits:
-  /// False: it is not for this interpreter, or for its event loop, or too many wait on this thread already.
-  bool may_lend_to(const Call& call) const noexcept;
-  /// The other worker whose thread this can be; always the same.
-  Worker& spare();
-  /// Has `call` delivered to that one, whose thread this is until take_back(); false: see Dispatcher::lend.
-  bool lend(Call& call);
-  void take_back() noexcept;
-  /// Whether its thread is another's, which has lent it.
-  bool is_guest() const noexcept { return waits_ != nullptr; }
   /// Starts the thread of one more, from the thread of one; an errno if there can be none.
   int start_another();
   /// The thread of a worker that is not the home has ended.
@@ -116,23 +106,13 @@ struct MULTIPY_API Worker final : Runner {
   Reached interrupt_running(const Call* call, const CallGroup* group) override;
   void step_aside() override;
   void step_back() noexcept override;
-  bool is_lent() const noexcept override { return lent_to_.load() != nullptr; }
   std::uint64_t actor() const noexcept override;
   std::string label() const override;
 
  private:
   class Look;
 
-  /// One without a thread, which has one from here on.
-  Worker& one_more();
-  /// Whether what runs on its thread is to end, at its place or at one that waits for that.
-  bool is_to_end() const noexcept;
-
-  Worker* spare_ = nullptr;                 // another without a thread, to which it may lend its own
-  std::atomic<Worker*> lent_to_ = nullptr;  // that one, meanwhile
-  Worker* waits_ = nullptr;                 // who has lent it a thread,
-  int depth_ = 0;                           // and how many have
-  std::atomic<std::uint64_t> turns_ = 0;    // of the home: how many there have been
+  std::atomic<std::uint64_t> turns_ = 0;  // of the home: how many there have been
   std::atomic<std::uint64_t> turn_ = 0;
   std::atomic<Call*> running_ = nullptr;  // or the first of batch_
   Calls batch_;                           // unchanged while running_ is set

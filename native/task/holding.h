@@ -36,8 +36,8 @@ MULTIPY_API std::uint64_t new_session() noexcept;
 MULTIPY_API Holdings without_ended(const Holdings& chain);
 
 /// The chain of the code on this thread, innermost first; null: it acts in no session.
-MULTIPY_API Holdings current_holdings() noexcept;
+Holdings current_holdings() noexcept;
 /// From here on this thread's code acts in `holdings`.
-MULTIPY_API void set_current_holdings(Holdings holdings) noexcept;
+void set_current_holdings(Holdings holdings) noexcept;
 
 }  // namespace multipy

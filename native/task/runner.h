@@ -85,8 +85,6 @@ class MULTIPY_API Runner {
   /// It is about to wait in a call: others may be taken meanwhile. Throws Error if there can be no thread for them.
   virtual void step_aside() {}
   virtual void step_back() noexcept {}
-  /// Its thread does something else meanwhile, which is to end before it can hear of anything.
-  virtual bool is_lent() const noexcept { return false; }
   /// The actor whose call it has; 0: none's. And how that is called in messages.
   virtual std::uint64_t actor() const noexcept { return 0; }
   virtual std::string label() const { return {}; }

@@ -182,12 +182,8 @@ struct Search {
       for (Waiter* waiter : circle) all_certain = waiter->is_certain() && all_certain;
       if (!all_certain) return;
       const bool has_entering = std::find(circle.begin(), circle.end(), entering) != circle.end();
-      const auto may_be_told = [](const Waiter* waiter) { return waiter->may_be_told(); };
-      const auto queued = std::find_if(circle.begin(), circle.end(), [&](const Waiter* waiter) {
-        return may_be_told(waiter) && is_for_what_is_queued(waiter);
-      });
-      // What waits on the thread of one that may not be told is in the circle, too.
-      Waiter* chosen = has_entering ? entering : *std::find_if(circle.begin(), circle.end(), may_be_told);
+      const auto queued = std::find_if(circle.begin(), circle.end(), is_for_what_is_queued);
+      Waiter* chosen = has_entering ? entering : circle.front();
       if (queued != circle.end() && !is_for_what_is_queued(chosen)) chosen = *queued;
       std::string hopeless = "this wait could never end: " + describe(*chosen);
       for (const Waiter* other : circle) {
@@ -308,8 +304,6 @@ void Wait::look() {
   Search::tell({this}, this);
   if (!hopeless_.empty()) throw DeadlockError(hopeless_);
 }
-
-bool Wait::may_be_told() const noexcept { return runner_ == nullptr || is_event_loop_ || !runner_->is_lent(); }
 
 void Wait::leave_out(const Call& call) {
   if (runner_ == nullptr) return;

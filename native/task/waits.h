@@ -55,8 +55,6 @@ class MULTIPY_API Waiter {
   virtual void disturb() = 0;
   /// Whether it ends by itself.
   virtual bool ends_by_itself() const noexcept = 0;
-  /// Whether it could be told that it waits in vain.
-  virtual bool may_be_told() const noexcept { return true; }
   /// Whether it is known to wait for nothing else; if not, it finds out.
   virtual bool is_certain() { return true; }
   virtual std::string who() const = 0;
@@ -102,7 +100,6 @@ class MULTIPY_API Wait final : public Waiter {
   void look();
   void disturb() noexcept override;
   bool ends_by_itself() const noexcept override { return finite_; }
-  bool may_be_told() const noexcept override;
   std::string who() const override;
   Runner::Thread thread() const noexcept;
 

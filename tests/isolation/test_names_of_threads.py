@@ -41,7 +41,7 @@ def test_functions_run_under_the_name_of_the_interpreter():
             assert pool.submit(name_of_thread).result() == "names-0"
 
 
-def test_each_thread_of_a_chain_has_its_own_name_or_that_of_who_waits_on_it():
+def test_the_threads_of_a_chain_bear_the_names_of_its_actors():
     with multipy.Pool(1, name="names") as pool:
         first, second = (Embedder.options(pool=pool).remote() for _ in range(2))
         for _ in range(20):

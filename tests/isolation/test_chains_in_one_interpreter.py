@@ -1,4 +1,4 @@
-"""A call that waits for a short one of its own interpreter has that run on its own thread."""
+"""Actors of one interpreter that call each other are as much apart as those of several."""
 
 import asyncio
 import concurrent.futures
@@ -23,6 +23,7 @@ class Link:
 
     def __init__(self):
         self.running = 0
+        self.kept = {}
 
     def thread(self):
         return threading.get_native_id()
@@ -49,6 +50,9 @@ class Link:
 
     def call(self, function, *args):
         return function(*args)
+
+    def call_with_kept(self, function):
+        return function(self.kept)
 
 
 class pytest_raises:
@@ -79,14 +83,9 @@ def links(pool):
     return links
 
 
-def test_short_calls_come_to_run_on_the_thread_that_waits_for_them(links):
-    assert any(links[0].ask(links[1], 100)[-10:])
-
-
 def test_chains_of_any_length_give_what_they_should(links):
     for _ in range(20):
         assert len(links[0].chain(links[1:])) == len(links)
-    assert len(set(links[0].chain(links[1:]))) < len(links)
 
 
 def test_circles_are_found(links):
@@ -347,3 +346,70 @@ def test_clients_of_all_kinds_at_once_get_what_they_asked_for(pool, links):
         chains = [threads.submit(links[i].chain, links[i + 1 : i + 3]) for i in range(9) for _ in range(20)]
         assert [len(chain.result(PATIENCE)) for chain in chains] == [3] * len(chains)
     assert [future.result(PATIENCE) for future in futures] == [200] * len(futures)
+
+
+def test_each_has_a_cache_of_autocast_of_its_own(links):
+    pytest.importorskip("torch")
+    first, second = links[:2]
+
+    def step(kept):
+        import torch
+
+        weights = kept.setdefault("weights", torch.nn.Parameter(torch.ones(2, 2)))
+        with torch.autocast("cpu"):
+            out = torch.nn.functional.linear(torch.ones(1, 2), weights)
+        with torch.no_grad():
+            weights += 1
+        return out.sum().item()
+
+    def steps(other, step):
+        import torch
+
+        with torch.autocast("cpu"):
+            return [other.call_with_kept(step) for _ in range(8)]
+
+    assert first.call(steps, second, step) == [4.0 + 4 * count for count in range(8)]
+
+
+def test_each_may_recurse_as_deep_as_python_lets_it(links):
+    first, second = links[:2]
+
+    def deep(levels):
+        return 1 + deep(levels - 1) if levels else 0
+
+    def ask_from_below(other, function, levels):
+        if levels:
+            return ask_from_below(other, function, levels - 1)
+        return [other.call(function, 600) for _ in range(8)]
+
+    assert first.call(ask_from_below, second, deep, 400) == [600] * 8
+
+
+def test_an_interrupt_comes_once_and_at_once(links):
+    first, second = links[:2]
+
+    def sleep_beside(other, beats):
+        seen = 0
+        try:
+            for _ in range(8):
+                other.call(len, "")
+            beats += 1
+            other.call(time.sleep, 20)
+        except multipy.Interrupted:
+            seen += 1
+        for _ in range(100):
+            try:
+                sum(range(10_000))
+            except multipy.Interrupted:
+                seen += 1
+        return seen
+
+    for _ in range(2):
+        beats = np.zeros(1)
+        future = first.call.submit(sleep_beside, second, beats)
+        wait_for_change(beats)
+        started = time.monotonic()
+        future.cancel(interrupt=True)
+        assert future.result(PATIENCE) == 1
+        assert time.monotonic() - started < 15
+        second = Link.options(pool=first._pool).remote()
