@@ -261,7 +261,9 @@ def decode_exception(data: bytes, tensors: Sequence[Attachment] = ()) -> BaseExc
     else:
         Incoming(tensors)  # what the call did to a GPU comes first, whatever it raised
     if error is None:
-        known = None if traceback else _known_error(type_name, text)
+        # Where memory is short pickling fails in many ways; this one says all there is to say by its text.
+        is_told_by_text = not traceback or type_name == "MemoryError"
+        known = _known_error(type_name, text) if is_told_by_text else None
         error = known or RemoteError(type_name, text, traceback)
     if traceback:
         object.__setattr__(error, "__cause__", RemoteTraceback(traceback))  # a class may forbid the other way

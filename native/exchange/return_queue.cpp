@@ -1,5 +1,6 @@
 #include "exchange/return_queue.h"
 
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -64,25 +65,29 @@ void ReturnQueue::guard_across_forks() {
       });
 }
 
-void ReturnQueue::post(Release release, void* argument) {
+void ReturnQueue::post(Place place) noexcept {
   bool first = false;
   {
     const std::lock_guard lock(mutex_);
     if (!closed_) {
       // A drain under way takes this one along.
       first = pending_.empty() && !draining_;
-      pending_.push_back({release, argument});
+      pending_.splice(pending_.end(), place);
       has_pending_.store(true, std::memory_order_release);
-      release = nullptr;
     }
   }
-  if (release != nullptr) release(argument);
-  if (!first) return;
+  for (const Pending& each : place) each.release(each.argument);
+  if (first && !put_off_call()) call_owner();
+}
+
+bool ReturnQueue::put_off_call() noexcept {
   auto self = put_off.on ? weak_from_this().lock() : nullptr;
-  if (self != nullptr) {
+  if (self == nullptr) return false;
+  try {
     put_off.queues.push_back(std::move(self));
-  } else {
-    call_owner();
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
   }
 }
 
@@ -104,7 +109,7 @@ void ReturnQueue::call_owners() {
 std::size_t ReturnQueue::drain() {
   if (!has_pending_.load(std::memory_order_acquire)) return 0;
   for (std::size_t count = 0;; ++count) {
-    Pending next;
+    Place next;
     {
       const std::lock_guard lock(mutex_);
       draining_ = !pending_.empty();
@@ -112,10 +117,9 @@ std::size_t ReturnQueue::drain() {
         has_pending_.store(false, std::memory_order_release);
         return count;
       }
-      next = pending_.front();
-      pending_.pop_front();
+      next.splice(next.end(), pending_, pending_.begin());
     }
-    next.release(next.argument);
+    next.front().release(next.front().argument);
   }
 }
 

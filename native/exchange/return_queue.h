@@ -5,7 +5,8 @@
 // releases may hold another interpreter's GIL.
 //
 // Model: one queue per interpreter, held by shared_ptr: by the interpreter and by every tensor it exported, so
-// a tensor can come home long after the interpreter has gone. A release is a function and its argument.
+// a tensor can come home long after the interpreter has gone. A release is a function and its argument; it has a place
+// in the queue from the beginning, so that it comes home though there is no memory left.
 //
 // Threads and locks: post() from any thread; set_wake(), drain() and close() on the owner's, drain() on several of them
 // at once if need be. `mutex_` guards the releases and is never held while one runs, so each may post again.
@@ -30,8 +31,8 @@
 
 #include <atomic>
 #include <cstddef>
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 
@@ -42,6 +43,12 @@ namespace multipy {
 class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue> {
  public:
   using Release = void (*)(void*);
+  struct Pending {
+    Release release;
+    void* argument;
+  };
+  /// Of one release.
+  using Place = std::list<Pending>;
 
   ReturnQueue();
   /// Runs what is pending: the last holder stands in for an owner that never closed.
@@ -51,7 +58,8 @@ class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue>
 
   /// How to get the owner's attention. Called at once if releases are pending already. Not from the callback.
   void set_wake(std::function<void()> wake);
-  void post(Release release, void* argument);
+  void post(Place place) noexcept;
+  void post(Release release, void* argument) { post(Place{{release, argument}}); }
   /// Runs all pending releases, those they post included; returns how many.
   std::size_t drain();
   /// Runs all pending releases; from now on post() runs them itself. Idempotent.
@@ -66,16 +74,13 @@ class MULTIPY_API ReturnQueue : public std::enable_shared_from_this<ReturnQueue>
   static void call_owners();
 
  private:
-  struct Pending {
-    Release release;
-    void* argument;
-  };
-
   void call_owner();
+  /// False: nobody does so.
+  bool put_off_call() noexcept;
 
   std::atomic<bool> has_pending_ = false;  // so that an empty queue costs no lock
   std::mutex mutex_;
-  std::deque<Pending> pending_;
+  Place pending_;
   bool draining_ = false;
   bool closed_ = false;
 

@@ -141,11 +141,13 @@ SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue
     tensor_.strides = strides_.data();
   }
   is_pinned_ = !gpu() && nbytes_ != 0 && cuda::is_pinned(static_cast<char*>(tensor_.data) + tensor_.byte_offset);
+  if (owner_ && !is_pinned_) home_.push_back({release_, argument_});
   if (!gpu() && !is_pinned_) return;
   if (on.stream && gpu()) order_ = std::make_unique<cuda::Order>(cuda::Device::at(*gpu()), *on.stream);
   if (on.memory != nullptr && on.memory->lease(tensor_.data)) {
     argument_ = new DeviceRelease{release_, argument_, on.memory, tensor_.data};
     release_ = release_on_device;
+    if (!home_.empty()) home_.front() = {release_, argument_};
   }
 }
 
@@ -155,7 +157,7 @@ SharedTensor::~SharedTensor() {
   } else if (order_) {
     cuda::release_after(std::move(order_), std::move(owner_), release_, argument_);
   } else if (owner_) {
-    owner_->post(release_, argument_);
+    owner_->post(std::move(home_));
   } else {
     release_(argument_);
   }

@@ -98,6 +98,7 @@ class MULTIPY_API SharedTensor final : public Attachment {
   ReturnQueue::Release release_;
   void* argument_;
   std::shared_ptr<ReturnQueue> owner_;
+  ReturnQueue::Place home_;             // where that will be in its owner's queue
   std::unique_ptr<cuda::Order> order_;  // only of a tensor on a GPU
   bool is_pinned_ = false;
 };

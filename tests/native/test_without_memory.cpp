@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "exchange/return_queue.h"
+#include "exchange/tensor.h"
 #include "pool/actor.h"
 #include "pool/closing.h"
 #include "pool/dispatcher.h"
@@ -427,6 +429,30 @@ TEST_CASE("a closed pool is left behind where there is no memory to tell who wai
     CHECK(pool->messages()->closed());
     return failed;
   });
+}
+
+TEST_CASE("a tensor that nobody uses any more goes home without memory, and its owner is told") {
+  for (const bool put_off : {false, true}) {
+    const auto queue = std::make_shared<multipy::ReturnQueue>();
+    int woken = 0;
+    int deleted = 0;
+    queue->set_wake([&] { ++woken; });
+    DLManagedTensor managed{};
+    managed.dl_tensor = {&deleted, {kDLCPU, 0}, 0, {kDLFloat, 32, 1}, nullptr, nullptr, 0};
+    managed.manager_ctx = &deleted;
+    managed.deleter = [](DLManagedTensor* self) { ++*static_cast<int*>(self->manager_ctx); };
+    auto tensor = multipy::SharedTensor::adopt(&managed, queue);
+    // On a thread that has never put anything off.
+    std::thread([&] {
+      if (put_off) multipy::ReturnQueue::put_off_calls();
+      CHECK(needs_none([&] { tensor.reset(); }) == !put_off);
+    }).join();
+    CHECK(woken == 1);
+    CHECK(deleted == 0);
+    CHECK(queue->drain() == 1);
+    CHECK(deleted == 1);
+    queue->set_wake(nullptr);
+  }
 }
 
 TEST_CASE("an actor is let go of where there is no memory to tell its interpreters") {

@@ -13,6 +13,7 @@ import types
 import numpy
 import pytest
 
+from multipy_actors import pickling
 from multipy_actors.errors import InterpreterDiedError, RemoteError, RemoteTraceback, SerializationError
 from multipy_actors.values import decode, decode_exception, encode, encode_exception
 
@@ -385,3 +386,13 @@ def test_a_traceback_reads_like_pythons_own():
     text = travelled(ValueError("text")).__cause__.traceback
     assert text.startswith(textwrap.dedent("Traceback (most recent call last):\n"))
     assert text.endswith("ValueError: text\n")
+
+
+def test_want_of_memory_is_told_as_such_though_it_keeps_the_error_from_being_pickled(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOMEM, "no memory to read a module")
+
+    monkeypatch.setattr(pickling, "dumps", fail)
+    received = travelled(MemoryError())
+    assert type(received) is MemoryError and isinstance(received.__cause__, RemoteTraceback)
+    assert type(travelled(ValueError("of another kind"))) is RemoteError
