@@ -2,7 +2,8 @@
 #include <pthread.h>
 
 #include <algorithm>
-#include <string>
+#include <array>
+#include <cstdio>
 
 #include "base/output.h"
 #include "base/room.h"
@@ -40,18 +41,23 @@ PyObject* change_of_actor = nullptr;  // what is called then; lives as long as P
 constexpr std::int64_t kNobody = -1;
 
 /// Debuggers and `top -H` show the thread by what it runs: "0:Embedder" in interpreter 0. Linux has 15 bytes for it.
-void name_thread(const Worker& worker, const std::string& label) {
-  const std::string name = label.empty() ? worker.name() : std::to_string(worker.index) + ":" + label;
-  ::pthread_setname_np(::pthread_self(), name.substr(0, 15).c_str());
+void name_thread(const Worker& worker, const CallGroup* group) noexcept {
+  std::array<char, 16> name{};
+  if (group == nullptr) {
+    worker.name().copy(name.data(), name.size() - 1);
+  } else {
+    std::snprintf(name.data(), name.size(), "%zu:%s", worker.index, group->label.c_str());
+  }
+  ::pthread_setname_np(::pthread_self(), name.data());
 }
 
 /// What is a thread's becomes that of `actor`, whose `call` it is about to run, if another's ran before.
 void run_for(Worker& worker, std::int64_t actor, const Call* call = nullptr) {
-  const bool has_label = call != nullptr && call->group() != nullptr;  // what makes an actor has none
+  const CallGroup* const group = call == nullptr ? nullptr : call->group().get();  // what makes an actor has none
   const std::int64_t before = std::exchange(worker.in_force, actor);
-  if (before == actor && (worker.shows_label || !has_label)) return;
-  worker.shows_label = has_label;
-  name_thread(worker, has_label ? call->label() : std::string());
+  if (before == actor && (worker.shows_label || group == nullptr)) return;
+  worker.shows_label = group != nullptr;
+  name_thread(worker, group);
   if (before == actor || change_of_actor == nullptr) return;
   PyObject* const done =
       PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));

@@ -200,7 +200,7 @@ def test_what_is_to_end_begins_nothing_more(links):
         outer.result(PATIENCE)
 
 
-def test_deep_recursion_is_left_to_other_threads(links):
+def test_an_actor_is_called_from_deep_recursion(links):
     first, second = links[:2]
 
     def deep(other, levels):
