@@ -8,8 +8,9 @@ own.
 Model: a `State` for each actor, and one for all functions, which an initializer sets and new actors begin
 with. The state of one of them is in force on a thread. When the thread is about to run a call of another,
 what is in force is read and kept, and that of the other is put in force (`change`). The first thread keeps
-the state of the last call in force, the others put that of nobody in force after each
-(native/bindings/bind_worker.cpp).
+the state of the last call between its calls. The others hand it back after each, so that any thread may run
+the next one (native/bindings/bind_worker.cpp); what they leave in force is undone where the next call wants
+something else.
 
 Kept are the context of `contextvars`, the event loop of `asyncio.set_event_loop`, and of torch grad mode,
 inference mode, autocast, the default device, and the current GPU with its stream. Not kept are
@@ -63,6 +64,7 @@ class _Here(_local):
 
     context: Any = None  # that it has entered
     inference: Any = None  # torch's, as put in force here
+    left: tuple[Torch | None, tuple[Any, bool]] | None = None  # in force since the state was handed back
 
 
 _states: dict[int, State] = {}
@@ -78,28 +80,39 @@ def prepare() -> None:
 
 def change(before: int, after: int) -> None:
     """Have the state of `after`, an actor's number, in force on this thread, in place of that of `before`."""
-    kept = _states.get(before)
-    torch = _imported_torch()
-    now = _read_torch(torch) if torch is not None else None
-    loop = _read_loop()
-    if kept is not None:
-        kept.torch = now
-        kept.loop = loop
-    if _here.context is not None:
+    torch, loop = _hand_back(before) if before != _NOBODY else _left_in_force()
+    if after == _NOBODY:
+        _here.left = torch, loop
+        return
+    state = _states.get(after) or _new(after)
+    _enter(state.context)
+    if torch is not None:
+        wanted = state.torch or _beginning()
+        if wanted != torch:
+            _put_in_force(torch, wanted)
+    if loop != (state.loop or _NO_LOOP):
+        _set_loop(*(state.loop or _NO_LOOP))
+
+
+def _hand_back(number: int) -> tuple[Torch | None, tuple[Any, bool]]:
+    """Keep the state of `number`, which is in force here; what of it stays in force."""
+    torch, loop = _read_torch(), _read_loop()
+    state = _states.get(number)
+    if state is not None:
+        state.torch = torch
+        state.loop = loop
+    if _here.context is not None:  # else entering it had failed
         _native.leave_context(_here.context)
         _here.context = None
-    if after == _NOBODY:
-        wanted, wanted_loop = None, None
-    else:
-        state = _states.get(after) or _new(after)
-        _enter(state.context)
-        wanted, wanted_loop = state.torch, state.loop
-    if now is not None:
-        wanted = wanted or _beginning()
-        if wanted != now:
-            _put_in_force(torch, now, wanted)
-    if loop != (wanted_loop or _NO_LOOP):
-        _set_loop(*(wanted_loop or _NO_LOOP))
+    return torch, loop
+
+
+def _left_in_force() -> tuple[Torch | None, tuple[Any, bool]]:
+    """Return what is in force here, where nobody's state is."""
+    torch, loop = _here.left or (None, _NO_LOOP)
+    if torch is None:
+        return _read_torch(), loop
+    return (*torch[:4], _cuda.in_force()), loop  # a call that began with CUDA has done so for all threads
 
 
 def _enter(context: Any) -> None:
@@ -120,9 +133,7 @@ def _new(number: int) -> State:
 
 def keep() -> None:
     """Note the state in force, that of functions: new actors begin with it."""
-    torch = _imported_torch()
-    if torch is not None:
-        _states[_FUNCTIONS].torch = _read_torch(torch)
+    _states[_FUNCTIONS].torch = _read_torch()
 
 
 def forget(number: int) -> None:
@@ -143,7 +154,11 @@ def _imported_torch() -> Any:
     return _torch
 
 
-def _read_torch(torch: Any) -> Torch:
+def _read_torch() -> Torch | None:
+    """Return what is in force on this thread; None: torch has not been imported."""
+    torch = _imported_torch()
+    if torch is None:
+        return None
     return (
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
@@ -166,7 +181,8 @@ def _beginning() -> Torch:
     return True, False, tuple((False, dtype) for dtype in dtypes), None, _cuda.at_first()
 
 
-def _put_in_force(torch: Any, now: Torch, wanted: Torch) -> None:
+def _put_in_force(now: Torch, wanted: Torch) -> None:
+    torch = sys.modules["torch"]
     grad, inference, autocasts, device, gpu = wanted
     if inference != now[1]:
         # What was put in force here is undone before anything else is: these nest, and take autocast along.
@@ -176,7 +192,7 @@ def _put_in_force(torch: Any, now: Torch, wanted: Torch) -> None:
         if torch.is_inference_mode_enabled() != inference:
             _here.inference = torch.inference_mode(inference)
             _here.inference.__enter__()
-        now = _read_torch(torch)
+        now = _read_torch() or now
     if torch.is_grad_enabled() != grad:
         torch.set_grad_enabled(grad)
     for kind, (enabled, dtype), known in zip(_AUTOCASTS, autocasts, now[2], strict=True):

@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "base/futex.h"
+#include "bindings/gil_pause.h"
 #include "bindings/interrupts.h"
 #include "bindings/sequences.h"
 #include "bindings/worker.h"
@@ -80,7 +81,7 @@ bool wait_interruptibly(std::optional<double> seconds, Wait&& wait) {
     }
     WaitResult result;
     {
-      nb::gil_scoped_release released;
+      const GilPause pause;
       result = wait(until);
     }
     const bool napped = is_nap && result == WaitResult::timed_out;

@@ -40,10 +40,13 @@ PyObject* change_of_actor = nullptr;  // what is called then; lives as long as P
 /// Who is nobody's.
 constexpr std::int64_t kNobody = -1;
 
-/// Debuggers and `top -H` show the thread by what it runs: "0:Embedder" in interpreter 0. Linux has 15 bytes for it.
-void name_thread(const Worker& worker, const CallGroup* group) noexcept {
+/// Debuggers and `top -H` show the thread by what it runs, or ran last: "0:Embedder" in interpreter 0. Linux has
+/// 15 bytes for it.
+void name_thread(Worker& worker, const CallGroup* group) noexcept {
+  const std::uint64_t actor = group == nullptr ? 0 : group->actor;
+  if (std::exchange(worker.named_after, actor) == actor) return;
   std::array<char, 16> name{};
-  if (group == nullptr) {
+  if (actor == 0) {
     worker.name().copy(name.data(), name.size() - 1);
   } else {
     std::snprintf(name.data(), name.size(), "%zu:%s", worker.index, group->label.c_str());
@@ -53,17 +56,15 @@ void name_thread(const Worker& worker, const CallGroup* group) noexcept {
 
 /// What is a thread's becomes that of `actor`, whose `call` it is about to run, if another's ran before.
 void run_for(Worker& worker, std::int64_t actor, const Call* call = nullptr) {
-  const CallGroup* const group = call == nullptr ? nullptr : call->group().get();  // what makes an actor has none
+  if (call != nullptr) name_thread(worker, call->group().get());  // what makes an actor has none
   const std::int64_t before = std::exchange(worker.in_force, actor);
-  if (before == actor && (worker.shows_label || group == nullptr)) return;
-  worker.shows_label = group != nullptr;
-  name_thread(worker, group);
   if (before == actor || change_of_actor == nullptr) return;
   PyObject* const done =
       PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));
   if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
   Py_XDECREF(done);
-  worker.pool.dispatcher().keeps_state(worker.index, worker.desk, actor == kNobody ? 0 : actor);
+  if (&worker == &worker.home)
+    worker.pool.dispatcher().keeps_state(worker.index, worker.desk, actor == kNobody ? 0 : actor);
 }
 
 /// Calls `function` with `argument` in a turn of the worker, if `begin`, which begins it, lets it.
@@ -166,7 +167,7 @@ void bind_worker(nb::module_& module) {
               self.returns->drain();
               Dispatcher::Delivery delivery;
               {
-                nb::gil_scoped_release released;
+                const GilPause pause;
                 make_room_in(self.in_hand);
                 delivery = self.pool.dispatcher().take(self.index, self.desk);
                 if (delivery.kind == Dispatcher::Delivery::call_ready) hold_in_hand(self, delivery.call);
@@ -217,7 +218,7 @@ void bind_worker(nb::module_& module) {
       .def(
           "take_more",
           [](Worker& self, const Call& first, double seconds) {
-            nb::gil_scoped_release released;
+            const GilPause pause;
             ReturnQueue::call_owners();
             make_room_in(self.in_hand);
             const Deadline deadline = deadline_after(std::min(seconds, 1e9));

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/blocked_signals.h"
+#include "bindings/gil_pause.h"
 #include "bindings/import.h"
 #include "bindings/worker.h"
 #include "interpreter/abi.h"
@@ -235,9 +236,11 @@ void note_thread(const Worker& worker) noexcept {
   here->worker = &worker;
   here->thread = PyThreadState_Get();
   due().places.splice(due().places.end(), due().spare, due().spare.begin());
+  count_in_python(true);
 }
 
 void forget_thread() noexcept {
+  count_in_python(false);
   const Place* const mine = std::exchange(here, nullptr);
   const std::lock_guard lock(due().mutex);
   std::erase_if(due().places, [mine](const auto& place) { return place.get() == mine; });

@@ -70,9 +70,9 @@ struct MULTIPY_API Worker final : Runner {
   // The thread's own: what was delivered to it last. The worker loop may fail anywhere, and then this is what tells of
   // the calls that it has not ended.
   Calls in_hand;
-  int redeliveries = 0;        // of what is in hand
-  std::int64_t in_force = -1;  // the number of the actor for which its thread is set up; see _thread_state.py
-  bool shows_label = false;    // the thread bears that actor's name
+  int redeliveries = 0;           // of what is in hand
+  std::int64_t in_force = -1;     // the number of the actor for which its thread is set up; see _thread_state.py
+  std::uint64_t named_after = 0;  // the number of the actor whose name its thread bears; 0: the interpreter's
   // Of the home, for all.
   std::atomic<std::uint64_t> deliveries = 0;
   std::size_t prepared = 0;            // how many deliveries came before all calls, if it replaces another

@@ -295,6 +295,10 @@ WaitResult Call::wait(Deadline deadline) {
   }
   if (is_final(word)) return WaitResult::woken;
   Wait waiting(this, deadline.has_value());
+  if (waiting.made_room()) {
+    thread_local SpinCredit credit;
+    credit.spin([&] { return is_final(word = word_.load(std::memory_order_acquire)); });
+  }
   while (!is_final(word)) {
     if (waiting.disturbed()) return WaitResult::interrupted;
     if (!(word & awaited)) {

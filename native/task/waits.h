@@ -90,6 +90,8 @@ class MULTIPY_API Wait final : public Waiter {
   /// Whether the runner was interrupted since it last asked. Throws DeadlockError if a circle that another wait closed
   /// was found to end here.
   bool disturbed();
+  /// Whether others may be run by this thread's interpreter meanwhile, perhaps what is waited for.
+  bool made_room() const noexcept { return entered_ && !is_event_loop_; }
 
  private:
   friend class Runner;

@@ -213,6 +213,29 @@ TEST_CASE("beside a call of an actor that slept lately, others are taken at once
   CHECK(dispatcher.take(0, second).call == last);
 }
 
+TEST_CASE("an actor is called beside one that sleeps, once the thread of that one has put its state away") {
+  Dispatcher dispatcher(1);
+  const auto sleeping = dispatcher.open_mailbox({0});
+  const auto other = dispatcher.open_mailbox({0});
+  Dispatcher::Desk first;
+  post_for(dispatcher, sleeping, 1);
+  dispatcher.take(0, first);
+  Taker watcher(dispatcher);
+  post_for(dispatcher, other, 2);
+  watcher.join();  // the call of the first actor has stalled: its next ones are expected to
+  Taker second(dispatcher);
+  post_for(dispatcher, sleeping, 1);
+  dispatcher.keeps_state(0, first, 2);
+  dispatcher.take(0, first);  // and does not put the state of the second actor away at once
+  const auto call = post_for(dispatcher, other, 2);
+  std::this_thread::sleep_for(50ms);
+  CHECK_FALSE(second.took);
+  dispatcher.keeps_state(0, first, 1);
+  second.join();
+  CHECK(second.delivery.call == call);
+  dispatcher.close();
+}
+
 TEST_CASE("who takes a call is told if nobody is left to watch") {
   Dispatcher dispatcher(1);
   const auto mailbox = dispatcher.open_mailbox({0});
