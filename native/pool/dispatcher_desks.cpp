@@ -282,13 +282,16 @@ bool Dispatcher::step_aside(std::size_t interpreter, Desk& desk) {
 }
 
 void Dispatcher::keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t actor) noexcept {
-  Desk* watcher = nullptr;
+  Desk* roused = nullptr;
   {
     const std::lock_guard lock(mutex_);
     desk.in_force = actor;
-    if (!desk.gone && desk.sits) watcher = set_watch(seat_at(interpreter));
+    if (desk.gone || !desk.sits) return;
+    Seat& seat = seat_at(interpreter);
+    roused = has_something(seat) ? rouse(seat) : nullptr;  // nobody is at work beside a call that is to stall
+    if (roused == nullptr) roused = set_watch(seat);
   }
-  notify(watcher);
+  notify(roused);
 }
 
 void Dispatcher::expect_thread(std::size_t interpreter, bool comes) noexcept {

@@ -218,21 +218,27 @@ TEST_CASE("an actor is called beside one that sleeps, once the thread of that on
   const auto sleeping = dispatcher.open_mailbox({0});
   const auto other = dispatcher.open_mailbox({0});
   Dispatcher::Desk first;
+  Dispatcher::Desk second(0, false);
   post_for(dispatcher, sleeping, 1);
   dispatcher.take(0, first);
-  Taker watcher(dispatcher);
-  post_for(dispatcher, other, 2);
-  watcher.join();  // the call of the first actor has stalled: its next ones are expected to
-  Taker second(dispatcher);
+  post_for(dispatcher, other, 3);
+  dispatcher.take(0, second);  // after it has watched: calls of the first actor are expected to stall
   post_for(dispatcher, sleeping, 1);
   dispatcher.keeps_state(0, first, 2);
-  dispatcher.take(0, first);  // and does not put the state of the second actor away at once
-  const auto call = post_for(dispatcher, other, 2);
+  std::shared_ptr<Call> call;
+  std::atomic<bool> took = false;
+  std::thread idle([&] {
+    const auto taken = dispatcher.take(0, second).call;
+    took = true;
+    CHECK(taken == call);
+  });
+  while (dispatcher.idle() == 0) std::this_thread::yield();
+  dispatcher.take(0, first);
+  call = post_for(dispatcher, other, 2);
   std::this_thread::sleep_for(50ms);
-  CHECK_FALSE(second.took);
+  CHECK_FALSE(took);
   dispatcher.keeps_state(0, first, 1);
-  second.join();
-  CHECK(second.delivery.call == call);
+  idle.join();
   dispatcher.close();
 }
 
