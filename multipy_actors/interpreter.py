@@ -146,7 +146,8 @@ def find_libpython() -> str:
     names = [sysconfig.get_config_var("INSTSONAME"), sysconfig.get_config_var("LDLIBRARY")]
     names += [f"libpython{version}{abiflags}.so.1.0", f"libpython{version}{abiflags}.so"]
     names = [name for name in dict.fromkeys(names) if name and ".so" in name]
-    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    # Where sysconfig was interrupted as it read them, by want of memory say, it has no variables for good.
+    multiarch = sysconfig.get_config_var("MULTIARCH") or getattr(sys.implementation, "_multiarch", "")
     folders = [
         sysconfig.get_config_var("LIBDIR"),
         os.path.join(sys.base_exec_prefix, "lib"),

@@ -76,6 +76,12 @@ def test_libpython_is_found_where_installations_have_it(installation, tmp_path, 
     assert find_libpython() == path
 
 
+def test_libpython_is_found_without_the_variables_of_sysconfig(installation, tmp_path):
+    installation()
+    path = make(tmp_path / "base" / "lib" / sys.implementation._multiarch / SHARED)
+    assert find_libpython() == path
+
+
 def test_a_symbolic_link_to_libpython_is_followed(installation, tmp_path):
     installation(INSTSONAME=SHARED, LIBDIR=str(tmp_path))
     path = make(tmp_path / "real" / "library.so")
