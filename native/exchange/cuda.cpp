@@ -6,9 +6,11 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
+#include <list>
 #include <map>
+#include <new>
 #include <string>
-#include <system_error>
 #include <thread>
 
 #include "base/blocked_signals.h"
@@ -68,23 +70,22 @@ class Releases {
   struct Waiting {
     std::unique_ptr<PendingWork> work;
     std::shared_ptr<ReturnQueue> owner;
-    ReturnQueue::Release release;
-    void* argument;
+    ReturnQueue::Place place;
   };
 
-  void add(Waiting waiting) {
+  void add(std::list<Waiting> waiting) noexcept {
     const std::lock_guard lock(mutex_);
-    arrived_.push_back(std::move(waiting));
+    arrived_.splice(arrived_.end(), waiting);
     if (!started_) start();
     changed_.notify_one();
   }
 
-  static void finish(Waiting& each) {
+  static void finish(Waiting& each) noexcept {
     each.work.reset();
     if (each.owner) {
-      each.owner->post(each.release, each.argument);
+      each.owner->post(std::move(each.place));
     } else {
-      each.release(each.argument);
+      each.place.front().release(each.place.front().argument);
     }
   }
 
@@ -94,19 +95,19 @@ class Releases {
   static constexpr std::chrono::microseconds kLongest{1000};
   static constexpr int kMostIdle = 16;  // times it looked and there was nothing, before it sleeps
 
-  void start() {
+  void start() noexcept {
     const BlockedSignals blocked;
     try {
       std::thread([this] { run(); }).detach();
       started_ = true;
-    } catch (const std::system_error&) {
+    } catch (const std::exception&) {
       // No thread can be had now. Who comes next tries again; until then the memory stays with whom it is.
     }
   }
 
   void run() {
     ::pthread_setname_np(::pthread_self(), "multipy-gpu");
-    std::vector<Waiting> waiting;
+    std::list<Waiting> waiting;
     auto pause = kShortest;
     int idle = 0;
     for (;;) {
@@ -117,22 +118,23 @@ class Releases {
           changed_.wait(lock, [&] { return !arrived_.empty(); });
           pause = kShortest;
         }
-        std::move(arrived_.begin(), arrived_.end(), std::back_inserter(waiting));
-        arrived_.clear();
+        waiting.splice(waiting.end(), arrived_);
       }
       idle = waiting.empty() ? idle + 1 : 0;
-      const auto over = std::stable_partition(waiting.begin(), waiting.end(),
-                                              [](const Waiting& each) { return !each.work->is_over(); });
-      pause = over != waiting.end() ? kShortest : std::min(pause * 2, kLongest);
-      for (auto each = over; each != waiting.end(); ++each) finish(*each);
-      waiting.erase(over, waiting.end());
+      std::list<Waiting> over;
+      for (auto next = waiting.begin(); next != waiting.end();) {
+        const auto each = next++;
+        if (each->work->is_over()) over.splice(over.end(), waiting, each);
+      }
+      pause = over.empty() ? std::min(pause * 2, kLongest) : kShortest;
+      for (Waiting& each : over) finish(each);
       std::this_thread::sleep_for(pause);
     }
   }
 
   std::mutex mutex_;  // guards arrived_ and started_
   std::condition_variable changed_;
-  std::vector<Waiting> arrived_;
+  std::list<Waiting> arrived_;
   bool started_ = false;
 };
 
@@ -226,13 +228,25 @@ EventHandle Device::take_spare() noexcept {
   return event;
 }
 
-EventHandle Device::record(Stream stream) {
+int Device::make_event(EventHandle& event) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (spare_.capacity() < ++made_) spare_.reserve(2 * made_);
+  }
+  const OutsideCapture outside(*this);
+  return driver_.create_event(&event, kWithoutTiming);
+}
+
+EventHandle Device::take_event() {
   EventHandle event = take_spare();
   const Current current(*this);
-  if (event == nullptr) {
-    const OutsideCapture outside(*this);
-    check(driver_, driver_.create_event(&event, kWithoutTiming), "cuEventCreate");
-  }
+  if (event == nullptr) check(driver_, make_event(event), "cuEventCreate");
+  return event;
+}
+
+EventHandle Device::record(Stream stream) {
+  const EventHandle event = take_event();
+  const Current current(*this);
   const int status = driver_.record_event(event, stream);
   if (status != 0) give_back(event);
   check(driver_, status, "cuEventRecord");
@@ -243,7 +257,11 @@ EventHandle Device::record_all() noexcept {
   EventHandle event = take_spare();
   const Current current(*this);
   const OutsideCapture outside(*this);
-  if (event == nullptr && driver_.create_event(&event, kWithoutTiming) != 0) return nullptr;
+  try {
+    if (event == nullptr && make_event(event) != 0) return nullptr;
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
   // An event that was never recorded counts as over, as everything is once all streams have been waited for.
   const bool is_asked = GraphCaptures::outside([&] {
     driver_.record_context != nullptr ? driver_.record_context(context_, event) : driver_.synchronize_context();
@@ -303,18 +321,25 @@ Order::~Order() {
 }
 
 void Order::begin_use(Stream stream) {
-  if (stream != exported_on_) device_.wait(stream, ready_);
+  // The exporter's own stream does nothing with the memory that comes before its export.
+  if (stream == exported_on_) return;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto is_its = [stream](const auto& use) { return use.first == stream; };
+    if (std::none_of(last_uses_.begin(), last_uses_.end(), is_its)) {
+      last_uses_.reserve(last_uses_.size() + 1);
+      last_uses_.emplace_back(stream, device_.take_event());
+    }
+  }
+  device_.wait(stream, ready_);
 }
 
 void Order::end_use(Stream stream) noexcept {
-  // The exporter's own stream does nothing with the memory that comes before this.
-  if (stream == exported_on_) return;
   try {
     const std::lock_guard lock(mutex_);
     for (const auto& [known, event] : last_uses_) {
       if (known == stream) return device_.record_again(event, stream);
     }
-    last_uses_.emplace_back(stream, device_.record(stream));
   } catch (const Error&) {
     // The context is lost, and with it all that used the memory.
   }
@@ -344,7 +369,7 @@ bool is_pinned(const void* address) noexcept {
 namespace {
 
 /// The GPUs that the process has a context on.
-std::vector<Device*> devices_in_use() noexcept {
+std::vector<Device*> devices_in_use() {
   std::vector<Device*> devices;
   const Driver* const driver = Driver::find();
   int count = 0;
@@ -366,9 +391,11 @@ std::vector<Device*> devices_in_use() noexcept {
 
 }  // namespace
 
-PinnedWork::PinnedWork() noexcept : PinnedWork(devices_in_use()) {}
+PinnedWork::PinnedWork() : PinnedWork(devices_in_use()) {}
 
-PinnedWork::PinnedWork(std::vector<Device*> devices) noexcept : unrecorded_(std::move(devices)) {}
+PinnedWork::PinnedWork(std::vector<Device*> devices) : unrecorded_(std::move(devices)) {
+  events_.reserve(unrecorded_.size());
+}
 
 PinnedWork::~PinnedWork() {
   for (const auto& [device, event] : events_) device->give_back(event);
@@ -386,12 +413,12 @@ bool PinnedWork::is_over() noexcept {
          });
 }
 
-void release_after(std::unique_ptr<PendingWork> work, std::shared_ptr<ReturnQueue> owner, ReturnQueue::Release release,
-                   void* argument) {
-  const bool over = work == nullptr || work->is_over();
-  Releases::Waiting waiting{std::move(work), std::move(owner), release, argument};
-  if (over) {
-    Releases::finish(waiting);
+void release_after(std::unique_ptr<PendingWork> work, std::shared_ptr<ReturnQueue> owner, ReturnQueue::Place place) {
+  std::list<Releases::Waiting> waiting;
+  waiting.push_back({std::move(work), std::move(owner), std::move(place)});
+  Releases::Waiting& only = waiting.front();
+  if (only.work == nullptr || only.work->is_over()) {
+    Releases::finish(only);
   } else {
     releases().add(std::move(waiting));
   }

@@ -82,6 +82,8 @@ class MULTIPY_API Device {
   static Device& at(int ordinal);
   Device(const Driver& driver, int ordinal);
 
+  /// An event that is to be recorded. Throws Error.
+  EventHandle take_event();
   /// Records an event on `stream`. Throws Error.
   EventHandle record(Stream stream);
   void record_again(EventHandle event, Stream stream);
@@ -104,11 +106,14 @@ class MULTIPY_API Device {
 
   /// An event to use again; null: there is none.
   EventHandle take_spare() noexcept;
+  /// Makes one, for which there will be room once it is spare; returns CUDA's status.
+  int make_event(EventHandle& event);
 
   const Driver& driver_;
   void* context_ = nullptr;
   std::mutex mutex_;  // guards what follows
   std::vector<EventHandle> spare_;
+  std::size_t made_ = 0;  // events
   std::vector<Stream> spare_streams_;
 };
 
@@ -127,6 +132,7 @@ class MULTIPY_API Order final : public PendingWork {
   Order(const Order&) = delete;
   Order& operator=(const Order&) = delete;
 
+  /// What ends it needs no memory.
   void begin_use(Stream stream);
   void end_use(Stream stream) noexcept;
   bool is_over() noexcept override;
@@ -146,8 +152,8 @@ MULTIPY_API bool is_pinned(const void* address) noexcept;
 class MULTIPY_API PinnedWork final : public PendingWork {
  public:
   /// Of `devices`; without them of every GPU that the process uses.
-  PinnedWork() noexcept;
-  explicit PinnedWork(std::vector<Device*> devices) noexcept;
+  PinnedWork();
+  explicit PinnedWork(std::vector<Device*> devices);
   ~PinnedWork() override;
   PinnedWork(const PinnedWork&) = delete;
   PinnedWork& operator=(const PinnedWork&) = delete;
@@ -159,9 +165,10 @@ class MULTIPY_API PinnedWork final : public PendingWork {
   std::vector<std::pair<Device*, EventHandle>> events_;
 };
 
-/// Posts the release to `owner`, or runs it if there is none, once `work` is over.
+/// Posts the release in `place` to `owner`, or runs it if there is none, once `work` is over. If it throws
+/// std::bad_alloc, what was to be released stays for good.
 MULTIPY_API void release_after(std::unique_ptr<PendingWork> work, std::shared_ptr<ReturnQueue> owner,
-                               ReturnQueue::Release release, void* argument);
+                               ReturnQueue::Place place);
 
 class MULTIPY_API Mark final : public Attachment {
  public:

@@ -141,21 +141,25 @@ SharedTensor::SharedTensor(const Exported& exported, std::shared_ptr<ReturnQueue
     tensor_.strides = strides_.data();
   }
   is_pinned_ = !gpu() && nbytes_ != 0 && cuda::is_pinned(static_cast<char*>(tensor_.data) + tensor_.byte_offset);
-  if (owner_ && !is_pinned_) home_.push_back({release_, argument_});
+  if (owner_ || gpu() || is_pinned_) home_.push_back({release_, argument_});
   if (!gpu() && !is_pinned_) return;
   if (on.stream && gpu()) order_ = std::make_unique<cuda::Order>(cuda::Device::at(*gpu()), *on.stream);
   if (on.memory != nullptr && on.memory->lease(tensor_.data)) {
     argument_ = new DeviceRelease{release_, argument_, on.memory, tensor_.data};
     release_ = release_on_device;
-    if (!home_.empty()) home_.front() = {release_, argument_};
+    home_.front() = {release_, argument_};
   }
 }
 
 SharedTensor::~SharedTensor() {
-  if (is_pinned_) {
-    cuda::release_after(std::make_unique<cuda::PinnedWork>(), std::move(owner_), release_, argument_);
-  } else if (order_) {
-    cuda::release_after(std::move(order_), std::move(owner_), release_, argument_);
+  if (is_pinned_ || order_) {
+    try {
+      std::unique_ptr<cuda::PendingWork> work = std::move(order_);
+      if (is_pinned_) work = std::make_unique<cuda::PinnedWork>();
+      cuda::release_after(std::move(work), std::move(owner_), std::move(home_));
+    } catch (const std::bad_alloc&) {
+      // Nobody can wait for the GPU, which may use the memory still: it stays for good.
+    }
   } else if (owner_) {
     owner_->post(std::move(home_));
   } else {

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/graph_captures.h"
 #include "exchange/cuda.h"
+#include "without_memory.h"
 
 using namespace multipy::cuda;
 using multipy::GraphCaptures;
@@ -154,6 +155,7 @@ TEST_CASE("events are used again") {
   Simulated gpu;
   for (int i = 0; i < 100; ++i) {
     Order order(gpu.device, kProducer);
+    order.begin_use(kConsumer);
     order.end_use(kConsumer);
   }
   CHECK(Simulated::events.size() == 2);
@@ -171,6 +173,7 @@ TEST_CASE("a stream is one holder's at a time, and used again") {
 TEST_CASE("a release comes home only when the GPU is done, without anybody waiting for it") {
   Simulated gpu;
   auto order = std::make_unique<Order>(gpu.device, kProducer);
+  order->begin_use(kConsumer);
   gpu.tell(kConsumer);
   order->end_use(kConsumer);
   auto owner = std::make_shared<ReturnQueue>();
@@ -181,7 +184,7 @@ TEST_CASE("a release comes home only when the GPU is done, without anybody waiti
     arrived = true;
     arrived.notify_all();
   });
-  release_after(std::move(order), owner, [](void*) { ++released; }, nullptr);
+  release_after(std::move(order), owner, {{[](void*) { ++released; }, nullptr}});
   CHECK(owner->drain() == 0);
   CHECK_FALSE(arrived);
   gpu.finish(kConsumer);
@@ -200,12 +203,14 @@ TEST_CASE("one that is over already does not wait for one that is not") {
     released.notify_all();
   };
   auto slow = std::make_unique<Order>(gpu.device, kProducer);
+  slow->begin_use(kConsumer);
   gpu.tell(kConsumer);
   slow->end_use(kConsumer);
-  release_after(std::move(slow), nullptr, count, nullptr);
+  release_after(std::move(slow), nullptr, {{count, nullptr}});
   auto quick = std::make_unique<Order>(gpu.device, kProducer);
+  quick->begin_use(kOther);
   quick->end_use(kOther);
-  release_after(std::move(quick), nullptr, count, nullptr);
+  release_after(std::move(quick), nullptr, {{count, nullptr}});
   CHECK(released == 1);
   gpu.finish(kConsumer);
   released.wait(1);
@@ -215,6 +220,7 @@ TEST_CASE("one that is over already does not wait for one that is not") {
 TEST_CASE("a lost context is an error for who exports, and ends all waiting") {
   Simulated gpu;
   Order order(gpu.device, kProducer);
+  for (const Stream stream : {kConsumer, kOther}) order.begin_use(stream);
   gpu.tell(kConsumer);
   order.end_use(kConsumer);
   CHECK_FALSE(order.is_over());
@@ -259,13 +265,54 @@ TEST_CASE("pinned memory comes home when the GPU is done, and at once where its 
     released.notify_all();
   };
   gpu.tell(kConsumer);
-  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, count, nullptr);
+  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, {{count, nullptr}});
   CHECK(released == 0);
   gpu.finish(kConsumer);
   released.wait(0);
   Simulated::is_broken = true;
-  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, count, nullptr);
+  release_after(std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device}), nullptr, {{count, nullptr}});
   CHECK(released == 2);
+}
+
+TEST_CASE("what a GPU uses comes home, or stays for good where there is no memory to wait for that") {
+  static std::atomic<int> released = 0;
+  const auto count = [](void*) {
+    ++released;
+    released.notify_all();
+  };
+  bool is_short = true;
+  for (int nth = 1; is_short; ++nth) {
+    CAPTURE(nth);
+    Simulated gpu;
+    released = 0;
+    std::unique_ptr<multipy::cuda::PendingWork> works[2];
+    bool stays[2] = {false, false};
+    {
+      const WithoutMemory failure(nth);
+      try {
+        auto order = std::make_unique<Order>(gpu.device, kProducer);
+        order->begin_use(kConsumer);
+        gpu.tell(kConsumer);
+        order->end_use(kConsumer);
+        works[0] = std::move(order);
+      } catch (const std::bad_alloc&) {
+        stays[0] = true;  // nobody could use it
+      }
+      for (const int i : {0, 1}) {
+        try {
+          if (i == 1) works[1] = std::make_unique<PinnedWork>(std::vector<Device*>{&gpu.device});
+          if (!stays[i]) release_after(std::move(works[i]), nullptr, {{count, nullptr}});
+        } catch (const std::bad_alloc&) {
+          stays[i] = true;
+        }
+      }
+      is_short = failure.failed();
+    }
+    gpu.finish(kConsumer);
+    const int expected = !stays[0] + !stays[1];
+    for (int now = released; now < expected; now = released) released.wait(now);
+    CHECK(released == expected);
+  }
 }
 
 TEST_CASE("without CUDA no memory is pinned, and there is nothing to wait for") {

@@ -19,32 +19,11 @@
 #include "task/call.h"
 #include "task/completion_queue.h"
 #include "task/waits.h"
-
-namespace {
-
-thread_local int until_failure = 0;  // 0: none is to fail
-thread_local bool has_failed = false;
-
-/// While it lives, the `nth` call of operator new that its thread makes throws std::bad_alloc.
-class WithoutMemory {
- public:
-  explicit WithoutMemory(int nth) {
-    has_failed = false;
-    until_failure = nth;
-  }
-  ~WithoutMemory() { until_failure = 0; }
-  WithoutMemory(const WithoutMemory&) = delete;
-  WithoutMemory& operator=(const WithoutMemory&) = delete;
-
-  /// Whether there was such a call.
-  bool failed() const { return has_failed; }
-};
-
-}  // namespace
+#include "without_memory.h"
 
 void* operator new(std::size_t size) {
-  if (until_failure > 0 && --until_failure == 0) {
-    has_failed = true;
+  if (WithoutMemory::until_failure > 0 && --WithoutMemory::until_failure == 0) {
+    WithoutMemory::has_failed = true;
     throw std::bad_alloc();
   }
   if (void* const memory = std::malloc(size)) return memory;
