@@ -592,21 +592,15 @@ class Worker:
 def context_variable(name: str, default: object) -> contextvars.ContextVar[Any]:
     """A new contextvars.ContextVar."""
 
-def on_change_of_actor(function: Callable[[int, int], None]) -> None:
+def on_change_of_actor(function: Callable[[int, int, int, int], None]) -> None:
     """
-    Has `function` called on the thread of a worker that is about to run a call of another actor than before, with the numbers of both: 0 for functions, -1 for none.
+    From here on functions and each actor have a context of their own.
+
+    Where torch or asyncio has been imported, a worker's thread that is about to run a call of another actor than before calls `function` with the numbers of both, 0 for functions, -1 for none, whether the one before has not been forgotten, and whether the other is new.
     """
 
-def copy_context() -> contextvars.Context:
-    """As contextvars.copy_context."""
-
-def enter_context(context: contextvars.Context) -> None:
-    """
-    What this thread runs from here on has the variables of `context`, until leave_context.
-    """
-
-def leave_context(context: contextvars.Context) -> None:
-    """Ends enter_context, on the same thread."""
+def forget_actor(number: int) -> None:
+    """The actor has ended, and needs no context."""
 
 def main_thread_stack() -> int:
     """

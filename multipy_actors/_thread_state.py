@@ -12,8 +12,9 @@ the state of the last call between its calls. The others hand it back after each
 the next one (native/bindings/bind_worker.cpp); what they leave in force is undone where the next call wants
 something else.
 
-Kept are the context of `contextvars`, the event loop of `asyncio.set_event_loop`, and of torch grad mode,
-inference mode, autocast, the default device, and the current GPU with its stream. Not kept are
+Kept are the context of `contextvars` (native/bindings/contexts.h), the event loop of
+`asyncio.set_event_loop`, and of torch grad mode, inference mode, autocast, the default device, and the
+current GPU with its stream. Nothing is called here before torch or asyncio has been imported. Not kept are
 `threading.local`, what libraries bind to a thread, and `torch.set_num_threads` (docs/guides/actors.md).
 
 Threads: those of workers. A state is read and written by the thread that runs a call of its actor, and there
@@ -29,6 +30,7 @@ from multipy_actors import _cuda, _native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     # Grad and inference mode, for each of _AUTOCASTS whether and in which type, the device, the GPU with its
@@ -48,63 +50,57 @@ _NO_LOOP = None, False
 class State:
     """What is kept for one actor while it is in force nowhere; None: what a thread begins with."""
 
-    __slots__ = ("context", "loop", "torch")
+    __slots__ = ("loop", "torch")
 
-    def __init__(
-        self, context: Any, torch: Torch | None = None, loop: tuple[Any, bool] | None = None
-    ) -> None:
-        """Of `contextvars`, torch and asyncio."""
-        self.context = context
+    def __init__(self, torch: Torch | None = None) -> None:
+        """Of torch and asyncio."""
         self.torch = torch
-        self.loop = loop
+        self.loop: tuple[Any, bool] | None = None
 
 
 class _Here(_local):
     """What is in force on this thread."""
 
-    context: Any = None  # that it has entered
     inference: Any = None  # torch's, as put in force here
     left: tuple[Torch | None, tuple[Any, bool]] | None = None  # in force since the state was handed back
 
 
-_states: dict[int, State] = {}
+_states = {_FUNCTIONS: State()}
 _here = _Here()
-_torch: Any = None  # once it has been imported
+_read: Callable[[], Torch] | None = None  # once torch has been imported
 
 
 def prepare() -> None:
     """Begin, on the first thread."""
-    _states[_FUNCTIONS] = State(_native.copy_context())
     _native.on_change_of_actor(change)
 
 
-def change(before: int, after: int) -> None:
-    """Have the state of `after`, an actor's number, in force on this thread, in place of that of `before`."""
-    torch, loop = _hand_back(before) if before != _NOBODY else _left_in_force()
+def change(before: int, after: int, lives: int, is_new: int) -> None:
+    """Have the state of `after`, an actor's number, in force on this thread, in place of that of `before`.
+
+    That of `before` is kept if it `lives`; `after` may run its first call (`is_new`).
+    """
+    if before == _NOBODY:
+        torch, loop = _left_in_force()
+    else:
+        torch, loop = _read_torch(), _read_loop()
+        if lives:
+            kept = _states.get(before)
+            if kept is None:
+                kept = _states[before] = State()
+            kept.torch, kept.loop = torch, loop
     if after == _NOBODY:
         _here.left = torch, loop
         return
-    state = _states.get(after) or _new(after)
-    _enter(state.context)
+    state = _states.get(after)
+    if state is None:
+        state = _states[after] = State(_states[_FUNCTIONS].torch if is_new else None)
     if torch is not None:
         wanted = state.torch or _beginning()
         if wanted != torch:
             _put_in_force(torch, wanted)
     if loop != (state.loop or _NO_LOOP):
         _set_loop(*(state.loop or _NO_LOOP))
-
-
-def _hand_back(number: int) -> tuple[Torch | None, tuple[Any, bool]]:
-    """Keep the state of `number`, which is in force here; what of it stays in force."""
-    torch, loop = _read_torch(), _read_loop()
-    state = _states.get(number)
-    if state is not None:
-        state.torch = torch
-        state.loop = loop
-    if _here.context is not None:  # else entering it had failed
-        _native.leave_context(_here.context)
-        _here.context = None
-    return torch, loop
 
 
 def _left_in_force() -> tuple[Torch | None, tuple[Any, bool]]:
@@ -115,22 +111,6 @@ def _left_in_force() -> tuple[Torch | None, tuple[Any, bool]]:
     return (*torch[:4], _cuda.in_force()), loop  # a call that began with CUDA has done so for all threads
 
 
-def _enter(context: Any) -> None:
-    try:
-        _native.enter_context(context)
-    except RuntimeError:
-        # It is in force on another thread: several calls of one actor run, or functions wait.
-        context = context.copy()
-        _native.enter_context(context)
-    _here.context = context
-
-
-def _new(number: int) -> State:
-    first = _states[_FUNCTIONS]
-    state = _states[number] = State(first.context.copy(), first.torch)
-    return state
-
-
 def keep() -> None:
     """Note the state in force, that of functions: new actors begin with it."""
     _states[_FUNCTIONS].torch = _read_torch()
@@ -138,40 +118,45 @@ def keep() -> None:
 
 def forget(number: int) -> None:
     """Drop what is kept for an actor that has ended."""
+    _native.forget_actor(number)
     _states.pop(number, None)
 
 
 # Torch -----------------------------------------------------------------------------------------------------
 
 
-def _imported_torch() -> Any:
-    global _torch
-    if _torch is None:
+def _read_torch() -> Torch | None:
+    """Return what is in force on this thread; None: torch has not been imported."""
+    global _read
+    if _read is None:
         torch = sys.modules.get("torch")
         if torch is None or getattr(getattr(torch, "__spec__", None), "_initializing", False):
             return None
-        _torch = torch if hasattr(torch, "get_autocast_dtype") else None
-    return _torch
+        if not hasattr(torch, "get_autocast_dtype"):
+            return None
+        _read = _reader(torch)
+    return _read()
 
 
-def _read_torch() -> Torch | None:
-    """Return what is in force on this thread; None: torch has not been imported."""
-    torch = _imported_torch()
-    if torch is None:
-        return None
-    return (
-        torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        tuple((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in _AUTOCASTS),
-        _default_device(torch),
-        _cuda.in_force(),
-    )
+def _reader(torch: Any) -> Callable[[], Torch]:
+    """Return what reads the state of a thread, with torch's functions at hand: it runs between calls."""
+    grad, inference = torch.is_grad_enabled, torch.is_inference_mode_enabled
+    autocasts, dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
+    names = vars(torch)  # the module itself takes long to say that it has no such name
 
+    def read() -> Torch:
+        default = names.get("_GLOBAL_DEVICE_CONTEXT")
+        # What `torch.set_default_device` was given; `get_default_device` has "cpu" for none.
+        device = default and getattr(getattr(default, "device_context", None), "device", None)
+        return (
+            grad(),
+            inference(),
+            tuple([(autocasts(kind), dtype(kind)) for kind in _AUTOCASTS]),
+            device,
+            _cuda.in_force(),
+        )
 
-def _default_device(torch: Any) -> Any:
-    """Return what `torch.set_default_device` was given; `get_default_device` has "cpu" for none."""
-    context = getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None)
-    return getattr(context, "device", None)
+    return read
 
 
 def _beginning() -> Torch:

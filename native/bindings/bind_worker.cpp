@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "base/time_slice.h"
 #include "bindings/bind.h"
+#include "bindings/contexts.h"
 #include "bindings/failing.h"
 #include "bindings/worker.h"
 #include "task/call.h"
@@ -37,9 +38,6 @@ PyObject* call_user_code(PyObject* function, PyObject* argument) noexcept {
 
 PyObject* change_of_actor = nullptr;  // what is called then; lives as long as Python
 
-/// Who is nobody's.
-constexpr std::int64_t kNobody = -1;
-
 /// Debuggers and `top -H` show the thread by what it runs, or ran last: "0:Embedder" in interpreter 0. Linux has
 /// 15 bytes for it.
 void name_thread(Worker& worker, const CallGroup* group) noexcept {
@@ -54,15 +52,28 @@ void name_thread(Worker& worker, const CallGroup* group) noexcept {
   ::pthread_setname_np(::pthread_self(), name.data());
 }
 
+/// Whether this interpreter has imported something that keeps state for a thread.
+bool has_state_of_threads() noexcept {
+  static PyObject* const torch = PyUnicode_InternFromString("torch");
+  static PyObject* const events = PyUnicode_InternFromString("asyncio.events");
+  PyObject* const modules = PyImport_GetModuleDict();
+  return PyDict_GetItem(modules, torch) != nullptr || PyDict_GetItem(modules, events) != nullptr;
+}
+
 /// What is a thread's becomes that of `actor`, whose `call` it is about to run, if another's ran before.
 void run_for(Worker& worker, std::int64_t actor, const Call* call = nullptr) {
   if (call != nullptr) name_thread(worker, call->group().get());  // what makes an actor has none
   const std::int64_t before = std::exchange(worker.in_force, actor);
   if (before == actor || change_of_actor == nullptr) return;
-  PyObject* const done =
-      PyObject_CallFunction(change_of_actor, "LL", static_cast<long long>(before), static_cast<long long>(actor));
-  if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
-  Py_XDECREF(done);
+  const bool is_new = !has_context(actor);
+  if (!enter_context_of(actor)) PyErr_WriteUnraisable(change_of_actor);
+  if (has_state_of_threads()) {
+    PyObject* const done =
+        PyObject_CallFunction(change_of_actor, "LLii", static_cast<long long>(before), static_cast<long long>(actor),
+                              static_cast<int>(has_context(before)), static_cast<int>(is_new));
+    if (done == nullptr) PyErr_WriteUnraisable(change_of_actor);
+    Py_XDECREF(done);
+  }
   if (&worker == &worker.home)
     worker.pool.dispatcher().keeps_state(worker.index, worker.desk, actor == kNobody ? 0 : actor);
 }
@@ -259,30 +270,17 @@ void bind_worker(nb::module_& module) {
   module.def(
       "on_change_of_actor",
       [](const nb::object& function) {
+        begin_contexts();
         Py_INCREF(function.ptr());
         change_of_actor = function.ptr();
       },
       nb::arg("function"),
-      nb::sig("def on_change_of_actor(function: collections.abc.Callable[[int, int], None]) -> None"),
-      "Has `function` called on the thread of a worker that is about to run a call of another actor than before, with "
-      "the numbers of both: 0 for functions, -1 for none.");
-  module.def(
-      "copy_context", [] { return nb::steal(PyContext_CopyCurrent()); },
-      nb::sig("def copy_context() -> contextvars.Context"), "As contextvars.copy_context.");
-  module.def(
-      "enter_context",
-      [](nb::handle context) {
-        if (PyContext_Enter(context.ptr()) != 0) throw nb::python_error();
-      },
-      nb::arg("context"), nb::sig("def enter_context(context: contextvars.Context) -> None"),
-      "What this thread runs from here on has the variables of `context`, until leave_context.");
-  module.def(
-      "leave_context",
-      [](nb::handle context) {
-        if (PyContext_Exit(context.ptr()) != 0) throw nb::python_error();
-      },
-      nb::arg("context"), nb::sig("def leave_context(context: contextvars.Context) -> None"),
-      "Ends enter_context, on the same thread.");
+      nb::sig("def on_change_of_actor(function: collections.abc.Callable[[int, int, int, int], None]) -> None"),
+      "From here on functions and each actor have a context of their own.\n\n"
+      "Where torch or asyncio has been imported, a worker's thread that is about to run a call of another actor than "
+      "before calls `function` with the numbers of both, 0 for functions, -1 for none, whether the one before has not "
+      "been forgotten, and whether the other is new.");
+  module.def("forget_actor", &forget_context, nb::arg("number"), "The actor has ended, and needs no context.");
   module.def("main_thread_stack", main_thread_stack,
              "The stack in bytes of a thread that stands for the main thread of a process.");
   module.def("current_worker", &worker, nb::rv_policy::reference, nb::sig("def current_worker() -> Worker | None"),
