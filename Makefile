@@ -9,7 +9,8 @@
 #   make test-packages                        some forty packages at work in interpreters; writes docs/packages.md
 #   make test-hosts                           the Pythons, C++ programs and allocators that this machine has
 #   make test-aarch64                         the loader on 64-bit Arm, emulated; says which Debian packages it needs
-#   make faults                               has each call of mmap, malloc … fail in turn; FAULTS="--step 10" some of them
+#   make faults                               has each call of mmap, malloc … fail in turn; FAULTS="--step 10" some of them,
+#                                             "--jobs 8" so many at once
 #   make soak SECONDS=600 SEED=1              everything public at once, from several threads; TORCH=1 with tensors
 #   make fuzz FUZZ_SECONDS=60                 the ELF reader against made-up files; needs clang (Debian: clang)
 #   make native-test | sanitize | lint | format | bench | wheel | clean

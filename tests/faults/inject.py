@@ -9,8 +9,9 @@ raises is an answer, so long as afterwards the same pool and a new one work, and
 left. What Python or nanobind does by itself where it has no memory (BEYOND_US) is counted apart.
 
 `python tests/faults/inject.py` tries every k until the scenario no longer makes that many calls;
-`--step N` every N-th, `--functions mmap --scenarios boot` one function and one scenario, `--first 17
---last 17 --stack` one k, with what its process writes. Of a fault the stack of the call that failed is told.
+`--step N` every N-th, `--jobs N` N at once, `--functions mmap --scenarios boot` one function and scenario,
+`--first 17 --last 17 --stack` one k, with what its process writes. Of a fault the stack of the call that
+failed is told.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import multipy_actors as multipy
@@ -38,15 +40,18 @@ import multipy_actors as multipy
 FUNCTIONS = ("memfd_create", "ftruncate", "pwrite", "mremap", "mprotect", "pthread_create", "mmap", "malloc")
 SECONDS = 120  # for one child, on a machine that may be busy
 NANOBIND = "nanobind ends the process where it has no memory for its tables"
+NO_PYTHON = "Python ends the process where it has no memory so early"
 BEYOND_US = {
     r"Critical nanobind error": NANOBIND,
     r"Buffer::\w+\(\): out of memory": NANOBIND,
-    # It allocates in functions of its headers that are noexcept.
-    r"nanobind/(nb_class|stl/shared_ptr)\.h:\d+ allocates\n(?s:.*)'std::bad_alloc'": NANOBIND,
-    r"PyExc_MemoryError is not initialized yet": "Python ends the process where it has no memory so early",
+    # It allocates in functions that are noexcept.
+    r"(/nanobind/|/robin_)\S*:\d+ allocates\n(?s:.*)'std::bad_alloc'": NANOBIND,
+    r"PyExc_MemoryError is not initialized yet": NO_PYTHON,
     r"_heapq\.cpython.*\+0x": "the extension _heapq drops a reference to what there was no memory for",
     r"cannot allocate memory for thread-local data": "the C library ends the process without memory for them",
     r"failed to register TLS destructor": "the C library ends the process without memory for them",
+    r"PyThread_allocate_lock\+.*\n.*_PyRuntimeState_Init\+": NO_PYTHON,
+    r"Inconsistency detected by ld\.so: dl-open\.c": "dlopen ends the process where it had no memory before",
     # PyThreadState_New hands on, as the current one, what it has not made.
     r"calloc\+.*\n.*\(PyThreadState_New\+": "Python ends the process without memory for a thread",
     r"Exception ignored in thread started by": "threading waits for ever for a thread that could not begin",
@@ -154,19 +159,18 @@ def kill(pool: multipy.Pool) -> None:
     """Kill actors whose calls run, wait and go on aside."""
     resting = Resting.options(pool=pool, replicas="all").remote()
     awaiting = Awaiting.options(pool=pool).remote()
-    calls = [
-        resting.on(0).rest.submit(),
-        resting.rest.submit(),
-        resting.rest.submit(),
-        awaiting.rest.submit(),
-    ]
-    while not (calls[0].running() or calls[0].done()):
-        time.sleep(0.001)
-    for handle in (resting, awaiting):
-        try:
-            multipy.kill(handle)
-        except MemoryError:
-            multipy.kill(handle)  # nothing had changed
+    calls = []
+    try:
+        for method in (resting.on(0).rest, resting.rest, resting.rest, awaiting.rest):
+            calls.append(method.submit())
+        while not (calls[0].running() or calls[0].done()):
+            time.sleep(0.001)
+    finally:  # nobody could acquire an interpreter beside a call that never ends
+        for handle in (resting, awaiting):
+            try:
+                multipy.kill(handle)
+            except MemoryError:
+                multipy.kill(handle)  # nothing had changed
     for call in calls:
         call.exception(timeout=20)
 
@@ -281,15 +285,19 @@ def with_new_pool() -> None:
         use(pool)
 
 
-def in_child(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> dict[str, object]:
-    """Make the attempt in a forked child; what became of it."""
-    reader, writer = os.pipe()
-    with tempfile.TemporaryFile() as complaints:
-        child = os.fork()
-        if child == 0:
+class Child:
+    """A forked child that makes one attempt."""
+
+    def __init__(self, shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: bool) -> None:
+        """Begin."""
+        self.call = call
+        self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its outcome
+        reader, writer = os.pipe()
+        self._process = os.fork()
+        if self._process == 0:
             os.close(reader)
             if not stack:
-                os.dup2(complaints.fileno(), 2)
+                os.dup2(self._complaints.fileno(), 2)
             faulthandler.enable()
             signal.alarm(SECONDS)  # ends it
             outcome = attempt(shim, function, scenario, call, stack)
@@ -297,33 +305,43 @@ def in_child(shim: ctypes.CDLL, function: str, scenario: str, call: int, stack: 
             os.close(writer)
             sys.exit(0)
         os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
+        self._reader = reader
+
+    def outcome(self) -> dict[str, object]:
+        """Wait for its end; what became of it."""
+        with os.fdopen(self._reader, "rb") as pipe:
             told = pipe.read()
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        complaints.seek(0)
-        text = complaints.read().decode(errors="replace")
-    outcome = json.loads(told) if told else {"reached": True, "said": "", "trouble": ""}
-    if status == 0 and not outcome["trouble"]:
+        status = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
+        with self._complaints as complaints:
+            complaints.seek(0)
+            text = complaints.read().decode(errors="replace")
+        outcome = json.loads(told) if told else {"reached": True, "said": "", "trouble": ""}
+        if status == 0 and not outcome["trouble"]:
+            return outcome
+        text = who_allocates(text) + text
+        for mark, meaning in BEYOND_US.items():
+            if re.search(mark, text):
+                return {"reached": True, "said": meaning, "trouble": ""}
+        ended = {0: "ended", -signal.SIGALRM: "hung"}.get(status, f"ended with {status}")
+        outcome["trouble"] = f"{ended}; {outcome['trouble']}\n{text[-8000:]}"
         return outcome
-    text = who_allocates(text) + text
-    for mark, meaning in BEYOND_US.items():
-        if re.search(mark, text):
-            return {"reached": True, "said": meaning, "trouble": ""}
-    ended = {0: "ended", -signal.SIGALRM: "hung"}.get(status, f"ended with {status}")
-    outcome["trouble"] = f"{ended}; {outcome['trouble']}\n{text[-8000:]}"
-    return outcome
 
 
 def who_allocates(stack: str) -> str:
-    """Say which line of the extension module called operator new, if it was that which failed."""
-    called = re.search(r"\(_Znwm\+.*\n.*/_native\..*\(\+0x([0-9a-f]+)\)", stack)
+    """Say which line of the extension module called operator new, if it was that which failed.
+
+    Where the C++ library is linked statically, operator new and the standard containers are in there, too.
+    """
     unstripped = next(HERE.parent.parent.glob(UNSTRIPPED), None)
-    if called is None or unstripped is None:
+    failed = re.search(r"/shim\.so\(malloc\+.*\n(?:.*\(_Znwm\+.*\n)?((?:.*/_native\..*\n)+)", stack)
+    if failed is None or unstripped is None:
         return ""
-    address = hex(int(called[1], 16) - 1)  # of the call, not of where it returns to
-    command = ["addr2line", "-C", "-e", str(unstripped), address]
-    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    return f"{line} allocates\n"
+    addresses = re.findall(r"\(\+0x([0-9a-f]+)\)", failed[1])[:8]
+    called = [hex(int(address, 16) - 1) for address in addresses]  # of the call, not of where it returns to
+    command = ["addr2line", "-C", "-e", str(unstripped), *called]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+    known = (line.split()[0] for line in lines if line and not line.startswith("??") and "/c++/" not in line)
+    return f"{next(known, 'nobody')} allocates\n"
 
 
 def inject(options: argparse.Namespace) -> int:
@@ -335,19 +353,25 @@ def inject(options: argparse.Namespace) -> int:
     for function in options.functions:
         for scenario in options.scenarios:
             said: Counter[str] = Counter()
-            call = options.first
-            while options.last is None or call <= options.last:
-                outcome = in_child(shim, function, scenario, call, options.stack)
+            calls = count(options.first, options.step)
+            if options.last is not None:
+                calls = iter(range(options.first, options.last + 1, options.step))
+            begin = partial(Child, shim, function, scenario, stack=options.stack)
+            under_way = deque(begin(call) for call in islice(calls, options.jobs))
+            while under_way:
+                child = under_way.popleft()
+                outcome = child.outcome()
                 if not outcome["reached"]:
-                    break
+                    calls = iter(())
+                    continue
                 if outcome["trouble"]:
                     faults += 1
                     print(
-                        f"{function} {scenario} call {call}: {outcome['said']}: {outcome['trouble']}",
+                        f"{function} {scenario} call {child.call}: {outcome['said']}: {outcome['trouble']}",
                         flush=True,
                     )
                 said[str(outcome["said"])] += 1
-                call += options.step
+                under_way.extend(begin(call) for call in islice(calls, 1))
             print(f"{function} {scenario}: {said.total()} calls, {dict(said)}", flush=True)
     return faults
 
@@ -360,6 +384,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--last", type=int)
     parser.add_argument("--step", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="children at once")
     parser.add_argument("--stack", action="store_true", help="show what the process writes")
     options = parser.parse_args()
     if "MULTIPY_FAULTS" in os.environ:
