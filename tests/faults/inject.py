@@ -41,6 +41,7 @@ FUNCTIONS = ("memfd_create", "ftruncate", "pwrite", "mremap", "mprotect", "pthre
 SECONDS = 120  # for one child, on a machine that may be busy
 NANOBIND = "nanobind ends the process where it has no memory for its tables"
 NO_PYTHON = "Python ends the process where it has no memory so early"
+NO_THREAD = "Python ends the process without memory for a thread"
 BEYOND_US = {
     r"Critical nanobind error": NANOBIND,
     r"Buffer::\w+\(\): out of memory": NANOBIND,
@@ -53,7 +54,7 @@ BEYOND_US = {
     r"PyThread_allocate_lock\+.*\n.*_PyRuntimeState_Init\+": NO_PYTHON,
     r"Inconsistency detected by ld\.so: dl-open\.c": "dlopen ends the process where it had no memory before",
     # PyThreadState_New hands on, as the current one, what it has not made.
-    r"calloc\+.*\n.*\(PyThreadState_New\+": "Python ends the process without memory for a thread",
+    r"[mc]alloc\+.*\n(.*/libpython.*\(\+0x.*\n)?.*\((PyThreadState_New|PyGILState_Ensure)\+": NO_THREAD,
     r"Exception ignored in thread started by": "threading waits for ever for a thread that could not begin",
 }
 HERE = Path(__file__).parent
@@ -340,7 +341,7 @@ def who_allocates(stack: str) -> str:
     called = [hex(int(address, 16) - 1) for address in addresses]  # of the call, not of where it returns to
     command = ["addr2line", "-C", "-e", str(unstripped), *called]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-    known = (line.split()[0] for line in lines if line and not line.startswith("??") and "/c++/" not in line)
+    known = (line.split()[0] for line in lines if line and "?" not in line and "/c++/" not in line)
     return f"{next(known, 'nobody')} allocates\n"
 
 
