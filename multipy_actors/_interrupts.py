@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _native
+from multipy_actors._modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def prepare() -> None:
 
 def is_interruption(error: BaseException | None) -> bool:
     """Say whether `error` is an interrupt of a call of this interpreter."""
-    errors: Any = sys.modules.get("multipy_actors.errors")
+    errors: Any = imported("multipy_actors.errors")
     return errors is not None and isinstance(error, errors.Interruption)
 
 
@@ -36,6 +37,6 @@ def _dropped(unraisable: sys.UnraisableHookArgs, report: Any = sys.unraisablehoo
     if not is_interruption(unraisable.exc_value):
         report(unraisable)
         return
-    loop: Any = sys.modules.get("multipy_actors._loop")
+    loop: Any = imported("multipy_actors._loop")
     if loop is None or not loop.raise_again():
         _native.raise_again()

@@ -16,6 +16,7 @@ from _thread import RLock, get_ident
 
 from multipy_actors import _cuda, _native, _output, _requests, _thread_state, sharing
 from multipy_actors._interrupts import is_interruption
+from multipy_actors._modules import imported
 from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
 
 TYPE_CHECKING = False
@@ -302,7 +303,7 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
         _actors.pop(number, None)
         _output.forget(number)
         _thread_state.forget(number)
-        packages = sys.modules.get("multipy_actors._packages")
+        packages = imported("multipy_actors._packages")
         if packages is not None:
             packages.release(number)
 

@@ -9,11 +9,11 @@ Threads: any.
 
 from __future__ import annotations
 
-import sys
 from _thread import _local
 
 from multipy_actors import _cuda, _native, values
 from multipy_actors._interrupts import is_interruption
+from multipy_actors._modules import imported
 from multipy_actors.sharing import ARRAYS
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def await_futures(args: list[Any], kwargs: dict[str, Any]) -> None:
 
 def futures_among(args: list[Any], kwargs: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
     """Yield where among the arguments there are futures, as container and place."""
-    futures = sys.modules.get("multipy_actors.futures")
+    futures = imported("multipy_actors.futures")
     if futures is None:
         return
     for index, arg in enumerate(args):

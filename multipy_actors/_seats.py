@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _sessions, _sources, values
+from multipy_actors._modules import imported
 from multipy_actors._requests import await_futures
 from multipy_actors.errors import ActorClosedError
 from multipy_actors.members import introduction_of
@@ -319,7 +320,7 @@ class Seat:
                 del self._streams[stream]
                 self._end(iterator)
         self._actors.pop(number, None)
-        packages = sys.modules.get("multipy_actors._packages")
+        packages = imported("multipy_actors._packages")
         if packages is not None:
             packages.release(number)
 
@@ -344,7 +345,7 @@ class Seat:
 
 def _is_for_the_thread(error: BaseException) -> bool:
     """Say whether somebody at the keyboard wants everything to end."""
-    bdb = sys.modules.get("bdb")
+    bdb = imported("bdb")
     return isinstance(error, KeyboardInterrupt) or (bdb is not None and isinstance(error, bdb.BdbQuit))
 
 

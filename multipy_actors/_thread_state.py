@@ -27,6 +27,7 @@ import sys
 from _thread import _local
 
 from multipy_actors import _cuda, _native
+from multipy_actors._modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,10 +130,8 @@ def _read_torch() -> Torch | None:
     """Return what is in force on this thread; None: torch has not been imported."""
     global _read
     if _read is None:
-        torch = sys.modules.get("torch")
-        if torch is None or getattr(getattr(torch, "__spec__", None), "_initializing", False):
-            return None
-        if not hasattr(torch, "get_autocast_dtype"):
+        torch = imported("torch")
+        if torch is None or not hasattr(torch, "get_autocast_dtype"):
             return None
         _read = _reader(torch)
     return _read()
@@ -194,7 +193,7 @@ def _put_in_force(now: Torch, wanted: Torch) -> None:
 
 
 def _policy_of_thread() -> Any:
-    events = sys.modules.get("asyncio.events")
+    events = imported("asyncio.events")
     return getattr(getattr(events, "_event_loop_policy", None), "_local", None)
 
 

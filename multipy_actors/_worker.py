@@ -24,6 +24,7 @@ from _thread import get_ident
 from time import monotonic
 
 from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, _thread_state, values
+from multipy_actors._modules import imported
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -97,7 +98,7 @@ def run() -> None:
 def forget_thread() -> None:
     """Drop what is kept of this thread, which has run calls."""
     _importing.forget_thread()
-    threading = sys.modules.get("threading")
+    threading = imported("threading")
     if threading is not None:
         threading._active.pop(get_ident(), None)
 
@@ -183,7 +184,7 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
 
 def describe_threads() -> str:
     """Say, line by line, where the user's code is that runs in this interpreter; on a thread of the core."""
-    threading = sys.modules.get("threading")
+    threading = imported("threading")
     names = {} if threading is None else {number: thread.name for number, thread in threading._active.items()}
     lines = []
     for number, frame in sys._current_frames().items():
@@ -191,7 +192,7 @@ def describe_threads() -> str:
         place = _users_place(frame)
         if place is not None:
             lines.append(f"thread {name!r}: {place}")
-    loop = sys.modules.get("multipy_actors._loop")
+    loop = imported("multipy_actors._loop")
     if loop is not None:
         lines += loop.describe_tasks(_users_place)
     return "\n".join(lines)
@@ -238,7 +239,7 @@ def _run_threading_exits() -> None:
 
 def _end_threads(patience: _Patience) -> list[str]:
     """Wait for threads that user code has started; returns the names of those that go on."""
-    threading = sys.modules.get("threading")
+    threading = imported("threading")
     if threading is None:
         return []
     # As threading itself does at exit, but not for ever: executors end their threads, then all are joined.
@@ -265,11 +266,11 @@ def finish() -> bool:
 
     _attempt(close_streams)
     seconds: Any = _PATIENCE
-    loop = sys.modules.get("multipy_actors._loop")
+    loop = imported("multipy_actors._loop")
     if loop is not None:
         seconds = _attempt(loop.finish, _PATIENCE) or 0.0
     patience = _Patience(seconds)
-    streams = sys.modules.get("multipy_actors._streams")
+    streams = imported("multipy_actors._streams")
     if streams is not None:
         _attempt(streams.finish)
     _attempt(forget_actors)

@@ -23,6 +23,7 @@ import sys
 from types import CellType, CodeType, FunctionType, ModuleType
 
 from multipy_actors import scripts
+from multipy_actors._modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def reduce_code(code: CodeType, sources: dict[str, str | None]) -> tuple[Any, ..
 
 def _source_in_memory(name: str) -> str | None:
     """Return the text of what was compiled as the file `name`, if `linecache` was given it."""
-    linecache: Any = sys.modules.get("linecache")
+    linecache: Any = imported("linecache")
     entry = None if linecache is None else linecache.cache.get(name)
     return "".join(entry[2]) if entry is not None and len(entry) == 4 and entry[1] is None else None
 

@@ -30,6 +30,7 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, P
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from multipy_actors import _native, _notifier, attached, values
+from multipy_actors._modules import imported
 from multipy_actors.errors import DeadlockError, Interrupted, PoolClosedError
 
 if TYPE_CHECKING:
@@ -326,7 +327,7 @@ def _is_chain(callback: Callable[..., object]) -> bool:
 
 def _is_of_asyncio(caller: FrameType) -> bool:
     """Say whether a future is cancelled because the wait of `asyncio.wrap_future` for it was."""
-    chains = sys.modules.get("asyncio.futures")
+    chains = imported("asyncio.futures")
     return (
         chains is not None
         and caller.f_globals is chains.__dict__
@@ -427,7 +428,7 @@ async def until_done(future: Future[Any]) -> None:
             loop.call_soon_threadsafe(wake)
 
     future.add_done_callback(tell)
-    coroutines = sys.modules.get("multipy_actors._loop")
+    coroutines = imported("multipy_actors._loop")
     job = None if coroutines is None else coroutines.current_job.get()
     if job is None:
         await woken

@@ -31,6 +31,7 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _native, attached, buffers, tensors
+from multipy_actors._modules import imported
 from multipy_actors._native import Extension
 from multipy_actors.tensors import Incoming, Outgoing
 
@@ -134,7 +135,7 @@ def _write_reference(obj: Any, _: Outgoing) -> Any:
     module = obj.__module__
     if type(module) is not str or module in _SCRIPTS or not _is_found(obj, module, obj.__qualname__):
         raise _Unfit("not what an import of its module would give")
-    cloudpickle = sys.modules.get("cloudpickle")
+    cloudpickle = imported("cloudpickle")
     if cloudpickle is not None and cloudpickle.list_registry_pickle_by_value() - _SCRIPTS:
         raise _Unfit("it may have been registered to travel by value")
     return Extension(_REFERENCE, f"{module}\n{obj.__qualname__}".encode())

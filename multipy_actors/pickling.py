@@ -29,6 +29,7 @@ from io import BytesIO
 from io import TextIOWrapper as _TextFile
 
 from multipy_actors import attached, buffers, tensors
+from multipy_actors._modules import imported
 from multipy_actors.sharing import NOTHING, protected_bases
 from multipy_actors.tensors import Incoming, Outgoing
 
@@ -79,7 +80,7 @@ def loads(data: Buffer, incoming: Incoming) -> Any:
 
 def _write_named(file: BytesIO, function: Any, outgoing: Outgoing) -> bool:
     """Write a function of the script as the name that leads to it, without a pickler, if one does."""
-    scripts: Any = sys.modules.get("multipy_actors.scripts")
+    scripts: Any = imported("multipy_actors.scripts")
     if scripts is None or function.__module__ not in scripts.names_of_scripts:
         return False
     where = scripts.namespace_of(function.__globals__)
@@ -122,7 +123,7 @@ def _load(data: Buffer, incoming: Incoming, of_globals: bool = False) -> Any:
     try:
         return _unpickle_globals(data) if of_globals else loads(data)
     except BaseException:
-        classes = sys.modules.get("multipy_actors.classes")
+        classes = imported("multipy_actors.classes")
         if classes is not None:
             classes.forget_unfinished()
         raise
@@ -506,7 +507,7 @@ def _reduce_packaged(obj: Any) -> tuple[Any, ...] | None:
     home = obj.__name__ if isinstance(obj, type(sys)) else obj.__module__
     if type(home) is not str or not home.startswith("<torch_package_"):
         return None
-    packages = sys.modules.get("multipy_actors._packages")
+    packages = imported("multipy_actors._packages")
     return None if packages is None else packages.reference_to(obj, home)
 
 

@@ -31,6 +31,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, sharing, values
+from multipy_actors._modules import imported
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
@@ -573,7 +574,7 @@ def _now() -> float:
 def current_interpreter() -> Interpreter | None:
     """Return the interpreter that this code runs in; None in the host."""
     worker: _native.Worker | None = _native.current_worker()
-    if worker is None and (inline := sys.modules.get("multipy_actors.inline")) is not None:
+    if worker is None and (inline := imported("multipy_actors.inline")) is not None:
         worker = inline.current_worker()
     return None if worker is None else Pool._of(worker.pool).interpreters[worker.index]
 
@@ -581,7 +582,7 @@ def current_interpreter() -> Interpreter | None:
 def find_actor(name: str) -> _native.Actor | None:
     """Return the actor of that name, whatever kind of pool it is in."""
     actor = _native.Actor.find(name)
-    if actor is None and (inline := sys.modules.get("multipy_actors.inline")) is not None:
+    if actor is None and (inline := imported("multipy_actors.inline")) is not None:
         actor = inline.Actor.find(name)
     return actor
 

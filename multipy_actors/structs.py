@@ -9,7 +9,7 @@ Threads: any; no state.
 
 from __future__ import annotations
 
-import sys
+from multipy_actors._modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _OPTIONS = (
 
 def is_struct(cls: type) -> bool:
     """Say whether the metaclass of `cls` is msgspec's."""
-    msgspec: Any = sys.modules.get("msgspec")
+    msgspec: Any = imported("msgspec")
     return msgspec is not None and isinstance(cls, type(msgspec.Struct))
 
 

@@ -35,6 +35,7 @@ import sys
 from _weakref import ref
 
 from multipy_actors import _cuda
+from multipy_actors._modules import imported
 from multipy_actors._native import Attachment, Mark, SharedTensor
 from multipy_actors.sharing import ARRAYS, NOTHING
 
@@ -96,7 +97,9 @@ def is_numpy_scalar(cls: type) -> bool:
     """Say whether `cls` is a NumPy scalar type whose instances are a dtype and fixed-size bytes."""
     if cls.__module__ != "numpy":
         return False
-    numpy: Any = sys.modules.get("numpy")
+    numpy: Any = imported("numpy")
+    if numpy is None:
+        return False
     kinds = (numpy.number, numpy.bool_, numpy.datetime64, numpy.timedelta64)
     return issubclass(cls, kinds) and getattr(numpy, cls.__name__, None) is cls
 
@@ -109,7 +112,7 @@ def parts_of(obj: Any) -> tuple[Any, ...] | None:
     cls = type(obj)
     if cls.__module__ == "torch.storage":
         return _parts_of_storage(obj)
-    numpy: Any = sys.modules.get("numpy")
+    numpy: Any = imported("numpy")
     base = getattr(numpy, "ndarray", None)
     if base is None or cls is base or not issubclass(cls, base):
         return None
