@@ -85,7 +85,9 @@ Actor::Actor(std::shared_ptr<Pool> pool, ActorOptions options, Dispatcher::Mailb
     : pool_(std::move(pool)),
       options_(std::move(options)),
       mailbox_(mailbox),
-      group_(std::make_shared<CallGroup>(options_.label, options_.number, options_.at_once)) {}
+      group_(std::make_shared<CallGroup>(options_.label, options_.number, options_.at_once)) {
+  pool_->dispatcher().allow_rows(mailbox_, true);
+}
 
 Actor::~Actor() {
   if (pool_->is_lost()) return;
@@ -191,6 +193,7 @@ Dispatcher::MailboxId Actor::mailbox_for(std::optional<std::size_t> on) {
   const auto served_by = interpreters();
   if (std::find(served_by.begin(), served_by.end(), *on) == served_by.end())
     throw ClosedError("there is no replica in interpreter " + std::to_string(*on));
+  pool_->dispatcher().allow_rows(mailbox_, false);  // who calls both has its calls in order
   const auto mailbox = pool_->dispatcher().open_mailbox({*on}, options_.limit);
   try {
     pinned_.emplace(*on, mailbox);

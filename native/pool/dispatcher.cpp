@@ -22,6 +22,10 @@ namespace multipy {
 
 namespace {
 
+/// So many calls of one mailbox are taken one after the other, within so long a time, though others have older ones.
+constexpr int kLongestRow = 8;
+constexpr Clock::duration kRowTime = std::chrono::microseconds(100);
+
 void add(std::atomic<std::uint64_t>& figure, std::uint64_t amount) noexcept {
   figure.fetch_add(amount, std::memory_order_relaxed);
 }
@@ -181,11 +185,17 @@ Dispatcher::Desk* Dispatcher::summon(Lane& lane, int* cpu) {
   const auto choice = least_loaded.choice();
   if (!choice) return nullptr;
   Seat& seat = seats_[*choice];
-  seat.claim = &lane;
-  ++lane.claims;
   const std::size_t sleeper = best_sleeper(seat);
+  seat.asleep[sleeper]->claim = &lane;
+  ++lane.claims;
   if (cpu != nullptr) *cpu = seat.asleep[sleeper]->cpu;
   return rouse(seat, sleeper);
+}
+
+Dispatcher::Lane* Dispatcher::take_back_claim(Desk& desk) noexcept {
+  Lane* const lane = std::exchange(desk.claim, nullptr);
+  if (lane != nullptr) --lane->claims;
+  return lane;
 }
 
 Dispatcher::Desk* Dispatcher::rouse_held(const Lane& lane, const Call& call) {
@@ -225,18 +235,32 @@ std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispat
   return oldest;
 }
 
+std::pair<Dispatcher::Mailbox*, std::deque<Dispatcher::Queued>::iterator> Dispatcher::next_in_row(const Seat& seat,
+                                                                                                  const Desk& desk) {
+  if (desk.row == 0 || desk.in_row >= kLongestRow || !seat.holders.empty() || !seat.first.empty()) return {};
+  const auto in_order = [](const Lane* lane) { return lane->in_order > 0; };
+  const auto found = mailboxes_.find(desk.row);
+  if (found == mailboxes_.end() || !found->second.rows || std::ranges::any_of(seat.lanes, in_order)) return {};
+  Mailbox& box = found->second;
+  if (box.calls.empty() || box.calls.front().session != 0 || is_busy(seat, box.calls.front(), desk.main)) return {};
+  if (std::ranges::find(seat.lanes, box.lane) == seat.lanes.end()) return {};
+  if (Clock::now() - desk.row_began >= kRowTime) return {};
+  return {&box, box.calls.begin()};
+}
+
 Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
                                    Emptied& emptied) noexcept {
   while (true) {
-    std::pair<Mailbox*, std::deque<Queued>::iterator> oldest{};
-    for (const Lane* lane : seat.lanes) {
-      const auto first = oldest_for(seat, *lane, desk.main);
-      if (first.first != nullptr && (oldest.first == nullptr || first.second->ticket < oldest.second->ticket))
-        oldest = first;
+    auto next = next_in_row(seat, desk);
+    const bool in_row = next.first != nullptr;
+    for (auto lane = seat.lanes.begin(); !in_row && lane != seat.lanes.end(); ++lane) {
+      const auto oldest = oldest_for(seat, **lane, desk.main);
+      if (oldest.first != nullptr && (next.first == nullptr || oldest.second->ticket < next.second->ticket))
+        next = oldest;
     }
-    Mailbox* const box = oldest.first;
+    Mailbox* const box = next.first;
     if (box == nullptr) return nullptr;
-    Queued taken = box->take(oldest.second);
+    Queued taken = box->take(next.second);
     const bool has_ended = taken.call->leave_queue();
     Lane* const lane = box->lane;
     if (taken_from(*box)) emptied.add(*box);
@@ -246,6 +270,11 @@ Dispatcher::Lane* Dispatcher::pick(Seat& seat, Desk& desk, Delivery& delivery, s
       ++seat.taken;
       if (session == 0) {
         deliver(seat, desk, box->id, delivery.call);
+        desk.in_row = in_row ? desk.in_row + 1 : 1;
+        if (!in_row) {
+          desk.row = box->id;
+          desk.row_began = desk.started;
+        }
         desk.expects_stall = box->stalls > 0;
         if (desk.expects_stall) --box->stalls;
       }
@@ -299,13 +328,11 @@ Dispatcher::Delivery Dispatcher::take(std::size_t interpreter, Desk& desk) {
   set_at_work(seat, desk, false);
   clear(seat, desk);
   while (true) {
-    Lane* claim = nullptr;
+    Lane* const claim = take_back_claim(desk);
     Lane* from = nullptr;
     bool found = false;
     Desk* first = nullptr;
     if (seat.at_work == 0 && !leaves_to_first(seat, desk, first)) {
-      claim = std::exchange(seat.claim, nullptr);
-      if (claim != nullptr) --claim->claims;
       if (std::exchange(seat.woken, false)) {
         delivery.kind = Delivery::woken;
         found = true;
@@ -428,7 +455,10 @@ std::shared_ptr<Call> Dispatcher::take_more(std::size_t interpreter, Desk& desk,
         emptied = taken_from(box);
       }
       if (emptied) drop_mailbox(box);
-      if (call) desk.in_hand.emplace_back(call);
+      if (call) {
+        desk.in_hand.emplace_back(call);
+        desk.row = 0;  // a batch is no beginning of a row
+      }
       if (call || other || closed_ || emptied) break;
     }
     if (Clock::now() >= deadline) break;

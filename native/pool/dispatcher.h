@@ -7,8 +7,8 @@
 // Model: each mailbox is a FIFO. Every post takes a ticket, and mailboxes served by the same set of interpreters share
 // one *lane*, which has those of them that are not empty by the tickets of their first calls. An interpreter takes the
 // lowest ticket at the front of its lanes, of which it has few however many actors it hosts. Its *seat* holds its
-// lanes and its figures. An idle seat that is woken for a lane is no longer idle, and has a *claim* on that lane until
-// it arrives in take().
+// lanes and its figures. A thread of an idle seat that is woken for a lane has a *claim* on that lane until it arrives
+// in take(), and the seat is no longer idle.
 //
 // An interpreter has several threads that take calls, more than it has calls under way; each has a *desk*. One at a
 // time is at work. Others take calls beside that one
@@ -23,8 +23,8 @@
 //   - A post adds one call and wakes at most one idle seat, chosen by placement.h. A seat is idle while nobody is at
 //     work at it and a thread sleeps there.
 //   - A busy seat may take the call first; the woken one finds nothing and sleeps again.
-//   - A seat that arrives and takes from another lane, is needed for something else or retires gives its claim
-//     back, and the lane summons another.
+//   - A thread that arrives gives its claim back. If it does not take from that lane, as another is at work at its
+//     seat by now or something older waits, or if its seat retires, the lane summons another.
 //
 // A session (pool/session.h) holds a seat, and so does what prepares an interpreter: while it does, the seat takes only
 // calls that act in the session, and is summoned for no others. A request for a session queues like a call; the seat
@@ -84,6 +84,8 @@
 namespace multipy {
 
 class MULTIPY_API Dispatcher {
+  struct Lane;
+
  public:
   using MailboxId = std::uint64_t;
   using Calls = std::vector<std::shared_ptr<Call>>;
@@ -126,8 +128,12 @@ class MULTIPY_API Dispatcher {
     std::uint64_t actor = 0;                     // whose call it has; 0: none's
     std::size_t at_once = 1;                     // so many of these may run at once, as far as that call goes
     MailboxId mailbox = 0;                       // from which it came
+    MailboxId row = 0;                           // from which it took the last calls, one after the other
+    int in_row = 0;                              // how many
+    Clock::time_point row_began{};               // when it took the first of them
     std::uint64_t in_force = 0;                  // the actor whose state its thread keeps, between calls too; 0: none's
     Holdings preparing = nullptr;                // what it has prepares the interpreter, and holds the seat
+    Lane* claim = nullptr;                       // for which its thread was roused, until it arrives
     clockid_t clock{};                           // the CPU time of its thread
     Clock::time_point seen{};                    // when whoever watches looked last,
     std::chrono::nanoseconds used{};             // and how much of that it had used
@@ -166,6 +172,9 @@ class MULTIPY_API Dispatcher {
   CallList close_mailbox(MailboxId mailbox) noexcept;
   /// No more posts to it; what is queued is still delivered, and then it is gone.
   void close_mailbox_when_empty(MailboxId mailbox) noexcept;
+  /// Whether short calls of it may be taken in a row, past older ones of other mailboxes of which that holds; at first
+  /// not. For an actor that has no other mailbox.
+  void allow_rows(MailboxId mailbox, bool allowed) noexcept;
   /// `interpreter` no longer serves it; true if nobody does, and then posts to it throw. What nobody can take any
   /// more is moved to `calls`, pending.
   bool leave(MailboxId mailbox, std::size_t interpreter, CallList& calls);
@@ -259,7 +268,6 @@ class MULTIPY_API Dispatcher {
  private:
   using Interpreters = std::vector<std::size_t>;
   using Ticket = std::int64_t;
-  struct Lane;
   struct Mailbox;
   struct Signals : Backlog {
     std::atomic<std::uint32_t> arrivals = 0;   // a call was posted
@@ -280,6 +288,7 @@ class MULTIPY_API Dispatcher {
     std::size_t mailboxes = 0;
     std::size_t claims = 0;
     std::size_t queued = 0;                          // calls in its mailboxes
+    std::size_t in_order = 0;                        // of these, those that others must not be taken past
     std::set<std::pair<Ticket, Mailbox*>> fronts{};  // those that are not empty
   };
 
@@ -288,6 +297,7 @@ class MULTIPY_API Dispatcher {
     MailboxId id;
     std::size_t limit = 0;
     bool closing = false;
+    bool rows = false;                           // a few of its calls may be taken in a row
     bool outlives = false;                       // the interpreters that serve it
     std::uint8_t stalls = 0;                     // how many of its next calls are expected to stall
     std::deque<Queued> calls{};                  // by ticket; those that have ended included
@@ -309,6 +319,8 @@ class MULTIPY_API Dispatcher {
     /// Moves all of which `is_meant` holds to `calls`.
     template <typename IsMeant>
     void take_all(IsMeant is_meant, CallList& calls) noexcept;
+    /// Its lane counts so many calls more.
+    void count(std::ptrdiff_t more) noexcept;
     /// Its lane has it under the ticket of its first call. May throw if it had none before.
     void settle();
   };
@@ -330,7 +342,6 @@ class MULTIPY_API Dispatcher {
     Desk* watch = nullptr;                    // of these, looks whether who is at work has stalled
     std::size_t at_work = 0;                  // of `desks`
     std::size_t expected = 0;                 // threads that were started and have not come yet
-    Lane* claim = nullptr;
     std::uint64_t taken = 0;
     bool idle = false;  // nobody is at work, and somebody sleeps
     bool woken = false;
@@ -362,6 +373,8 @@ class MULTIPY_API Dispatcher {
   /// Has the best idle server of `lane` come for it, if it has more calls than claims.
   /// `cpu` is set to where that server went idle.
   Desk* summon(Lane& lane, int* cpu = nullptr);
+  /// Gives back the claim of `desk`; for which lane it was, or null.
+  static Lane* take_back_claim(Desk& desk) noexcept;
   /// Which of those who sleep at `seat` is the one to be roused.
   static std::size_t best_sleeper(const Seat& seat) noexcept;
   /// One who sleeps at `seat` is to be at work, if it is idle.
@@ -409,11 +422,13 @@ class MULTIPY_API Dispatcher {
   /// `is_first`: for its first thread.
   static std::pair<Mailbox*, std::deque<Queued>::iterator> oldest_for(const Seat& seat, const Lane& lane,
                                                                       bool is_first);
-  /// Takes the oldest call for `seat` that has not ended, and says from which lane, or null if there is none.
+  /// The same for the mailbox of which `desk` is at a row of calls, if the row goes on.
+  std::pair<Mailbox*, std::deque<Queued>::iterator> next_in_row(const Seat& seat, const Desk& desk);
+  /// Takes the next call for `seat` that has not ended, and says from which lane, or null if there is none.
   /// Those that have ended are moved to `ended`; mailboxes to drop are added to `emptied`. `session` is that of a
   /// request.
-  static Lane* pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
-                    Emptied& emptied) noexcept;
+  Lane* pick(Seat& seat, Desk& desk, Delivery& delivery, std::uint64_t& session, CallList& ended,
+             Emptied& emptied) noexcept;
   /// Takes the first of what is handed to `seat` before all else; false if there is none that has not ended.
   static bool take_first(Seat& seat, Desk& desk, Delivery& delivery, CallList& ended) noexcept;
   /// There is room for what take() may deliver.

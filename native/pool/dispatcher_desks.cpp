@@ -288,7 +288,7 @@ void Dispatcher::keeps_state(std::size_t interpreter, Desk& desk, std::uint64_t 
     desk.in_force = actor;
     if (desk.gone || !desk.sits) return;
     Seat& seat = seat_at(interpreter);
-    roused = has_something(seat) ? rouse(seat) : nullptr;  // nobody is at work beside a call that is to stall
+    if (seat.idle && has_something(seat)) roused = rouse(seat);  // nobody is at work beside a call that is to stall
     if (roused == nullptr) roused = set_watch(seat);
   }
   notify(roused);

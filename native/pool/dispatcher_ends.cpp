@@ -72,9 +72,8 @@ CallList Dispatcher::retire(std::size_t interpreter) noexcept {
         if (mailbox.lane == lane) disturb(mailbox);
       }
     }
-    if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
-      --claim->claims;
-      next = summon(*claim);
+    for (Desk* desk : seat.desks) {
+      if (Lane* const claim = take_back_claim(*desk)) next = summon(*claim);  // one of them at most has one
     }
     drop_mailboxes(emptied);
     rouse_all(seat);
@@ -97,8 +96,10 @@ CallList Dispatcher::replace(std::size_t interpreter, RunnerId runner, Calls* in
     before = seat.runner.exchange(runner);
     seat.holders.clear();
     rouse_all(seat);
+    Lane* claim = nullptr;
     for (Desk* desk : std::exchange(seat.desks, {})) {
       desk->gone = true;
+      if (Lane* const theirs = take_back_claim(*desk)) claim = theirs;  // one of them at most has one
       desk->in_hand.clear();
       desk->preparing = nullptr;
       set_at_work(seat, *desk, false);
@@ -113,10 +114,7 @@ CallList Dispatcher::replace(std::size_t interpreter, RunnerId runner, Calls* in
       if (lane->runners) servers.push_back(lane->runners);
       if (lane->live == 1) take_out(*lane, false, calls, emptied);
     }
-    if (Lane* const claim = std::exchange(seat.claim, nullptr)) {
-      --claim->claims;
-      next = summon(*claim);
-    }
+    if (claim != nullptr) next = summon(*claim);
     drop_mailboxes(emptied);
   }
   notify(next);

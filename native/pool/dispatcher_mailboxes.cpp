@@ -102,9 +102,9 @@ bool Dispatcher::leave(MailboxId mailbox, std::size_t interpreter, CallList& cal
   Lane& after = lane_of(std::move(rest));
   ++after.mailboxes;
   if (box.front) after.fronts.insert(before.fronts.extract({*box.front, &box}));
-  before.queued -= box.calls.size();
-  after.queued += box.calls.size();
+  box.count(-std::ssize(box.calls));
   box.lane = &after;
+  box.count(std::ssize(box.calls));
   if (--before.mailboxes == 0) drop_lane(before);
   disturb(box);  // who waits for room depends on others now
   while (Desk* desk = summon(after)) notify(desk);
@@ -140,6 +140,21 @@ bool Dispatcher::taken_from(Mailbox& mailbox) noexcept {
   return mailbox.closing && mailbox.calls.empty();
 }
 
+void Dispatcher::allow_rows(MailboxId mailbox, bool allowed) noexcept {
+  const std::lock_guard lock(mutex_);
+  const auto found = mailboxes_.find(mailbox);
+  if (found == mailboxes_.end()) return;
+  Mailbox& box = found->second;
+  box.count(-std::ssize(box.calls));
+  box.rows = allowed;
+  box.count(std::ssize(box.calls));
+}
+
+void Dispatcher::Mailbox::count(std::ptrdiff_t more) noexcept {
+  lane->queued += static_cast<std::size_t>(more);
+  if (!rows) lane->in_order += static_cast<std::size_t>(more);
+}
+
 void Dispatcher::Mailbox::settle() {
   const auto now = calls.empty() ? std::nullopt : std::optional(calls.front().ticket);
   if (now == front) return;
@@ -165,25 +180,25 @@ void Dispatcher::Mailbox::put(Queued& queued, bool first) {
     first ? calls.pop_front() : calls.pop_back();
     throw;
   }
-  ++lane->queued;
+  count(1);
 }
 
 Dispatcher::Queued Dispatcher::Mailbox::take(std::deque<Queued>::iterator place) noexcept {
   Queued taken = std::move(*place);
   calls.erase(place);
-  --lane->queued;
+  count(-1);
   settle();
   return taken;
 }
 
 template <typename IsMeant>
 void Dispatcher::Mailbox::take_all(IsMeant is_meant, CallList& taken) noexcept {
-  lane->queued -= std::erase_if(calls, [&](Queued& queued) {
+  count(-static_cast<std::ptrdiff_t>(std::erase_if(calls, [&](Queued& queued) {
     if (!is_meant(queued)) return false;
     queued.call->leave_queue();
     taken.push_back(std::move(queued.call));
     return true;
-  });
+  })));
   settle();
 }
 
@@ -206,7 +221,9 @@ void Dispatcher::take_out(Lane& lane, bool all, CallList& calls, Emptied& emptie
 void Dispatcher::drop_lane(Lane& lane) noexcept {
   for (const std::size_t server : *lane.servers) {
     std::erase(seats_[server].lanes, &lane);
-    if (seats_[server].claim == &lane) seats_[server].claim = nullptr;
+    for (Desk* desk : seats_[server].desks) {
+      if (desk->claim == &lane) desk->claim = nullptr;
+    }
   }
   lanes_.erase(lanes_.find(*lane.servers));
 }

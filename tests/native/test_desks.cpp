@@ -4,7 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "pool/dispatcher.h"
 #include "posting.h"
@@ -240,6 +243,83 @@ TEST_CASE("an actor is called beside one that sleeps, once the thread of that on
   dispatcher.keeps_state(0, first, 1);
   idle.join();
   dispatcher.close();
+}
+
+TEST_CASE("calls are taken after a thread was roused for one that others took meanwhile") {
+  Dispatcher dispatcher(2);
+  const auto busy = dispatcher.open_mailbox({0});
+  const auto shared = dispatcher.open_mailbox({0, 1});
+  std::atomic<int> taken = 0;
+  Dispatcher::Desk first;
+  Dispatcher::Desk beside(0, false);
+  post_for(dispatcher, busy, 1);
+  dispatcher.take(0, first);
+  dispatcher.step_aside(0, first);
+  std::thread second([&] {
+    while (dispatcher.take(0, beside).kind == Dispatcher::Delivery::call_ready) ++taken;
+  });
+  int posted = 0;
+  for (int round = 0; round < 200; ++round) {
+    while (taken != posted || dispatcher.idle() != 1) std::this_thread::yield();
+    post_for(dispatcher, shared, 0);
+    dispatcher.step_back(0, first);
+    compute(1ms);
+    const bool came_late = dispatcher.take_more(1, shared, std::chrono::steady_clock::now()) != nullptr;
+    if (!came_late) ++posted;
+    dispatcher.step_aside(0, first);
+    post_for(dispatcher, shared, 0);
+    ++posted;
+    const auto late = std::chrono::steady_clock::now() + 5s;
+    while (taken != posted && std::chrono::steady_clock::now() < late) std::this_thread::yield();
+    CHECK(taken.load() == posted);
+    if (taken != posted) break;
+  }
+  dispatcher.close();
+  second.join();
+}
+
+TEST_CASE("no call is left lying, whatever the threads of several interpreters do") {
+  constexpr std::size_t kInterpreters = 3;
+  Dispatcher dispatcher(kInterpreters);
+  std::atomic<int> taken = 0;
+  const auto work = [&](std::size_t interpreter, bool is_first, unsigned seed) {
+    std::mt19937 random(seed);
+    Dispatcher::Desk desk(0, is_first);
+    while (true) {
+      const auto delivery = dispatcher.take(interpreter, desk);
+      if (delivery.kind == Dispatcher::Delivery::closed) return;
+      if (delivery.kind == Dispatcher::Delivery::woken) continue;
+      if (is_first) dispatcher.keeps_state(interpreter, desk, delivery.call->actor());
+      const auto what = random() % 8;
+      if (what < 3) dispatcher.step_aside(interpreter, desk);
+      if (what == 0 || what == 3) std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
+      if (what == 1) std::this_thread::yield();
+      if (what < 3) dispatcher.step_back(interpreter, desk);
+      if (what == 4) dispatcher.wake(random() % kInterpreters);
+      ++taken;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned seed = 0; seed < 3 * kInterpreters; ++seed)
+    threads.emplace_back(work, seed % kInterpreters, seed < kInterpreters, seed);
+  std::vector<std::pair<Dispatcher::MailboxId, std::uint64_t>> mailboxes;  // and whose they are
+  for (const auto& servers : std::vector<std::vector<std::size_t>>{{0, 1, 2}, {0, 1}, {0}, {0}, {1}, {2}})
+    mailboxes.emplace_back(dispatcher.open_mailbox(servers), mailboxes.size());
+  std::mt19937 random(1);
+  int posted = 0;
+  const auto enough = std::chrono::steady_clock::now() + 3s;
+  while (taken.load() == posted && std::chrono::steady_clock::now() < enough) {
+    for (auto count = 1 + random() % 4; count > 0; --count) {
+      const auto& [mailbox, actor] = mailboxes[random() % mailboxes.size()];
+      post_for(dispatcher, mailbox, actor);
+      ++posted;
+    }
+    const auto late = std::chrono::steady_clock::now() + 10s;
+    while (taken != posted && std::chrono::steady_clock::now() < late) std::this_thread::yield();
+    CHECK(taken.load() == posted);
+  }
+  dispatcher.close();
+  for (auto& thread : threads) thread.join();
 }
 
 TEST_CASE("who takes a call is told if nobody is left to watch") {

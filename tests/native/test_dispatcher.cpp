@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -12,11 +13,13 @@
 
 using multipy::Attachment;
 using multipy::Call;
+using multipy::CallList;
 using multipy::CallState;
 using multipy::Clock;
 using multipy::ClosedError;
 using multipy::Dispatcher;
 using Delivery = Dispatcher::Delivery;
+using namespace std::chrono_literals;
 
 TEST_CASE("a worker is handed the call, its mailbox, and is noted as its worker") {
   Dispatcher dispatcher(2);
@@ -38,8 +41,51 @@ TEST_CASE("of all its mailboxes, a worker is handed the oldest call") {
   const auto another = dispatcher.open_mailbox({0});
   const auto shared = dispatcher.open_mailbox({1, 0, 1});
   std::vector<std::shared_ptr<Call>> calls;
-  for (const auto mailbox : {shared, own, shared, another, own}) calls.push_back(posted(dispatcher, mailbox));
+  for (const auto mailbox : {shared, own, another}) calls.push_back(posted(dispatcher, mailbox));
   for (const auto& call : calls) CHECK(dispatcher.take(0).call == call);
+}
+
+TEST_CASE("of one mailbox a few calls are taken in a row, and then the oldest of all") {
+  Dispatcher dispatcher(1);
+  const auto first = dispatcher.open_mailbox({0});
+  const auto second = dispatcher.open_mailbox({0});
+  for (const auto mailbox : {first, second}) dispatcher.allow_rows(mailbox, true);
+  posted(dispatcher, first);
+  const auto older = posted(dispatcher, second);
+  for (int i = 0; i < 100; ++i) posted(dispatcher, first);
+  int in_row = 0;
+  while (dispatcher.take(0).call != older) ++in_row;
+  CHECK(in_row >= 1);
+  CHECK(in_row <= 8);
+}
+
+TEST_CASE("no row goes on after a call that took long, nor where it must not") {
+  Dispatcher dispatcher(2);
+  const auto first = dispatcher.open_mailbox({0, 1});
+  const auto second = dispatcher.open_mailbox({0});
+  for (const auto mailbox : {first, second}) dispatcher.allow_rows(mailbox, true);
+  posted(dispatcher, first);
+  const auto older = posted(dispatcher, second);
+  const auto last = posted(dispatcher, first);
+  dispatcher.take(0);
+  SUBCASE("it took long") {
+    std::this_thread::sleep_for(1ms);
+    CHECK(dispatcher.take(0).call == older);
+  }
+  SUBCASE("others must not be passed") {
+    dispatcher.allow_rows(second, false);
+    CHECK(dispatcher.take(0).call == older);
+  }
+  SUBCASE("it must not pass others") {
+    dispatcher.allow_rows(first, false);
+    CHECK(dispatcher.take(0).call == older);
+  }
+  SUBCASE("it has been left") {
+    CallList calls;
+    CHECK_FALSE(dispatcher.leave(first, 0, calls));
+    CHECK(dispatcher.take(0).call == older);
+    CHECK(dispatcher.take(1).call == last);
+  }
 }
 
 TEST_CASE("a worker is not handed what others serve") {
