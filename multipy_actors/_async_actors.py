@@ -17,7 +17,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _cuda, _native, _requests, _streams, errors
+from multipy_actors import _native, _requests, _streams, errors, gpu
 from multipy_actors._loop import Job, Request, Single, event_loop
 from multipy_actors._requests import as_told, futures_among, kept_traceback, took_too_long
 
@@ -41,7 +41,7 @@ class AsyncActor:
         number: int,
         limit: int,
         batchers: dict[str, Batcher],
-        gpu: _cuda.OnGpu | None = None,
+        gpu: gpu.OnGpu | None = None,
         seconds: float | None = None,
     ) -> None:
         """Run `limit` jobs at once, when there is an object; all with `gpu` as the current one.

@@ -29,8 +29,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, _requests, errors, values
-from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import await_futures, encode_error, encode_failure, fail, interrupted
+from multipy_actors.interrupts import is_interruption
 from multipy_actors.sharing import ARRAYS
 
 if TYPE_CHECKING:

@@ -43,11 +43,11 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _cuda, _native, _output, _requests, errors
+from multipy_actors import _native, _output, _requests, errors, gpu
 from multipy_actors._batches import Batch
-from multipy_actors._interrupts import is_interruption
 from multipy_actors._requests import encode_result, fail, interrupted
 from multipy_actors._streams import AsyncStream, current_job
+from multipy_actors.interrupts import is_interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -141,10 +141,10 @@ class Job:
         try:
             if self._end is not None:
                 raise self._end
-            _cuda.enter()
+            gpu.enter()
             coroutine = self._run()
             if self.actor.gpu is not None:
-                coroutine = _cuda.on_gpu(self.actor.gpu, coroutine)
+                coroutine = gpu.on_gpu(self.actor.gpu, coroutine)
             self.calls.settle(await coroutine)
         except BaseException as error:
             if self._end is not None and isinstance(error, asyncio.CancelledError):

@@ -14,10 +14,10 @@ from __future__ import annotations
 import sys
 from _thread import RLock, get_ident
 
-from multipy_actors import _cuda, _native, _output, _requests, _thread_state, sharing
-from multipy_actors._interrupts import is_interruption
-from multipy_actors._modules import imported
+from multipy_actors import _native, _output, _requests, _thread_state, gpu, sharing
 from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
+from multipy_actors.interrupts import is_interruption
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ _actors: dict[int, Any] = {}
 _on_loop: dict[int, AsyncActor] = {}
 _batchers: dict[int, dict[str, Batcher]] = {}  # by actors and methods
 _streams: dict[int, tuple[int, Stream]] = {}  # by their own numbers, with those of their actors
-_gpus: dict[int, _cuda.OnGpu] = {}  # of the actors for which one was chosen
+_gpus: dict[int, gpu.OnGpu] = {}  # of the actors for which one was chosen
 _limits: dict[int, float] = {}  # seconds for a call of the actor, if it has a time limit
 
 
@@ -233,7 +233,7 @@ def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
 
 def _choose_gpu(number: int, options: dict[str, Any]) -> None:
     if "gpus" in options:
-        _gpus[number] = _cuda.OnGpu(_cuda.choose_gpu(*options["gpus"][_this_worker().index]))
+        _gpus[number] = gpu.OnGpu(gpu.choose_gpu(*options["gpus"][_this_worker().index]))
 
 
 def _actor(number: int) -> Any:
@@ -276,7 +276,7 @@ def _has(args: list[Any], kwargs: dict[str, Any], number: int, name: str) -> Any
 
 
 def _describe(args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
-    from multipy_actors.members import introduction_of
+    from multipy_actors.description import introduction_of
 
     return _apply(number, introduction_of)
 
@@ -421,7 +421,7 @@ def _set_up(kwargs: dict[str, Any]) -> None:
         worker = _native.current_worker()
         assert worker is not None
         _requests.checks = WriteChecks(worker)
-    _cuda.watch(kwargs.get("own_cuda_streams", True))
+    gpu.watch(kwargs.get("own_cuda_streams", True))
     _output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
         from multipy_actors import logs
@@ -499,7 +499,7 @@ def run_checked(
 _OF_NO_ACTOR = ("call", "map", "session", "package", "source", "configure", "search_paths")
 
 
-_entered: dict[int, _cuda.OnGpu] = {}  # by threads
+_entered: dict[int, gpu.OnGpu] = {}  # by threads
 
 
 def enter_gpu(operation: list[Any]) -> None:
@@ -511,7 +511,7 @@ def enter_gpu(operation: list[Any]) -> None:
         _enter_gpu(gpu)
 
 
-def _enter_gpu(gpu: _cuda.OnGpu) -> None:
+def _enter_gpu(gpu: gpu.OnGpu) -> None:
     gpu.__enter__()
     _entered[get_ident()] = gpu
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from _thread import _local
 
-from multipy_actors import _cuda, _native, values
-from multipy_actors._interrupts import is_interruption
-from multipy_actors._modules import imported
+from multipy_actors import _native, gpu, values
+from multipy_actors.interrupts import is_interruption
+from multipy_actors.modules import imported
 from multipy_actors.sharing import ARRAYS
 
 TYPE_CHECKING = False
@@ -91,7 +91,7 @@ def encode_result(
     """Encode what a call returned, which comes after all that it told `gpus`, those of its arguments."""
     data, attachments = values.encode(result, "result", share=share)
     if gpus:
-        attachments += _cuda.marks(gpus)
+        attachments += gpu.marks(gpus)
     return data, attachments
 
 
@@ -121,7 +121,7 @@ def encode_error(
 def _encode_error(error: BaseException, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
     data, attachments = values.encode_exception(_as_image_error(as_told(error)))
     if gpus:
-        attachments += _cuda.marks(gpus)
+        attachments += gpu.marks(gpus)
     return data, attachments
 
 

@@ -15,10 +15,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _sessions, _sources, values
-from multipy_actors._modules import imported
 from multipy_actors._requests import await_futures
+from multipy_actors.description import introduction_of
 from multipy_actors.errors import ActorClosedError
-from multipy_actors.members import introduction_of
+from multipy_actors.modules import imported
 from multipy_actors.sharing import ARRAYS
 
 if TYPE_CHECKING:

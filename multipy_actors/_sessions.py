@@ -111,7 +111,7 @@ def _value(session: int, args: list[Any], kwargs: dict[str, Any], number: int) -
 
 
 def _describe(session: int, args: list[Any], kwargs: dict[str, Any], number: int) -> Any:
-    from multipy_actors.members import introduction_of
+    from multipy_actors.description import introduction_of
 
     return introduction_of(resolve(session, number))
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 import sys
 from _thread import _local
 
-from multipy_actors import _cuda, _native
-from multipy_actors._modules import imported
+from multipy_actors import _native, gpu
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _left_in_force() -> tuple[Torch | None, tuple[Any, bool]]:
     torch, loop = _here.left or (None, _NO_LOOP)
     if torch is None:
         return _read_torch(), loop
-    return (*torch[:4], _cuda.in_force()), loop  # a call that began with CUDA has done so for all threads
+    return (*torch[:4], gpu.in_force()), loop  # a call that began with CUDA has done so for all threads
 
 
 def keep() -> None:
@@ -152,7 +152,7 @@ def _reader(torch: Any) -> Callable[[], Torch]:
             inference(),
             tuple([(autocasts(kind), dtype(kind)) for kind in _AUTOCASTS]),
             device,
-            _cuda.in_force(),
+            gpu.in_force(),
         )
 
     return read
@@ -162,12 +162,12 @@ def _beginning() -> Torch:
     """Return what a thread begins with."""
     torch = sys.modules["torch"]
     dtypes = torch.bfloat16, torch.float16
-    return True, False, tuple((False, dtype) for dtype in dtypes), None, _cuda.at_first()
+    return True, False, tuple((False, dtype) for dtype in dtypes), None, gpu.at_first()
 
 
 def _put_in_force(now: Torch, wanted: Torch) -> None:
     torch = sys.modules["torch"]
-    grad, inference, autocasts, device, gpu = wanted
+    grad, inference, autocasts, device, on_gpu = wanted
     if inference != now[1]:
         # What was put in force here is undone before anything else is: these nest, and take autocast along.
         guard, _here.inference = _here.inference, None
@@ -185,8 +185,8 @@ def _put_in_force(now: Torch, wanted: Torch) -> None:
             torch.set_autocast_dtype(kind, dtype)
     if device != now[3]:
         torch.set_default_device(device)
-    if gpu != now[4]:
-        _cuda.put_in_force(gpu)
+    if on_gpu != now[4]:
+        gpu.put_in_force(on_gpu)
 
 
 # asyncio ---------------------------------------------------------------------------------------------------

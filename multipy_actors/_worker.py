@@ -23,8 +23,7 @@ import sys
 from _thread import get_ident
 from time import monotonic
 
-from multipy_actors import _cuda, _importing, _interrupts, _native, _output, _requests, _thread_state, values
-from multipy_actors._modules import imported
+from multipy_actors import _importing, _native, _output, _requests, _thread_state, gpu, interrupts, values
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -37,6 +36,7 @@ from multipy_actors._operations import (
     run_checked,
 )
 from multipy_actors._requests import at_hand, await_futures, encode_failure, encode_result, fail, interrupted
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def prepare() -> None:
         _name_files_of_frozen_modules()
     _importing.prepare()
     _output.prepare()
-    _interrupts.prepare()
+    interrupts.prepare()
     _thread_state.prepare()
 
 
@@ -114,7 +114,7 @@ def _execute(call: _native.Call, worker: _native.Worker) -> bool | None:
         try:
             outcome = worker.run(call, _serve)
         except BaseException as error:  # it was raised while a failure was being encoded
-            if not _interrupts.is_interruption(error):
+            if not interrupts.is_interruption(error):
                 call.fail_plainly(error)
                 return False
             outcome = None
@@ -144,13 +144,13 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
     gpus: set[int] | None = None
     request = attachments = None
     try:
-        _cuda.enter()
+        gpu.enter()
         data, attachments = call.take_request()
         request = values.decode_call(data, attachments)
         operation, args, kwargs, share = request
         if attachments and not awaits_by_itself(operation):
             await_futures(args, kwargs)
-        gpus = _cuda.gpus_of(attachments) if attachments else None
+        gpus = gpu.gpus_of(attachments) if attachments else None
         at_hand.gpus, at_hand.share = gpus, share
         enter_gpu(operation)
         if _requests.checks is None:
@@ -225,7 +225,7 @@ def _attempt(function: Callable[..., object], *args: object) -> object:
     try:
         return function(*args)
     except BaseException as error:
-        if not _interrupts.is_interruption(error):  # else it was in the way of the end
+        if not interrupts.is_interruption(error):  # else it was in the way of the end
             sys.excepthook(*sys.exc_info())
         return None
 

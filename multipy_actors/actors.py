@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from multipy_actors import _native, module_level, values
 from multipy_actors.batching import batches_for
 from multipy_actors.defaults import resolve_pin
+from multipy_actors.description import introduction_of, members_of
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.members import introduction_of, members_of
 from multipy_actors.pool import Pool, find_actor
 from multipy_actors.sharing import chosen_level
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 from multipy_actors.actors import create_replicas, gpu_number
 from multipy_actors.batching import batches_for, batches_of, is_batch_size, is_batch_wait
 from multipy_actors.defaults import resolve_pin
+from multipy_actors.description import members_of
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.members import members_of
 from multipy_actors.pool import Pool
 from multipy_actors.sharing import ARRAYS, chosen_level
 

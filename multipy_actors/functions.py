@@ -23,7 +23,7 @@ import sys
 from types import CellType, CodeType, FunctionType, ModuleType
 
 from multipy_actors import scripts
-from multipy_actors._modules import imported
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, P
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from multipy_actors import _native, _notifier, attached, values
-from multipy_actors._modules import imported
 from multipy_actors.errors import DeadlockError, Interrupted, PoolClosedError
+from multipy_actors.modules import imported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar,
 
 from multipy_actors import _native, attached, module_level, values
 from multipy_actors.defaults import resolve_pin
+from multipy_actors.description import description_of
 from multipy_actors.errors import (
     ActorClosedError,
     InterpreterDiedError,
@@ -36,7 +37,6 @@ from multipy_actors.errors import (
 )
 from multipy_actors.futures import Future, give_up, value_of
 from multipy_actors.interpreter import Interpreter
-from multipy_actors.members import description_of
 from multipy_actors.own_actor import OwnActor, is_called_here
 from multipy_actors.pool import Pool
 from multipy_actors.sharing import chosen_level

@@ -31,8 +31,8 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _native, attached, buffers, tensors
-from multipy_actors._modules import imported
 from multipy_actors._native import Extension
+from multipy_actors.modules import imported
 from multipy_actors.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this

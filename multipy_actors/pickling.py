@@ -29,7 +29,7 @@ from io import BytesIO
 from io import TextIOWrapper as _TextFile
 
 from multipy_actors import attached, buffers, tensors
-from multipy_actors._modules import imported
+from multipy_actors.modules import imported
 from multipy_actors.sharing import NOTHING, protected_bases
 from multipy_actors.tensors import Incoming, Outgoing
 

@@ -31,7 +31,6 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, sharing, values
-from multipy_actors._modules import imported
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
@@ -44,6 +43,7 @@ from multipy_actors.interpreter import (
     usable_cpus,
     written_bytes,
 )
+from multipy_actors.modules import imported
 from multipy_actors.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ Threads: any; no state.
 
 from __future__ import annotations
 
-from multipy_actors._modules import imported
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

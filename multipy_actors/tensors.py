@@ -34,9 +34,9 @@ from __future__ import annotations
 import sys
 from _weakref import ref
 
-from multipy_actors import _cuda
-from multipy_actors._modules import imported
+from multipy_actors import gpu
 from multipy_actors._native import Attachment, Mark, SharedTensor
+from multipy_actors.modules import imported
 from multipy_actors.sharing import ARRAYS, NOTHING
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
@@ -185,7 +185,7 @@ class Incoming:
 
     def __init__(self, shared: Sequence[Attachment]) -> None:
         while shared and isinstance(mark := shared[-1], Mark):
-            _cuda.follow(mark)
+            gpu.follow(mark)
             shared = shared[:-1]
         self.shared = shared
         self.objects: dict[int, Any] = {}
@@ -266,7 +266,7 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
     # Some torch versions set the strides of dimensions of length 0 and 1 to 1.
     shape = alias.shape
     strides = tuple(alias.stride()) if 1 in shape or 0 in shape else None
-    stream = _cuda.stream_on(alias.device.index) if alias.is_cuda else None
+    stream = gpu.stream_on(alias.device.index) if alias.is_cuda else None
     shared = SharedTensor(capsule, stream, None, 0 if copy else alias._cdata, copy)
     return shared, (kind, tensor.requires_grad, dtype, strides)
 
@@ -279,10 +279,10 @@ def _receive_tensor(
     dlpack: Any = torch.utils.dlpack
     must_be_copied = shared.must_be_copied
     # Given `shared` itself, it would first ask much that is known here.
-    gpu = shared.gpu
-    capsule = shared.__dlpack__() if gpu is None else shared.__dlpack__(stream=_cuda.stream_on(gpu))
+    index = shared.gpu
+    capsule = shared.__dlpack__() if index is None else shared.__dlpack__(stream=gpu.stream_on(index))
     if shared.is_pinned:
-        _cuda.begin()  # before, torch would take it for memory as any other
+        gpu.begin()  # before, torch would take it for memory as any other
     tensor: torch.Tensor = dlpack.from_dlpack(capsule)
     if strides is not None and tensor.stride() != tuple(strides):
         tensor = tensor.as_strided(tensor.shape, strides)
@@ -346,7 +346,7 @@ def _array_of(shared: SharedTensor, told: str | bytes | None, strides: Any) -> A
     import numpy
 
     if shared.is_pinned and "torch" in sys.modules:
-        _cuda.begin()
+        gpu.begin()
     array: Any = numpy.from_dlpack(shared)
     if isinstance(told, bytes):
         import pickle

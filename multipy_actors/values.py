@@ -27,7 +27,7 @@ do.
 from __future__ import annotations
 
 from multipy_actors import _native, buffers, packing
-from multipy_actors._interrupts import is_interruption
+from multipy_actors.interrupts import is_interruption
 from multipy_actors.sharing import ARRAYS
 from multipy_actors.tensors import Incoming, Outgoing
 

@@ -13,7 +13,7 @@ std::shared_ptr<DeviceCaches::Offer> offer;  // this interpreter's; guarded by i
 /// Runs on a thread of DeviceCaches, which has no GIL.
 void empty_cache() {
   const PyGILState_STATE state = PyGILState_Ensure();
-  PyObject* module = PyImport_ImportModule("multipy_actors._cuda");
+  PyObject* module = PyImport_ImportModule("multipy_actors.gpu");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, "empty_cache", nullptr);
   if (result == nullptr) PyErr_WriteUnraisable(module);
   Py_XDECREF(result);

@@ -8,7 +8,7 @@ import pytest
 from sample_actors import Counter
 
 import multipy_actors as multipy
-from multipy_actors import _cuda
+from multipy_actors import gpu
 from multipy_actors.actors import gpu_number
 
 
@@ -68,9 +68,9 @@ def test_an_import_of_torch_is_noticed_and_cuda_is_left_alone(pool):
     def look():
         import torch
 
-        from multipy_actors import _cuda
+        from multipy_actors import gpu
 
-        return _cuda._is_registered, torch.cuda.is_initialized(), _cuda._torch is None
+        return gpu._is_registered, torch.cuda.is_initialized(), gpu._torch is None
 
     assert pool.submit(look).result() == (True, False, True)
 
@@ -80,17 +80,17 @@ def test_a_coroutine_has_its_gpu_at_each_step_and_others_do_not():
 
     async def look(name):
         for _ in range(3):
-            seen.append((name, _cuda._thread.gpu))
+            seen.append((name, gpu._thread.gpu))
             await asyncio.sleep(0)
         return name
 
     async def main():
-        tasks = [_cuda.on_gpu(_cuda.OnGpu(gpu), look(gpu)) for gpu in (1, 2)]
+        tasks = [gpu.on_gpu(gpu.OnGpu(number), look(number)) for number in (1, 2)]
         return await asyncio.gather(*tasks, look(None))
 
     assert asyncio.run(main()) == [1, 2, None]
     assert len(seen) == 9
-    assert all(name == gpu for name, gpu in seen)
+    assert all(name == on for name, on in seen)
 
 
 def test_what_a_coroutine_raises_or_is_thrown_passes_through():
@@ -106,8 +106,8 @@ def test_what_a_coroutine_raises_or_is_thrown_passes_through():
 
     async def main():
         with pytest.raises(LookupError, match="gone"):
-            await _cuda.on_gpu(_cuda.OnGpu(1), fail())
-        task = asyncio.ensure_future(_cuda.on_gpu(_cuda.OnGpu(1), wait()))
+            await gpu.on_gpu(gpu.OnGpu(1), fail())
+        task = asyncio.ensure_future(gpu.on_gpu(gpu.OnGpu(1), wait()))
         await asyncio.sleep(0)
         task.cancel()
         return await task

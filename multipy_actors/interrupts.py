@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 from multipy_actors import _native
-from multipy_actors._modules import imported
+from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
