@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from multipy_actors.pool import Pool, current_interpreter
     from multipy_actors.sessions import Obj, Session
     from multipy_actors.streams import Stream
-    from multipy_actors.values import copied
+    from multipy_actors.wire import copied
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ _HOMES = {
     "sessions": ("Obj", "Session"),
     "defaults": ("default_pool", "init", "shutdown"),
     "streams": ("Stream",),
-    "values": ("copied",),
+    "wire": ("copied",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

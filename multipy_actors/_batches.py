@@ -28,15 +28,15 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _requests, errors, values
+from multipy_actors import _native, _requests, errors, wire
 from multipy_actors._requests import await_futures, encode_error, encode_failure, fail, interrupted
 from multipy_actors.interrupts import is_interruption
-from multipy_actors.sharing import ARRAYS
+from multipy_actors.wire.sharing import ARRAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 __all__ = ["Batch", "Batcher"]
 
@@ -116,7 +116,7 @@ class Batch:
                 self._end(member, encode_error(part))
                 continue
             try:
-                data, attachments = values.encode(part, "result", share=member.share)
+                data, attachments = wire.encode(part, "result", share=member.share)
             except BaseException as error:
                 if is_interruption(error):
                     raise  # it is meant for all of them
@@ -192,7 +192,7 @@ class Batcher:
 def _read(worker: _native.Worker, call: _native.Call, batch: Batch) -> None:
     def read(call: _native.Call) -> tuple[list[Any], dict[str, Any], Share]:
         data, attachments = call.take_request()
-        _, args, kwargs, share = values.decode_call(data, attachments)
+        _, args, kwargs, share = wire.decode_call(data, attachments)
         if attachments:
             await_futures(args, kwargs)
         return args, kwargs, share

@@ -25,7 +25,7 @@ import warnings
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import values
+from multipy_actors import wire
 from multipy_actors.errors import LeftBehindWarning, PoolClosedError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _conclude(pool: Pool, closing: _native.Closing) -> None:
 
 def _error_for(pool: Pool) -> bytes:
     error = PoolClosedError(f"{pool!r}: the call had not ended when its pool did, and is left behind")
-    return values.encode_own_error(error)
+    return wire.encode_own_error(error)
 
 
 def warn_forgotten(*pools: Pool) -> None:

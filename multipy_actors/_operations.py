@@ -14,10 +14,11 @@ from __future__ import annotations
 import sys
 from _thread import RLock, get_ident
 
-from multipy_actors import _native, _output, _requests, _thread_state, gpu, sharing
+from multipy_actors import _native, _output, _requests, _thread_state, gpu
 from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
 from multipy_actors.interrupts import is_interruption
 from multipy_actors.modules import imported
+from multipy_actors.wire import sharing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from multipy_actors._async_actors import AsyncActor
     from multipy_actors._batches import Batcher
     from multipy_actors._streams import Stream
-    from multipy_actors._write_checks import WriteChecks
+    from multipy_actors.wire.write_checks import WriteChecks
 
 __all__ = [
     "OPERATIONS",
@@ -416,7 +417,7 @@ def _set_up(kwargs: dict[str, Any]) -> None:
     sys.path[:] = kwargs["search_paths"]
     sharing.of_this_pool = kwargs.get("share", sharing.ARRAYS)
     if kwargs.get("check_sharing", False):
-        from multipy_actors._write_checks import WriteChecks
+        from multipy_actors.wire.write_checks import WriteChecks
 
         worker = _native.current_worker()
         assert worker is not None

@@ -30,7 +30,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
-from multipy_actors import _archives, attached
+from multipy_actors import _archives
+from multipy_actors.wire import references
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ def receive(shared: SharedTensor, number: int, name: str) -> Opened:
         return opened
 
 
-attached.register(
+references.register(
     Opened, "SharedTensor", lambda opened: (opened.shared, (opened.number, opened.name)), receive
 )
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from _thread import _local
 
-from multipy_actors import _native, gpu, values
+from multipy_actors import _native, gpu, wire
 from multipy_actors.interrupts import is_interruption
 from multipy_actors.modules import imported
-from multipy_actors.sharing import ARRAYS
+from multipy_actors.wire.sharing import ARRAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from multipy_actors._write_checks import WriteChecks
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
+    from multipy_actors.wire.write_checks import WriteChecks
 
 __all__ = [
     "as_told",
@@ -89,7 +89,7 @@ def encode_result(
     result: object, gpus: set[int] | None, share: Share = ARRAYS
 ) -> tuple[bytes, list[_native.Attachment]]:
     """Encode what a call returned, which comes after all that it told `gpus`, those of its arguments."""
-    data, attachments = values.encode(result, "result", share=share)
+    data, attachments = wire.encode(result, "result", share=share)
     if gpus:
         attachments += gpu.marks(gpus)
     return data, attachments
@@ -119,7 +119,7 @@ def encode_error(
 
 
 def _encode_error(error: BaseException, gpus: set[int] | None) -> tuple[bytes, list[_native.Attachment]]:
-    data, attachments = values.encode_exception(_as_image_error(as_told(error)))
+    data, attachments = wire.encode_exception(_as_image_error(as_told(error)))
     if gpus:
         attachments += gpu.marks(gpus)
     return data, attachments

@@ -14,19 +14,19 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _sessions, _sources, values
+from multipy_actors import _sessions, _sources, wire
 from multipy_actors._requests import await_futures
 from multipy_actors.description import introduction_of
 from multipy_actors.errors import ActorClosedError
 from multipy_actors.modules import imported
-from multipy_actors.sharing import ARRAYS
+from multipy_actors.wire.sharing import ARRAYS
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
     from multipy_actors.inline import Call
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
     Encoded = tuple[bytes, Sequence[Any]]
 
@@ -66,7 +66,7 @@ class Seat:
         outcome: Encoded | None = None
         actor = call.actor
         try:
-            operation, args, kwargs, self._share = values.decode_call(*call.request)
+            operation, args, kwargs, self._share = wire.decode_call(*call.request)
             call.request = b"", ()
             await_futures(args, kwargs)
             outcome = self._perform(operation, args, kwargs, call)
@@ -109,7 +109,7 @@ class Seat:
         if operation[0] in ("stream", "next"):
             encoded: Encoded = result
             return encoded
-        return values.encode(result, "result", inline=True, share=share)
+        return wire.encode(result, "result", inline=True, share=share)
 
     # Operations --------------------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Seat:
         try:
             item = self._item_of(iterator)
             data, attachments = (
-                (b"", []) if item is _END else values.encode(item, "item", inline=True, share=share)
+                (b"", []) if item is _END else wire.encode(item, "item", inline=True, share=share)
             )
         except BaseException:
             del self._streams[stream]
@@ -242,8 +242,8 @@ class Seat:
             raise
         if item is _END:
             del self._streams[stream]
-            return values.encode([True, []])[0], ()
-        return values.encode([False, [[data, len(attachments)]]])[0], attachments
+            return wire.encode([True, []])[0], ()
+        return wire.encode([False, [[data, len(attachments)]]])[0], attachments
 
     def _item_of(self, iterator: Any) -> Any:
         if not hasattr(iterator, "__anext__"):

@@ -26,7 +26,7 @@ from contextvars import ContextVar
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import errors, values
+from multipy_actors import errors, wire
 from multipy_actors._requests import fail
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from multipy_actors import _native
     from multipy_actors._loop import Job
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 __all__ = ["AsyncStream", "Chunk", "Stream", "current_job", "finish", "open_stream"]
 
@@ -98,7 +98,7 @@ class Chunk:
                 return False
             self._sent = True
         parts = [[data, count] for data, count in self._parts]
-        self.call.succeed(values.encode([ended, parts])[0], self._attachments)
+        self.call.succeed(wire.encode([ended, parts])[0], self._attachments)
         return True
 
 
@@ -150,7 +150,7 @@ class Stream:
             if item is _END:
                 self._ended = True
                 return
-            encoded = values.encode(item, "item", share=self._share)
+            encoded = wire.encode(item, "item", share=self._share)
             del item
             if not chunk.add(encoded):
                 self._kept = encoded
@@ -244,7 +244,7 @@ class AsyncStream:
                 current_job.set(chunk.job)
                 before = monotonic()
                 item = await self._iterator.__anext__()
-                encoded = values.encode(item, "item", share=self._share)
+                encoded = wire.encode(item, "item", share=self._share)
                 del item
                 self._add(encoded, before)
         except StopAsyncIteration:

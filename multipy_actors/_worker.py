@@ -23,7 +23,7 @@ import sys
 from _thread import get_ident
 from time import monotonic
 
-from multipy_actors import _importing, _native, _output, _requests, _thread_state, gpu, interrupts, values
+from multipy_actors import _importing, _native, _output, _requests, _thread_state, gpu, interrupts, wire
 from multipy_actors._operations import (
     OPERATIONS,
     Deferred,
@@ -146,7 +146,7 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
     try:
         gpu.enter()
         data, attachments = call.take_request()
-        request = values.decode_call(data, attachments)
+        request = wire.decode_call(data, attachments)
         operation, args, kwargs, share = request
         if attachments and not awaits_by_itself(operation):
             await_futures(args, kwargs)

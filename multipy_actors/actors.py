@@ -13,7 +13,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multipy_actors import _native, module_level, values
+from multipy_actors import _native, module_level, wire
 from multipy_actors.batching import batches_for
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.description import introduction_of, members_of
@@ -21,14 +21,14 @@ from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool import Pool, find_actor
-from multipy_actors.sharing import chosen_level
+from multipy_actors.wire.sharing import chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multipy_actors.batching import Batching
     from multipy_actors.interpreter import Interpreter
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 T = TypeVar("T")
 
@@ -175,7 +175,7 @@ def make_replicas(
         options["timeout"] = timeout
     try:
         level = chosen_level(share, copy, pool._share)
-        data, attachments = values.encode_call(
+        data, attachments = wire.encode_call(
             [*operation(number), options], args, kwargs, inline=pool._inline, share=level
         )
         description = [
@@ -192,8 +192,8 @@ def make_replicas(
             interpreters=interpreters,
             label=label,
             name=name or "",
-            description=values.encode(description)[0],
-            farewell=values.encode_call(["drop", number], (), {})[0],
+            description=wire.encode(description)[0],
+            farewell=wire.encode_call(["drop", number], (), {})[0],
             limit=max_pending or 0,
             restarts=max_restarts,
             at_once=1 if "max_concurrency" in options else max_concurrency or 1,
@@ -239,7 +239,7 @@ def kill(handle: ReplicatedObj[Any]) -> None:
         raise TypeError(f"kill takes the handle of an actor, not {type(handle).__name__}")
     if not handle._pool._lost:
         error = ActorClosedError(f"{handle._name_it()} was killed")
-        handle._actor.kill(values.encode_exception(error)[0])
+        handle._actor.kill(wire.encode_exception(error)[0])
 
 
 def _choose(

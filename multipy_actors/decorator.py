@@ -22,7 +22,7 @@ from multipy_actors.defaults import resolve_pin
 from multipy_actors.description import members_of
 from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool import Pool
-from multipy_actors.sharing import ARRAYS, chosen_level
+from multipy_actors.wire.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.futures import Future
     from multipy_actors.interpreter import Interpreter
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
     class FunctionOptions(TypedDict, total=False):
         """The options of a function, for checkers; `remote` explains them."""

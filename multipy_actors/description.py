@@ -15,12 +15,12 @@ import types
 import weakref
 from typing import TYPE_CHECKING
 
-from multipy_actors import values
+from multipy_actors import wire
 from multipy_actors.batching import Batching, batches_of
 
 if TYPE_CHECKING:
     from multipy_actors import _native
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 __all__ = ["Description", "description_of", "introduction_of", "members_of"]
 
@@ -92,7 +92,7 @@ def description_of(actor: _native.Actor) -> Description:
     encoded = actor.description
     description = _descriptions.get(encoded)
     if description is None:
-        members, waits, timeout, batching, share, retries = values.decode(encoded)
+        members, waits, timeout, batching, share, retries = wire.decode(encoded)
         generators = frozenset(name for name, kind in members.items() if kind in _GENERATORS)
         description = members, waits, timeout, batching, share, retries, generators
         _descriptions[encoded] = description

@@ -29,9 +29,10 @@ from concurrent.futures import wait as wait_for_any
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from multipy_actors import _native, _notifier, attached, values
+from multipy_actors import _native, _notifier, wire
 from multipy_actors.errors import DeadlockError, Interrupted, PoolClosedError
 from multipy_actors.modules import imported
+from multipy_actors.wire import references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -306,7 +307,7 @@ class Future(BaseFuture[T]):
         data, tensors = self._call.result()
         if self._call.state == "succeeded":
             try:
-                return values.decode(data, tensors), None
+                return wire.decode(data, tensors), None
             except Exception as error:
                 return None, error
         if not data and tensors:
@@ -317,7 +318,7 @@ class Future(BaseFuture[T]):
             return None, Interrupted("the call was interrupted")
         if not data:
             return None, PoolClosedError("the interpreter ended before the call was done")
-        return None, values.decode_exception(data, tensors)
+        return None, wire.decode_exception(data, tensors)
 
 
 def _is_chain(callback: Callable[..., object]) -> bool:
@@ -354,7 +355,7 @@ def give_up(futures: Iterable[Future[Any]], reason: BaseException) -> None:
         future.cancel(interrupt=isinstance(reason, KeyboardInterrupt))
 
 
-attached.register(Future, "Call", lambda future: (future._call, ()), Future)
+references.register(Future, "Call", lambda future: (future._call, ()), Future)
 
 
 @overload

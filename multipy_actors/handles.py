@@ -8,7 +8,7 @@ ahead of any call; what is sent, tensors included, is encoded once and shared by
 reference to the actor goes, in whichever interpreter, the replicas are dropped, after the calls submitted
 before.
 
-A handle knows what it stands for by a description (see members), so that an interpreter which is handed one
+A handle knows what it stands for by a description (see description), so that an interpreter which is handed one
 need not import the class. Actors are made in the module of that name.
 
 The object itself may hold a handle of its actor: that alone does not keep it (see own_actor).
@@ -25,7 +25,7 @@ import difflib
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors import _native, attached, module_level, values
+from multipy_actors import _native, module_level, wire
 from multipy_actors.defaults import resolve_pin
 from multipy_actors.description import description_of
 from multipy_actors.errors import (
@@ -39,15 +39,16 @@ from multipy_actors.futures import Future, give_up, value_of
 from multipy_actors.interpreter import Interpreter
 from multipy_actors.own_actor import OwnActor, is_called_here
 from multipy_actors.pool import Pool
-from multipy_actors.sharing import chosen_level
 from multipy_actors.streams import Stream
+from multipy_actors.wire import references
+from multipy_actors.wire.sharing import chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 
     from typing_extensions import Self
 
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -253,7 +254,7 @@ class ReplicatedObj(Generic[T]):
         """
         pinned = resolve_pin(self._pool, interpreter)[1]
         chosen = self._interpreters if pinned is None else [pinned]
-        error, _ = values.encode_exception(ActorClosedError(f"{self._name_it()} was unloaded"))
+        error, _ = wire.encode_exception(ActorClosedError(f"{self._name_it()} was unloaded"))
         for index in chosen:
             if not self._actor.unload(index, error) and interpreter is not None:
                 raise ValueError(f"{self!r} has no replica in interpreter {index}")
@@ -330,7 +331,7 @@ class ReplicatedObj(Generic[T]):
             left = self._submit("__exit__", (*exception[:2], None), {})
         except SerializationError:
             # The object must be left whatever the exception is like; what cannot travel is described to it.
-            error = values.decode_exception(*values.encode_exception(exception[1]))
+            error = wire.decode_exception(*wire.encode_exception(exception[1]))
             left = self._submit("__exit__", (type(error), error, None), {})
         return value_of(left)
 
@@ -423,7 +424,7 @@ class ReplicatedObj(Generic[T]):
             raise self._closed_error()
         if sys.path != self._pool._host_paths:
             self._pool._follow_search_paths()
-        data, attachments = values.encode_call(
+        data, attachments = wire.encode_call(
             operation, args, kwargs, inline=self._pool._inline, share=share or self._share
         )
         try:
@@ -445,7 +446,7 @@ class ReplicatedObj(Generic[T]):
         if sys.path != self._pool._host_paths:
             self._pool._follow_search_paths()
         operation = ["method", self._actor.number, name]
-        data, attachments = values.encode_call(
+        data, attachments = wire.encode_call(
             operation, args, kwargs, inline=self._pool._inline, share=share or self._share
         )
         futures: list[Future[Any]] = []
@@ -478,4 +479,4 @@ def _take_apart(handle: ReplicatedObj[Any]) -> tuple[_native.Actor, tuple[int, .
     return actor, () if handle._pin is None else (handle._pin,)
 
 
-attached.register(ReplicatedObj, "Actor", _take_apart, ReplicatedObj)
+references.register(ReplicatedObj, "Actor", _take_apart, ReplicatedObj)

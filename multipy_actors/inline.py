@@ -30,7 +30,7 @@ from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, values
+from multipy_actors import _native, wire
 from multipy_actors._seats import Seat
 from multipy_actors.errors import DeadlockError, MultipyError, PoolClosedError
 
@@ -375,7 +375,7 @@ class Session:
         self.interpreter = interpreter
         self.granted = Call(pool, (b"", ()), lambda: [interpreter], None)
         self.granted.start()
-        self.granted.succeed(*values.encode(interpreter))
+        self.granted.succeed(*wire.encode(interpreter))
         self._pool = pool
         self._ended = False
 

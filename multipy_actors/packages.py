@@ -17,7 +17,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, values
+from multipy_actors import _native, wire
 from multipy_actors.actors import make_replicas
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future, get, value_of
@@ -55,7 +55,7 @@ def register_module_source(pool: Pool, name: str, source: str) -> None:
     """Make `source` importable as `name` in every interpreter of `pool`."""
     compile(source, f"<registered module {name}>", "exec", dont_inherit=True)
     pool._mailbox(None)
-    data, attachments = values.encode_call(["source", name, source], (), {})
+    data, attachments = wire.encode_call(["source", name, source], (), {})
     pool._native.keep_setup(data, attachments)
     for own in pool._own:
         pool._native.post(own, data, attachments)
@@ -120,7 +120,7 @@ class Package:
         opened, self._opened = self._opened, None
         if opened is None or self._pool._closed:
             return
-        data, attachments = values.encode_call(["package", "close", self._number], (), {})
+        data, attachments = wire.encode_call(["package", "close", self._number], (), {})
         with contextlib.suppress(PoolClosedError):
             for own in self._pool._own:
                 self._pool._native.post(own, data, attachments)
@@ -180,6 +180,6 @@ class Package:
                 pool._post(loader, ["drop", number], (), {})
             raise
         if eager:
-            request = values.encode_call(["load", number], (), {})
+            request = wire.encode_call(["load", number], (), {})
             get([Future(handle._actor.post(*request, index)) for index in range(len(pool))])
         return handle

@@ -30,7 +30,7 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, sharing, values
+from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, wire
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up
 from multipy_actors.interpreter import (
@@ -44,7 +44,8 @@ from multipy_actors.interpreter import (
     written_bytes,
 )
 from multipy_actors.modules import imported
-from multipy_actors.sharing import ARRAYS, chosen_level
+from multipy_actors.wire import sharing
+from multipy_actors.wire.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from multipy_actors.packages import Package
     from multipy_actors.sessions import Session
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
     class PoolOptions(TypedDict, total=False):
         """The parameters of `Pool`, for checkers."""
@@ -211,7 +212,7 @@ class Pool(Executor):
                 "share": self._share,
                 "check_sharing": checks,
             }
-            setup = values.encode_call(["configure"], (), configuration, inline=inline, share=self._share)
+            setup = wire.encode_call(["configure"], (), configuration, inline=inline, share=self._share)
             self._native.keep_setup(*setup)
             prepared: list[Future[Any]] = [Future(self._native.post(own, *setup)) for own in self._own]
             del setup  # what it was given is free when the last of them has been told
@@ -322,7 +323,7 @@ class Pool(Executor):
     def broadcast(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
-        data, tensors = values.encode_call(["call", fn], args, kwargs, inline=self._inline, share=self._share)
+        data, tensors = wire.encode_call(["call", fn], args, kwargs, inline=self._inline, share=self._share)
         try:
             return [Future(self._native.post(own, data, tensors)) for own in self._own]
         except PoolClosedError as error:
@@ -390,7 +391,7 @@ class Pool(Executor):
             paths = list(sys.path)
             old, new = self._search_paths, self._env.search_paths(paths)
             if new != old and not self._closed:
-                data, _ = values.encode_call(["search_paths", old, new], (), {})
+                data, _ = wire.encode_call(["search_paths", old, new], (), {})
                 self._native.keep_setup(data, [])
                 for own in self._own:
                     with contextlib.suppress(PoolClosedError):  # that one has ended
@@ -406,7 +407,7 @@ class Pool(Executor):
         kwargs: dict[str, Any],
         share: Share | None = None,
     ) -> Future[Any]:
-        data, attachments = values.encode_call(
+        data, attachments = wire.encode_call(
             operation, args, kwargs, inline=self._inline, share=share or self._share
         )
         try:

@@ -26,7 +26,7 @@ import warnings
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from multipy_actors import _sessions, values
+from multipy_actors import _sessions, wire
 from multipy_actors.actors import make_replicas
 from multipy_actors.errors import InterpreterDiedError, PoolClosedError, SessionError
 from multipy_actors.futures import Future, value_of
@@ -129,7 +129,7 @@ class Session:
         if self._pool._closed or self._native.ended:
             return
         with contextlib.suppress(PoolClosedError):
-            self._native.post(*values.encode_call(["session", self._id, "end"], (), {}))
+            self._native.post(*wire.encode_call(["session", self._id, "end"], (), {}))
         self._native.end()
 
     def __enter__(self) -> Session:
@@ -186,7 +186,7 @@ class Session:
         outer = getattr(_sending, "session", None)
         _sending.session = self
         try:
-            request = values.encode_call(
+            request = wire.encode_call(
                 ["session", self._id, *operation],
                 args,
                 kwargs,
@@ -254,7 +254,7 @@ class Obj:
             return
         forget = ["session", session._id, "forget", [self._number]]
         with contextlib.suppress(PoolClosedError):  # it may end in this moment
-            session._native.post(*values.encode_call(forget, (), {}))
+            session._native.post(*wire.encode_call(forget, (), {}))
 
     def __repr__(self) -> str:
         """Name the session."""

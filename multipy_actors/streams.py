@@ -24,7 +24,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from multipy_actors import _native, values
+from multipy_actors import _native, wire
 from multipy_actors.errors import ActorClosedError, Interrupted, PoolClosedError
 from multipy_actors.futures import Future, until_done, value_of
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from multipy_actors.handles import ReplicatedObj
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class _Chunk(Future[tuple[bool, "list[_Item]"]]):
         if self._call.state != "succeeded":
             return super()._decode()
         data, attachments = self._call.result()
-        ended, parts = values.decode(data)
+        ended, parts = wire.decode(data)
         items: list[_Item] = []
         begin = 0
         for part, count in parts:
@@ -97,7 +97,7 @@ class Stream(Generic[T]):
             raise handle._closed_error()
         if sys.path != handle._pool._host_paths:
             handle._pool._follow_search_paths()
-        data, attachments = values.encode_call(
+        data, attachments = wire.encode_call(
             operation, args, kwargs, inline=handle._pool._inline, share=self._share
         )
         try:
@@ -167,7 +167,7 @@ class Stream(Generic[T]):
 
     def _take(self, end: type[Exception]) -> T:
         if self._items:
-            item: T = values.decode(*self._items.popleft())
+            item: T = wire.decode(*self._items.popleft())
             return item
         failure, self._failure = self._failure, None
         try:
@@ -215,7 +215,7 @@ class Stream(Generic[T]):
         if self._interpreter is None or handle._pool._lost or handle._actor.closed:
             return None
         operation = ["close_stream", handle._actor.number, self._number]
-        data, attachments = values.encode_call(operation, (), {})
+        data, attachments = wire.encode_call(operation, (), {})
         try:
             timeout = handle._timeout
             return Future(

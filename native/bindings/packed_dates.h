@@ -1,4 +1,4 @@
-// The dates and times of Python's datetime module in documents of multipy_actors/packing.py.
+// The dates and times of Python's datetime module in documents of multipy_actors/wire/messagepack.py.
 //
 // A value of exactly one of its types becomes an extension whose contents are the bytes that pickle would have of it;
 // one with a time zone other than datetime.timezone.utc does not, as that may be anything. Nothing is imported: where

@@ -15,7 +15,7 @@
 
 namespace multipy_actors::detail {
 
-/// A tensor as multipy_actors/tensors.py describes it.
+/// A tensor as multipy_actors/wire/tensors.py describes it.
 struct TensorParts {
   std::shared_ptr<multipy::SharedTensor> shared;
   Tensor::Kind kind = Tensor::Kind::tensor;

@@ -1,4 +1,4 @@
-// Values as bytes and attachments, in the format of multipy_actors/packing.py: MessagePack with extensions.
+// Values as bytes and attachments, in the format of multipy_actors/wire/messagepack.py: MessagePack with extensions.
 //
 // What is written is always tagged, so containers other than lists and dicts are lists that begin with a mark. What is
 // read may be anything that Python code returned; of that, what C++ has no type for is Foreign. The bytes come from

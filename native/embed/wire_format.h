@@ -1,4 +1,4 @@
-// The marks and extension types of multipy_actors/packing.py.
+// The marks and extension types of multipy_actors/wire/messagepack.py.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,7 @@
 
 namespace multipy {
 
-/// An error as multipy_actors/values.py encodes those that cannot travel: its type's full name, its text and its
+/// An error as multipy_actors/wire/__init__.py encodes those that cannot travel: its type's full name, its text and its
 /// traceback. One of multipy_actors.errors arrives in its own type. All must be UTF-8.
 MULTIPY_API Payload failure(std::string_view type, std::string_view text, std::string_view traceback = {});
 

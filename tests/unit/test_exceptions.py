@@ -13,9 +13,8 @@ import types
 import numpy
 import pytest
 
-from multipy_actors import pickling
 from multipy_actors.errors import InterpreterDiedError, RemoteError, RemoteTraceback, SerializationError
-from multipy_actors.values import decode, decode_exception, encode, encode_exception
+from multipy_actors.wire import decode, decode_exception, encode, encode_exception, pickles
 
 
 def raised(error):
@@ -392,7 +391,7 @@ def test_want_of_memory_is_told_as_such_though_it_keeps_the_error_from_being_pic
     def fail(*_):
         raise OSError(errno.ENOMEM, "no memory to read a module")
 
-    monkeypatch.setattr(pickling, "dumps", fail)
+    monkeypatch.setattr(pickles, "dumps", fail)
     received = travelled(MemoryError())
     assert type(received) is MemoryError and isinstance(received.__cause__, RemoteTraceback)
     assert type(travelled(ValueError("of another kind"))) is RemoteError

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from multipy_actors import _native, _storages
-from multipy_actors.tensors import share
+from multipy_actors import _native
+from multipy_actors.wire import storages
+from multipy_actors.wire.tensors import share
 
 
 def test_the_flag_is_found_with_this_torch():
-    found = _storages.find_flag(torch)
+    found = storages.find_flag(torch)
     assert found is not None
-    assert _storages.find_flag(torch) == found
+    assert storages.find_flag(torch) == found
 
 
 def test_a_storage_can_be_resized_again_when_all_who_share_it_have_let_go():

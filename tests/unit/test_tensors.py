@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from strategies import Record, arrays, contents, same, tensors
 
 from multipy_actors import _native
-from multipy_actors.values import copied, decode, encode
+from multipy_actors.wire import copied, decode, encode
 
 modest = settings(deadline=None, max_examples=150)
 

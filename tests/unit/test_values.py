@@ -30,7 +30,7 @@ from strategies import (
 )
 
 from multipy_actors.errors import SerializationError
-from multipy_actors.values import decode, encode, encode_call
+from multipy_actors.wire import decode, encode, encode_call
 
 modest = settings(deadline=None, max_examples=150)
 

@@ -41,8 +41,8 @@ from pickle import dumps, loads
 
 from multipy_actors import _native
 from multipy_actors._native import Attachment, SharedTensor
-from multipy_actors.buffers import SHARED_FROM
-from multipy_actors.tensors import Incoming, Outgoing
+from multipy_actors.wire.buffers import SHARED_FROM
+from multipy_actors.wire.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,10 +30,11 @@ from __future__ import annotations
 
 import sys
 
-from multipy_actors import _native, attached, buffers, tensors
+from multipy_actors import _native
 from multipy_actors._native import Extension
 from multipy_actors.modules import imported
-from multipy_actors.tensors import Incoming, Outgoing
+from multipy_actors.wire import buffers, references, tensors
+from multipy_actors.wire.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _write_tensor(obj: Any, outgoing: Outgoing) -> Any:
 
 
 def _write_attached(obj: Any, outgoing: Outgoing) -> Any:
-    attachment, rest = attached.take_apart(obj)
+    attachment, rest = references.take_apart(obj)
     return [_MARKS[_ATTACHED], outgoing.attach(attachment), *rest]
 
 
@@ -166,7 +167,7 @@ def _writer_from_elsewhere(kind: type) -> _Writer | None:
         return _write_tensor
     if tensors.is_numpy_scalar(kind):
         return _write_scalar
-    if attached.is_attachable(kind):
+    if references.is_attachable(kind):
         return _write_attached
     return _writer_of_date(kind)
 
@@ -210,7 +211,7 @@ def _make_tensor(items: list[Any], incoming: Incoming) -> Any:
 
 def _make_attached(items: list[Any], incoming: Incoming) -> Any:
     index, *rest = items
-    return attached.put_together(incoming.shared[index], *rest)
+    return references.put_together(incoming.shared[index], *rest)
 
 
 def _read_complex(data: bytes) -> complex:

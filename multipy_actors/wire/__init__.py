@@ -26,10 +26,11 @@ do.
 
 from __future__ import annotations
 
-from multipy_actors import _native, buffers, packing
+from multipy_actors import _native
 from multipy_actors.interrupts import is_interruption
-from multipy_actors.sharing import ARRAYS
-from multipy_actors.tensors import Incoming, Outgoing
+from multipy_actors.wire import buffers, messagepack
+from multipy_actors.wire.sharing import ARRAYS
+from multipy_actors.wire.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from multipy_actors._native import Attachment
     from multipy_actors.errors import MultipyError, SerializationError
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
     T = TypeVar("T")
 
@@ -91,12 +92,12 @@ def encode_call(
         value.append(share)
     try:
         outgoing = Outgoing(share, inline)
-        data = packing.pack(value, outgoing)
+        data = messagepack.pack(value, outgoing)
         if data is None and isinstance(target, list):
             # Data is packed even where what it is given to has to be pickled.
             outgoing = Outgoing(share, inline)
-            apart = [part if type(part) in _PLAIN else packing.Pickled(part) for part in target]
-            data = packing.pack([apart, *value[1:]], outgoing)
+            apart = [part if type(part) in _PLAIN else messagepack.Pickled(part) for part in target]
+            data = messagepack.pack([apart, *value[1:]], outgoing)
         if data is None:
             return _pickled(value, Outgoing(share, inline))
         return data, outgoing.shared
@@ -117,10 +118,10 @@ def decode(data: bytes, tensors: Sequence[Attachment] = ()) -> Any:
     incoming = Incoming(tensors)
     try:
         if data[0] == _PICKLE and len(data) > 1:
-            from multipy_actors import pickling
+            from multipy_actors.wire import pickles
 
-            return pickling.loads(data, incoming)
-        return packing.unpack(data, incoming)
+            return pickles.loads(data, incoming)
+        return messagepack.unpack(data, incoming)
     except Exception as error:
         from multipy_actors.errors import SerializationError
 
@@ -143,7 +144,7 @@ def copied(value: T) -> T:
     The receiver gets the value, not the mark, and shares no memory with the sender. Copies are dense: an
     expanded or sliced tensor arrives without its gaps.
     """
-    from multipy_actors.pickling import Copied
+    from multipy_actors.wire.pickles import Copied
 
     return Copied(value)  # type: ignore[return-value]
 
@@ -153,31 +154,31 @@ def _encode(
 ) -> tuple[bytes, list[Attachment]]:
     """Encode `value`; its attachments come after those of `shared`."""
     outgoing = _outgoing_after(shared, inline, share)
-    data = packing.pack(value, outgoing)
+    data = messagepack.pack(value, outgoing)
     if data is None:
         return _pickled(value, _outgoing_after(shared, inline, share))  # packing may have left some
     return data, outgoing.shared
 
 
 def _pickled(value: object, outgoing: Outgoing) -> tuple[bytes, list[Attachment]]:
-    from multipy_actors import pickling
+    from multipy_actors.wire import pickles
 
-    return pickling.dumps(buffers.boxed(value), outgoing), outgoing.shared
+    return pickles.dumps(buffers.boxed(value), outgoing), outgoing.shared
 
 
 def _pickle_part(value: object, outgoing: Outgoing) -> bytes:
-    from multipy_actors import pickling
+    from multipy_actors.wire import pickles
 
-    return pickling.dumps(value, outgoing)
+    return pickles.dumps(value, outgoing)
 
 
 def _rebuild_part(data: bytes, incoming: Incoming) -> Any:
-    from multipy_actors import pickling
+    from multipy_actors.wire import pickles
 
-    return pickling.loads(data, incoming)
+    return pickles.loads(data, incoming)
 
 
-packing.pickle_with(_pickle_part, _rebuild_part)
+messagepack.pickle_with(_pickle_part, _rebuild_part)
 
 
 def _outgoing_after(shared: Sequence[Attachment], inline: bool, share: Share) -> Outgoing:
@@ -189,8 +190,8 @@ def _outgoing_after(shared: Sequence[Attachment], inline: bool, share: Share) ->
 def _explained(
     error: Exception, roots: Sequence[tuple[str, Any]], inline: bool = False
 ) -> SerializationError:
-    from multipy_actors.culprit import find_culprit, without_frames
     from multipy_actors.errors import SerializationError
+    from multipy_actors.wire.unserializable import find_culprit, without_frames
 
     def probe(part: Any) -> None:
         _encode(part, inline)
@@ -289,12 +290,12 @@ def _known_error(type_name: str, text: str) -> BaseException | None:
 
 def _travelling(error: BaseException, text: str) -> tuple[bytes | None, list[Attachment]]:
     """Return the exception pickled, or None if it would not arrive as what it is."""
-    from multipy_actors import pickling
+    from multipy_actors.wire import pickles
 
     outgoing = Outgoing()
     try:
         notes = getattr(error, "__notes__", None)
-        pickled = pickling.dumps((error, notes), outgoing)
+        pickled = pickles.dumps((error, notes), outgoing)
         if _resembles(_rebuilt(pickled, outgoing.shared), error, text):
             return pickled, outgoing.shared
     except BaseException as failure:  # the user's own code runs here; whatever it does, the texts remain
@@ -303,10 +304,10 @@ def _travelling(error: BaseException, text: str) -> tuple[bytes | None, list[Att
 
 
 def _rebuilt(pickled: bytes, tensors: Sequence[Attachment]) -> BaseException | None:
-    from multipy_actors import pickling
+    from multipy_actors.wire import pickles
 
     try:
-        error, notes = pickling.loads(pickled, Incoming(tensors))
+        error, notes = pickles.loads(pickled, Incoming(tensors))
         if not isinstance(error, BaseException):
             return None
         if notes is not None and getattr(error, "__notes__", None) != notes:
@@ -331,7 +332,7 @@ def _resembles(received: BaseException | None, sent: BaseException, text: str) -
 
     What says itself how it is pickled may keep in `args` what it likes, and is told by its text.
     """
-    from multipy_actors.exceptions import has_own_way
+    from multipy_actors.wire.exceptions import has_own_way
 
     if type(received) is not type(sent):
         return False

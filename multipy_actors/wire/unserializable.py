@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
-from multipy_actors import attached, exceptions
+from multipy_actors.wire import exceptions, references
 
 __all__ = ["find_culprit", "without_frames"]
 
@@ -95,7 +95,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _named_parts(value: Any) -> Iterator[tuple[str, Any]]:
     cls = type(value)
-    if attached.is_attachable(cls):
+    if references.is_attachable(cls):
         return  # it travels as a whole or not at all
     if cls is dict:
         yield from _dict_parts(value.items())
@@ -126,7 +126,7 @@ def _dict_parts(items: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _function_parts(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    from multipy_actors.functions import globals_in
+    from multipy_actors.wire.by_value.functions import globals_in
 
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:

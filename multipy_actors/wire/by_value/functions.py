@@ -22,15 +22,15 @@ import marshal
 import sys
 from types import CellType, CodeType, FunctionType, ModuleType
 
-from multipy_actors import scripts
 from multipy_actors.modules import imported
+from multipy_actors.wire.by_value import scripts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from multipy_actors.scripts import Namespace
+    from multipy_actors.wire.by_value.scripts import Namespace
 
 __all__ = ["contents_of", "globals_in", "names_in_annotations", "reduce_code", "reduce_function"]
 

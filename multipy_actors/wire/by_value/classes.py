@@ -22,8 +22,8 @@ from itertools import count
 from types import FunctionType, MemberDescriptorType
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from multipy_actors import hooks, structs
-from multipy_actors.scripts import names_of_scripts
+from multipy_actors.wire.by_value import hooks, structs
+from multipy_actors.wire.by_value.scripts import names_of_scripts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

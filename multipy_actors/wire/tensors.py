@@ -37,7 +37,7 @@ from _weakref import ref
 from multipy_actors import gpu
 from multipy_actors._native import Attachment, Mark, SharedTensor
 from multipy_actors.modules import imported
-from multipy_actors.sharing import ARRAYS, NOTHING
+from multipy_actors.wire.sharing import ARRAYS, NOTHING
 
 TYPE_CHECKING = False  # importing typing would take longer than all of this
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import numpy
     import torch
 
-    from multipy_actors.sharing import Share
+    from multipy_actors.wire.sharing import Share
 
     Description = Sequence[Any]
 
@@ -236,10 +236,10 @@ def _share_tensor(tensor: torch.Tensor, kind: int, copy: bool) -> tuple[SharedTe
 
     global _guards_storages
     if not _guards_storages:
-        from multipy_actors import _storages
+        from multipy_actors.wire import storages
 
         _guards_storages = True
-        _storages.guard_storages(torch)
+        storages.guard_storages(torch)
     if tensor.layout is not torch.strided or tensor.is_quantized:
         raise Refused("sparse or quantised")
     # The alias has no Python object once we return, so that giving the memory back needs no interpreter.

@@ -28,24 +28,24 @@ from _thread import _local  # threading.local, without all of threading
 from io import BytesIO
 from io import TextIOWrapper as _TextFile
 
-from multipy_actors import attached, buffers, tensors
 from multipy_actors.modules import imported
-from multipy_actors.sharing import NOTHING, protected_bases
-from multipy_actors.tensors import Incoming, Outgoing
+from multipy_actors.wire import buffers, references, tensors
+from multipy_actors.wire.sharing import NOTHING, protected_bases
+from multipy_actors.wire.tensors import Incoming, Outgoing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from multipy_actors.scripts import Namespace, Part
+    from multipy_actors.wire.by_value.scripts import Namespace, Part
 
     Buffer = bytes | memoryview
 
 __all__ = ["Copied", "dumps", "loads"]
 
 
-_Function = type(attached.register)
+_Function = type(references.register)
 _Module = type(sys)
 
 
@@ -80,7 +80,7 @@ def loads(data: Buffer, incoming: Incoming) -> Any:
 
 def _write_named(file: BytesIO, function: Any, outgoing: Outgoing) -> bool:
     """Write a function of the script as the name that leads to it, without a pickler, if one does."""
-    scripts: Any = imported("multipy_actors.scripts")
+    scripts: Any = imported("multipy_actors.wire.by_value.scripts")
     if scripts is None or function.__module__ not in scripts.names_of_scripts:
         return False
     where = scripts.namespace_of(function.__globals__)
@@ -123,7 +123,7 @@ def _load(data: Buffer, incoming: Incoming, of_globals: bool = False) -> Any:
     try:
         return _unpickle_globals(data) if of_globals else loads(data)
     except BaseException:
-        classes = imported("multipy_actors.classes")
+        classes = imported("multipy_actors.wire.by_value.classes")
         if classes is not None:
             classes.forget_unfinished()
         raise
@@ -140,7 +140,7 @@ _LENGTH = 8
 def _write_table(
     file: BytesIO, tokens: dict[str, None], needs: dict[tuple[str, str], None], outgoing: Outgoing
 ) -> None:
-    from multipy_actors import scripts
+    from multipy_actors.wire.by_value import scripts
 
     table = scripts.table(tokens, needs, outgoing, _pickle_globals(outgoing.inline))
     file.write(table)
@@ -149,7 +149,7 @@ def _write_table(
 
 
 def _receive_table(data: Buffer, incoming: Incoming) -> None:
-    from multipy_actors import scripts
+    from multipy_actors.wire.by_value import scripts
 
     end = len(data) - 1 - _LENGTH
     begin = end - int.from_bytes(data[end:-1], "little")
@@ -158,7 +158,7 @@ def _receive_table(data: Buffer, incoming: Incoming) -> None:
 
 def _pickle_globals(inline: bool) -> Callable[[Namespace, dict[str, Any]], Part]:
     """Return what pickles some globals of a script, for a table of what may be sent `inline`."""
-    from multipy_actors.scripts import Part
+    from multipy_actors.wire.by_value.scripts import Part
 
     def pickle(where: Namespace, values: dict[str, Any]) -> Part:
         outgoing = Outgoing(inline=inline)
@@ -184,7 +184,7 @@ def _make_pickler_classes() -> tuple[Any, ...]:
     import cloudpickle  # type: ignore[import-untyped]
     from cloudpickle import cloudpickle as by_value
 
-    from multipy_actors import classes, functions, scripts
+    from multipy_actors.wire.by_value import classes, functions, scripts
 
     # The script, as it is called in a process that multiprocessing has spawned; others cannot import it.
     alike = type, FunctionType, BuiltinFunctionType, ModuleType, CodeType, Enum
@@ -355,7 +355,7 @@ _MOST_WRAPPERS = 50  # one may lead back to itself
 
 def _home_of_wrapped(function: Any) -> Namespace | None:
     """Return the namespace of the script that has the function which is wrapped in this one."""
-    from multipy_actors import scripts
+    from multipy_actors.wire.by_value import scripts
 
     if function.__module__ not in scripts.names_of_scripts:
         return None
@@ -384,7 +384,7 @@ def _load_globals(data: Buffer, incoming: Incoming) -> Any:
 def _unpickle_globals(data: Buffer) -> Any:
     from pickle import Unpickler
 
-    from multipy_actors import scripts
+    from multipy_actors.wire.by_value import scripts
 
     class UnpicklerOfGlobals(Unpickler):
         def persistent_load(self, place: tuple[str, str]) -> Any:
@@ -396,10 +396,10 @@ def _unpickle_globals(data: Buffer) -> Any:
 
 def _find(token: str, path: list[str], identity: str) -> Any:
     """Return a function or class of the script."""
-    from multipy_actors import scripts
+    from multipy_actors.wire.by_value import scripts
 
     if identity:
-        from multipy_actors import classes
+        from multipy_actors.wire.by_value import classes
 
         found = classes.known(identity)
         if found is not None:
@@ -417,14 +417,14 @@ def _reduce(obj: Any, outgoing: Outgoing) -> tuple[Any, ...] | None:
         return _take_buffer, buffers.take_apart(obj, outgoing)
     if tensors.is_numpy_scalar(kind):
         return tensors.rebuild_scalar, (tensors.flatten_scalar(obj),)
-    if attached.is_attachable(kind):
-        attachment, rest = attached.take_apart(obj)
+    if references.is_attachable(kind):
+        attachment, rest = references.take_apart(obj)
         return _take_attached, (outgoing.attach(attachment), *rest)
     if kind is _TextFile and obj not in (sys.stdin, sys.stdout, sys.stderr):
         # cloudpickle would send what is left in it, as another kind of file.
         raise TypeError("an open file cannot be sent: send its path, or what is in it")
     if isinstance(obj, BaseException):
-        from multipy_actors import exceptions
+        from multipy_actors.wire import exceptions
 
         return exceptions.reduce(obj)
     if isinstance(obj, _Module) and kind is not _Module and sys.modules.get(obj.__name__) is obj:
@@ -518,7 +518,7 @@ def _take(index: int, description: tensors.Description) -> Any:
 
 def _take_attached(index: int, *rest: Any) -> Any:
     incoming: Incoming = _current.incoming
-    return attached.put_together(incoming.shared[index], *rest)
+    return references.put_together(incoming.shared[index], *rest)
 
 
 def _take_buffer(*parts: Any) -> Any:

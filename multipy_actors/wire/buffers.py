@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from multipy_actors.tensors import Incoming, Outgoing
+    from multipy_actors.wire.tensors import Incoming, Outgoing
 
 __all__ = ["SHARED_FROM", "Box", "boxed", "put_together", "take_apart"]
 
