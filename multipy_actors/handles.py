@@ -8,8 +8,8 @@ ahead of any call; what is sent, tensors included, is encoded once and shared by
 reference to the actor goes, in whichever interpreter, the replicas are dropped, after the calls submitted
 before.
 
-A handle knows what it stands for by a description (see description), so that an interpreter which is handed one
-need not import the class. Actors are made in the module of that name.
+A handle knows what it stands for by a description (`description.py`), so that an interpreter which is handed
+one need not import the class. Actors are made in the module of that name.
 
 The object itself may hold a handle of its actor: that alone does not keep it (see own_actor).
 

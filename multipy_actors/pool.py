@@ -30,9 +30,9 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _closing, _native, _notifier, futures, logs, module_level, wire
+from multipy_actors import _closing, _native, futures, logs, module_level, wire
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
-from multipy_actors.futures import Future, give_up
+from multipy_actors.futures import Future, give_up, notifier
 from multipy_actors.interpreter import (
     Environment,
     ImageInfo,
@@ -196,7 +196,7 @@ class Pool(Executor):
         _live_pools.add(self)
         try:
             self._native.start()
-            _notifier.start()  # its thread begins while the interpreters do
+            notifier.start()  # its thread begins while the interpreters do
             _closing.prepare_to_warn()
             self._native.wait_started()
             if levels is not None and not inline:

@@ -29,8 +29,9 @@ from concurrent.futures import wait as wait_for_any
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, LOGGER, PENDING, RUNNING
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from multipy_actors import _native, _notifier, wire
+from multipy_actors import _native, wire
 from multipy_actors.errors import DeadlockError, Interrupted, PoolClosedError
+from multipy_actors.futures import notifier
 from multipy_actors.modules import imported
 from multipy_actors.wire import references
 
@@ -144,7 +145,7 @@ class Future(BaseFuture[T]):
             first = not self.__dict__.get("watched", False)
             self.__dict__["watched"] = True
         if first:
-            _notifier.watch(self._call, self._announce)
+            notifier.watch(self._call, self._announce)
 
     def _announce(self) -> None:
         """Tell whoever watches that the call is done; on the notifier's thread."""
@@ -444,7 +445,7 @@ async def until_done(future: Future[Any]) -> None:
 def _new_waiters() -> list[Any]:
     if _native.current_worker() is None:
         return []
-    from multipy_actors._waiters import Waiters
+    from multipy_actors.futures.stdlib_waits import Waiters
 
     return Waiters()
 
@@ -459,7 +460,7 @@ def forget_after_fork() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
     global _forks
     _forks += 1
-    _notifier.forget_after_fork()
+    notifier.forget_after_fork()
 
 
 if _native.current_worker() is not None:
