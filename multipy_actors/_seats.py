@@ -14,12 +14,13 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _sessions, _sources, wire
-from multipy_actors._requests import await_futures
+from multipy_actors import wire
 from multipy_actors.description import introduction_of
 from multipy_actors.errors import ActorClosedError
 from multipy_actors.modules import imported
 from multipy_actors.wire.sharing import ARRAYS
+from multipy_actors.worker import module_sources, session_objects
+from multipy_actors.worker.calls import await_futures
 
 if TYPE_CHECKING:
     import asyncio
@@ -143,7 +144,7 @@ class Seat:
         (source,) = args
         try:
             if len(source) > 1:
-                from multipy_actors._packages import maker_of
+                from multipy_actors.worker.torch_packages import maker_of
 
                 self._actors[number] = maker_of(source, number)(), options
             else:
@@ -174,7 +175,7 @@ class Seat:
 
     def _run_batch(self, args: list[Any], kwargs: dict[str, Any], call: Any, number: int, name: str) -> None:
         """Run the call as a batch of one."""
-        from multipy_actors._batches import Batch
+        from multipy_actors.worker.batching import Batch
 
         actor, options = self._actor(number)
         method = getattr(actor, name)
@@ -197,20 +198,20 @@ class Seat:
         self, args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any
     ) -> Any:
         if operation == "from_movable":
-            return _sessions.put(session, self._actor(rest[0])[0])
-        return _sessions.run(args, kwargs, session, operation, list(rest))
+            return session_objects.put(session, self._actor(rest[0])[0])
+        return session_objects.run(args, kwargs, session, operation, list(rest))
 
     def _do_package(self, args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
-        from multipy_actors import _packages
+        from multipy_actors.worker import torch_packages
 
         if operation in ("load", "import"):
-            loaded, told = _packages.load(args, operation, rest[0])
+            loaded, told = torch_packages.load(args, operation, rest[0])
             self._actors[rest[0]] = loaded, {}
             return told
-        return _packages.run(args, kwargs, operation, list(rest))
+        return torch_packages.run(args, kwargs, operation, list(rest))
 
     def _do_source(self, args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
-        _sources.register(name, text)
+        module_sources.register(name, text)
 
     def _do_enter(self, args: list[Any], kwargs: dict[str, Any], number: int) -> tuple[bool, Any]:
         actor, options = self._actor(number)
@@ -320,7 +321,7 @@ class Seat:
                 del self._streams[stream]
                 self._end(iterator)
         self._actors.pop(number, None)
-        packages = imported("multipy_actors._packages")
+        packages = imported("multipy_actors.worker.torch_packages")
         if packages is not None:
             packages.release(number)
 

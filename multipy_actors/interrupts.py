@@ -37,6 +37,6 @@ def _dropped(unraisable: sys.UnraisableHookArgs, report: Any = sys.unraisablehoo
     if not is_interruption(unraisable.exc_value):
         report(unraisable)
         return
-    loop: Any = imported("multipy_actors._loop")
+    loop: Any = imported("multipy_actors.worker.event_loop")
     if loop is None or not loop.raise_again():
         _native.raise_again()

@@ -25,7 +25,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _output
+from multipy_actors.worker import output
 
 if TYPE_CHECKING:
     from multipy_actors import _native
@@ -85,8 +85,8 @@ def _flatten(record: logging.LogRecord) -> bytes:
     fields["levelno"] = int(record.levelno)
     if record.exc_info and not record.exc_text:
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    fields["interpreter"] = _output.name_of_interpreter()
-    fields["actor"] = _output.name_of(_output.actor.get())
+    fields["interpreter"] = output.name_of_interpreter()
+    fields["actor"] = output.name_of(output.actor.get())
     try:
         return marshal.dumps(fields)
     except ValueError:

@@ -24,9 +24,9 @@ def is_called_here(actor: _native.Actor) -> bool:
     """Say whether the code that asks is run by a call of `actor`."""
     if _native.current_worker() is None:
         return actor.is_called(0)
-    from multipy_actors import _output
+    from multipy_actors.worker import output
 
-    return actor.is_called(_output.actor.get())
+    return actor.is_called(output.actor.get())
 
 
 class OwnActor:

@@ -26,11 +26,12 @@ import warnings
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from multipy_actors import _sessions, wire
+from multipy_actors import wire
 from multipy_actors.actors import make_replicas
 from multipy_actors.errors import InterpreterDiedError, PoolClosedError, SessionError
 from multipy_actors.futures import Future, value_of
 from multipy_actors.handles import ReplicatedObj
+from multipy_actors.worker import session_objects
 
 if TYPE_CHECKING:
     from multipy_actors import _native
@@ -242,7 +243,7 @@ class Obj:
         """Travel as what it is called over there, with calls of its own session only."""
         if getattr(_sending, "session", None) is not self._session:
             self._refuse()
-        return _sessions.resolve, (self._session._id, self._number)
+        return session_objects.resolve, (self._session._id, self._number)
 
     def _refuse(self) -> NoReturn:
         raise SessionError(f"{self!r} can only be an argument of objects of its session; use value()")

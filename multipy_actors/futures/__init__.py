@@ -430,7 +430,7 @@ async def until_done(future: Future[Any]) -> None:
             loop.call_soon_threadsafe(wake)
 
     future.add_done_callback(tell)
-    coroutines = imported("multipy_actors._loop")
+    coroutines = imported("multipy_actors.worker.event_loop")
     job = None if coroutines is None else coroutines.current_job.get()
     if job is None:
         await woken

@@ -501,13 +501,13 @@ _NAMED = (type, _Function, type(sys))  # classes, functions, modules
 def _reduce_packaged(obj: Any) -> tuple[Any, ...] | None:
     """Return how what may be of a torch package is found elsewhere."""
     if not isinstance(obj, _NAMED):
-        from multipy_actors._packages import reduce_deploy
+        from multipy_actors.worker.torch_packages import reduce_deploy
 
         return reduce_deploy(obj)
     home = obj.__name__ if isinstance(obj, type(sys)) else obj.__module__
     if type(home) is not str or not home.startswith("<torch_package_"):
         return None
-    packages = imported("multipy_actors._packages")
+    packages = imported("multipy_actors.worker.torch_packages")
     return None if packages is None else packages.reference_to(obj, home)
 
 

@@ -28,7 +28,7 @@ _put_together: dict[str, Callable[..., Any]] = {}
 _homes = {
     "Actor": "multipy_actors.handles",
     "Call": "multipy_actors.futures",
-    "SharedTensor": "multipy_actors._packages",
+    "SharedTensor": "multipy_actors.worker.torch_packages",
 }
 
 

@@ -1,4 +1,4 @@
-// Worker: an interpreter's own view of its pool, for multipy_actors/_worker.py.
+// Worker: an interpreter's own view of its pool, for multipy_actors/worker/serve.py.
 #include <pthread.h>
 
 #include <algorithm>

@@ -140,7 +140,7 @@ PyStatus apply(PyConfig& config, const multipy_setting& setting) {
 
 #if PY_VERSION_HEX >= 0x030B0000
 /// Some versions of Python do not take the folder of the standard library from the configuration, and do not look for
-/// it where they are given prefixes. Frozen modules have no `__file__` then: _worker.py:prepare.
+/// it where they are given prefixes. Frozen modules have no `__file__` then: worker/serve.py:prepare.
 void set_stdlib_dir(const multipy_boot& boot) {
   PyObject* const found = PySys_GetObject("_stdlib_dir");
   if (found != nullptr && found != Py_None) return;
@@ -198,7 +198,7 @@ void take_exception(std::string& text) noexcept {
 
 /// Runs `name` of the worker module. False and `error` if it raised.
 bool call_worker(const char* name, std::string& error, bool* truth = nullptr) noexcept {
-  PyObject* module = multipy::bindings::import_module("multipy_actors._worker");
+  PyObject* module = multipy::bindings::import_module("multipy_actors.worker.serve");
   PyObject* result = module == nullptr ? nullptr : PyObject_CallMethod(module, name, nullptr);
   const bool ok = result != nullptr;
   if (!ok) {

@@ -13,8 +13,8 @@
 // at most; that may be a server, which is imported and never ends. Whoever wakes in a wait raises what is due by
 // itself.
 //
-// On the event loop it is the context of the thread that tells for which job it runs (multipy_actors/_loop.py), and the
-// loop's watcher who looks.
+// On the event loop it is the context of the thread that tells for which job it runs
+// (multipy_actors/worker/event_loop.py), and the loop's watcher who looks.
 //
 // Threads and locks: all but multipy_interpreter_interrupt and what expects threads is called with the GIL. A mutex
 // guards the places and what is due, and is never held while waiting for the GIL. Nothing between a look at a thread

@@ -31,7 +31,7 @@ void done() {
 void* run_thread(void* argument) {
   const std::unique_ptr<Look> look(static_cast<Look*>(argument));
   const PyGILState_STATE state = PyGILState_Ensure();
-  PyObject* module = import_module("multipy_actors._worker");
+  PyObject* module = import_module("multipy_actors.worker.serve");
   PyObject* text = module == nullptr ? nullptr : PyObject_CallMethod(module, "describe_threads", nullptr);
   const char* utf8 = text == nullptr ? nullptr : PyUnicode_AsUTF8(text);
   PyErr_Clear();

@@ -59,7 +59,7 @@ struct Replicas {
 };
 
 /// Opens an actor for an object of which every interpreter makes a copy when it is first needed, from `source` (as
-/// _operations.py's `adopt_lazily` has it). `introduction` is its label, its members and its batched methods (see
+/// worker/operations.py's `adopt_lazily` has it). `introduction` is its label, its members and its batched methods (see
 /// description.py). `number` is one from Actor::next_number().
 std::shared_ptr<Replicas> replicate(const std::shared_ptr<Host>& host, std::uint64_t number, const Value& introduction,
                                     const Value::List& source);

@@ -1,4 +1,4 @@
-// Packages, in requests that multipy_actors/_packages.py serves; see multipy_actors/package.h.
+// Packages, in requests that multipy_actors/worker/torch_packages.py serves; see multipy_actors/package.h.
 #include "multipy_actors/package.h"
 
 #include <string>

@@ -1,4 +1,5 @@
-// An archive that one interpreter has read into memory, and the others open there (see multipy_actors/_packages.py).
+// An archive that one interpreter has read into memory, and the others open there (see
+// multipy_actors/worker/torch_packages.py).
 //
 // What everything asked of the package takes as its first argument is the call that has read it. The interpreters keep
 // the package open until the last copy of its Package goes; what was loaded from it goes on working.

@@ -1,8 +1,8 @@
 // A session as all that refers to it shares it: its InterpreterSession, and every Obj of it.
 //
 // The core's Session holds the interpreter; the objects are in the interpreter, in a table by number (see
-// multipy_actors/_sessions.py). The end is told to the interpreter first and then to the core, by whoever has the
-// InterpreterSession; what an Obj asks for afterwards is refused here. Any thread.
+// multipy_actors/worker/session_objects.py). The end is told to the interpreter first and then to the core, by whoever
+// has the InterpreterSession; what an Obj asks for afterwards is refused here. Any thread.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,7 @@
  *
  * The extension module `_native` exports `multipy_interpreter_main`. The core finds it in the interpreter's own image
  * of that module and calls it on the interpreter's thread; it initialises Python, calls `started` once, runs the worker
- * loop of multipy_actors/_worker.py and finalises Python before it returns. */
+ * loop of multipy_actors/worker/serve.py and finalises Python before it returns. */
 #pragma once
 
 #include <stddef.h>

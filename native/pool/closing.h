@@ -6,10 +6,10 @@
 //
 // Model: an interpreter *owes* the calls that it has taken or can take, that have not ended, and that somebody may wait
 // for. While it owes one it is waited for. After that it is given a time: a short one to come back from a call that has
-// ended, another for its end, which Python code of its own keeps to as well (multipy_actors/_worker.py:finish), and a
-// longer one where no code of the user's is seen in it.
-// The times run from when this was first seen. Who has used up their time is not waited for any more. What is queued
-// behind a call that has ended and does not come back is not owed by who is at it: it may never be.
+// ended, another for its end, which Python code of its own keeps to as well (multipy_actors/worker/serve.py:finish),
+// and a longer one where no code of the user's is seen in it. The times run from when this was first seen. Who has used
+// up their time is not waited for any more. What is queued behind a call that has ended and does not come back is not
+// owed by who is at it: it may never be.
 //
 // To leave behind is to fail its calls, and to interrupt what runs once more. Threads that go on hold all they use.
 //

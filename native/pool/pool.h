@@ -71,7 +71,7 @@ struct MULTIPY_API Worker final : Runner {
   // the calls that it has not ended.
   Calls in_hand;
   int redeliveries = 0;           // of what is in hand
-  std::int64_t in_force = -1;     // the number of the actor for which its thread is set up; see _thread_state.py
+  std::int64_t in_force = -1;     // the number of the actor for which its thread is set up; see worker/thread_state.py
   std::uint64_t named_after = 0;  // the number of the actor whose name its thread bears; 0: the interpreter's
   // Of the home, for all.
   std::atomic<std::uint64_t> deliveries = 0;

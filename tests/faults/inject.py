@@ -194,13 +194,13 @@ def lose(pool: multipy.Pool) -> None:
 
 def end_this_interpreter() -> None:
     """Have the worker loop fail whatever it does, as no code of a user should."""
-    from multipy_actors import _worker
+    from multipy_actors.worker import serve
 
     def fail(*args: object) -> None:
         raise SystemError("broken")
 
-    _worker._execute = _worker.run = fail
-    type(_worker._native.current_worker()).lost = fail
+    serve._execute = serve.run = fail
+    type(serve._native.current_worker()).lost = fail
 
 
 SCENARIOS: dict[str, Callable] = {

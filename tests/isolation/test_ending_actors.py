@@ -67,7 +67,7 @@ def interpreters_actors(pool, index):
     def actors():
         import sys
 
-        return list(sys.modules["multipy_actors._operations"]._actors)
+        return list(sys.modules["multipy_actors.worker.operations"]._actors)
 
     return pool.interpreters[index].submit(actors).result()
 

@@ -365,7 +365,7 @@ def test_thousands_of_actors_leave_no_memory_behind(run_script):
             import sys
             def inside():
                 gc.collect()
-                return len(sys.modules["multipy_actors._operations"]._actors), len(gc.get_objects())
+                return len(sys.modules["multipy_actors.worker.operations"]._actors), len(gc.get_objects())
             # What callers hold goes first, then what they have held.
             multipy.get(callers.broadcast(gc.collect))
             inner = multipy.get(pool.broadcast(inside))

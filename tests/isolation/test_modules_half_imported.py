@@ -89,7 +89,9 @@ INSIDE = """
 @pytest.mark.parametrize(
     "module",
     [
-        *("multipy_actors._loop", "multipy_actors._packages", "multipy_actors.inline"),
+        "multipy_actors.worker.event_loop",
+        "multipy_actors.worker.torch_packages",
+        "multipy_actors.inline",
         *("bdb", "numpy", "msgspec", "torch"),
     ],
 )
@@ -99,6 +101,6 @@ def test_the_host_goes_on_while_another_thread_imports(run_script, module):
     run_script(STOPPING + HOST, MODULE=module)
 
 
-@pytest.mark.parametrize("module", ["multipy_actors._loop", "multipy_actors._packages"])
+@pytest.mark.parametrize("module", ["event_loop", "torch_packages"])
 def test_an_interpreter_goes_on_while_another_thread_imports(run_script, module):
-    run_script(STOPPING + INSIDE, MODULE=module)
+    run_script(STOPPING + INSIDE, MODULE=f"multipy_actors.worker.{module}")

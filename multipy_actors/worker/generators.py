@@ -27,14 +27,14 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import errors, wire
-from multipy_actors._requests import fail
+from multipy_actors.worker.calls import fail
 
 if TYPE_CHECKING:
     import asyncio
 
     from multipy_actors import _native
-    from multipy_actors._loop import Job
     from multipy_actors.wire.sharing import Share
+    from multipy_actors.worker.event_loop import Job
 
 __all__ = ["AsyncStream", "Chunk", "Stream", "current_job", "finish", "open_stream"]
 

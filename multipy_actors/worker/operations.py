@@ -14,21 +14,22 @@ from __future__ import annotations
 import sys
 from _thread import RLock, get_ident
 
-from multipy_actors import _native, _output, _requests, _thread_state, gpu
-from multipy_actors._requests import as_told, interrupted, kept_traceback, took_too_long
+from multipy_actors import _native, gpu
 from multipy_actors.interrupts import is_interruption
 from multipy_actors.modules import imported
 from multipy_actors.wire import sharing
+from multipy_actors.worker import calls, output, thread_state
+from multipy_actors.worker.calls import as_told, interrupted, kept_traceback, took_too_long
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from multipy_actors._async_actors import AsyncActor
-    from multipy_actors._batches import Batcher
-    from multipy_actors._streams import Stream
     from multipy_actors.wire.write_checks import WriteChecks
+    from multipy_actors.worker.async_actors import AsyncActor
+    from multipy_actors.worker.batching import Batcher
+    from multipy_actors.worker.generators import Stream
 
 __all__ = [
     "OPERATIONS",
@@ -118,8 +119,8 @@ _limits: dict[int, float] = {}  # seconds for a call of the actor, if it has a t
 
 def _runs_now(number: int) -> None:
     """Have what is printed from here on be that of actor `number`; 0: of none."""
-    if _output.actor.get() != number:
-        _output.actor.set(number)
+    if output.actor.get() != number:
+        output.actor.set(number)
 
 
 def _call(args: list[Any], kwargs: dict[str, Any], fn: Callable[..., Any]) -> Any:
@@ -183,7 +184,7 @@ def _adopt_lazily(
         return _adopt([_actors.pop(number)], {}, number, options)
     ((*source, last),) = args
     if source:
-        from multipy_actors._packages import maker_of
+        from multipy_actors.worker.torch_packages import maker_of
 
         make = maker_of([*source, last], number)
     else:
@@ -204,11 +205,11 @@ def _put_on_loop(number: int, options: dict[str, Any]) -> bool:
     """Say whether the actor is one for the loop, and make it there; note how its calls are gathered."""
     batchers: dict[str, Batcher] = {}
     if batching := options.get("batching"):
-        from multipy_actors._batches import Batcher
+        from multipy_actors.worker.batching import Batcher
 
         batchers = {name: Batcher(*limits) for name, limits in batching.items()}
     if "max_concurrency" in options:
-        from multipy_actors._async_actors import AsyncActor
+        from multipy_actors.worker.async_actors import AsyncActor
 
         _on_loop[number] = AsyncActor(
             number, options["max_concurrency"], batchers, _gpus.pop(number, None), _limits.get(number)
@@ -228,7 +229,7 @@ def _this_worker() -> _native.Worker:
 def _introduce(number: int, cls: str, options: dict[str, Any]) -> None:
     if "timeout" in options:
         _limits[number] = options["timeout"]
-    _output.introduce(number, cls, options.get("name"))
+    output.introduce(number, cls, options.get("name"))
     _runs_now(number)
 
 
@@ -302,9 +303,9 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
         close_streams(number)
     finally:
         _actors.pop(number, None)
-        _output.forget(number)
-        _thread_state.forget(number)
-        packages = imported("multipy_actors._packages")
+        output.forget(number)
+        thread_state.forget(number)
+        packages = imported("multipy_actors.worker.torch_packages")
         if packages is not None:
             packages.release(number)
 
@@ -312,9 +313,9 @@ def _drop(args: list[Any], kwargs: dict[str, Any], number: int) -> None:
 def _stream(args: list[Any], kwargs: dict[str, Any], number: int, name: str, stream: int) -> Deferred:
     if number in _on_loop:
         return Deferred(_on_loop[number].stream(args, kwargs, name, stream))
-    from multipy_actors._streams import Stream
+    from multipy_actors.worker.generators import Stream
 
-    share = _requests.at_hand.share
+    share = calls.at_hand.share
     iterator = iter(getattr(_actor(number), name)(*args, **kwargs))
     _streams[stream] = number, Stream(iterator, share)
     return Deferred(lambda call, worker: _fill(stream, 1, call, worker))
@@ -331,7 +332,7 @@ def _next(args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> 
 
 
 def _fill(stream: int, most: int | None, call: _native.Call, worker: _native.Worker) -> bool:
-    from multipy_actors._streams import Chunk
+    from multipy_actors.worker.generators import Chunk
 
     number, source = _streams[stream]
 
@@ -373,28 +374,28 @@ def close_streams(actor: int | None = None) -> None:
 
 
 def _session(args: list[Any], kwargs: dict[str, Any], session: int, operation: str, *rest: Any) -> Any:
-    from multipy_actors import _sessions
+    from multipy_actors.worker import session_objects
 
     _runs_now(0)
     if operation == "from_movable":
-        return _apply(rest[0], lambda actor: _sessions.put(session, actor))
-    return _sessions.run(args, kwargs, session, operation, list(rest))
+        return _apply(rest[0], lambda actor: session_objects.put(session, actor))
+    return session_objects.run(args, kwargs, session, operation, list(rest))
 
 
 def _package(args: list[Any], kwargs: dict[str, Any], operation: str, *rest: Any) -> Any:
-    from multipy_actors import _packages
+    from multipy_actors.worker import torch_packages
 
     _runs_now(0)
     if operation in ("load", "import"):
-        _actors[rest[0]], told = _packages.load(args, operation, rest[0])
+        _actors[rest[0]], told = torch_packages.load(args, operation, rest[0])
         return told
-    return _packages.run(args, kwargs, operation, list(rest))
+    return torch_packages.run(args, kwargs, operation, list(rest))
 
 
 def _source(args: list[Any], kwargs: dict[str, Any], name: str, text: str) -> None:
-    from multipy_actors import _sources
+    from multipy_actors.worker import module_sources
 
-    _sources.register(name, text)
+    module_sources.register(name, text)
 
 
 def _configure(args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -421,9 +422,9 @@ def _set_up(kwargs: dict[str, Any]) -> None:
 
         worker = _native.current_worker()
         assert worker is not None
-        _requests.checks = WriteChecks(worker)
+        calls.checks = WriteChecks(worker)
     gpu.watch(kwargs.get("own_cuda_streams", True))
-    _output.set_prefixes(kwargs.get("prefix_output", False))
+    output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
         from multipy_actors import logs
 
@@ -432,7 +433,7 @@ def _set_up(kwargs: dict[str, Any]) -> None:
         __import__(name)
     if kwargs["initializer"] is not None:
         kwargs["initializer"](*kwargs["initargs"])
-    _thread_state.keep()
+    thread_state.keep()
 
 
 def _search_paths(args: list[Any], kwargs: dict[str, Any], old: list[str], new: list[str]) -> None:

@@ -30,8 +30,8 @@ import warnings
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
 
-from multipy_actors import _archives
 from multipy_actors.wire import references
+from multipy_actors.worker import archives
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Loaded(dict[int, Any]):
 
 def open_package(number: int, name: str, source: Any) -> Opened:
     """Open a package from a path, or the bytes of an archive. RuntimeError if it is none."""
-    return receive(_archives.read(source), number, name)
+    return receive(archives.read(source), number, name)
 
 
 def receive(shared: SharedTensor, number: int, name: str) -> Opened:
@@ -184,7 +184,7 @@ def _open_importer(opened: Opened) -> Any:
         _classes = _make_classes()
     reader_class, importer_class = _classes
     try:
-        reader = reader_class(_archives.File(opened.shared))
+        reader = reader_class(archives.File(opened.shared))
         reader.memory = opened.memory
         return importer_class(reader, opened)
     except RuntimeError as error:

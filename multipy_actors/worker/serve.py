@@ -23,8 +23,18 @@ import sys
 from _thread import get_ident
 from time import monotonic
 
-from multipy_actors import _importing, _native, _output, _requests, _thread_state, gpu, interrupts, wire
-from multipy_actors._operations import (
+from multipy_actors import _native, gpu, interrupts, wire
+from multipy_actors.modules import imported
+from multipy_actors.worker import calls, imports, output, thread_state
+from multipy_actors.worker.calls import (
+    at_hand,
+    await_futures,
+    encode_failure,
+    encode_result,
+    fail,
+    interrupted,
+)
+from multipy_actors.worker.operations import (
     OPERATIONS,
     Deferred,
     awaits_by_itself,
@@ -35,8 +45,6 @@ from multipy_actors._operations import (
     leave_gpu,
     run_checked,
 )
-from multipy_actors._requests import at_hand, await_futures, encode_failure, encode_result, fail, interrupted
-from multipy_actors.modules import imported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,10 +63,10 @@ def prepare() -> None:
     _main_thread = get_ident()
     if getattr(sys, "_stdlib_dir", None):
         _name_files_of_frozen_modules()
-    _importing.prepare()
-    _output.prepare()
+    imports.prepare()
+    output.prepare()
     interrupts.prepare()
-    _thread_state.prepare()
+    thread_state.prepare()
 
 
 def _name_files_of_frozen_modules() -> None:
@@ -81,7 +89,7 @@ def run() -> None:
     """Run calls until nothing is left to do: the pool is closed, or this thread is needed no more."""
     worker = _native.current_worker()
     assert worker is not None
-    _importing.note_thread()
+    imports.note_thread()
     while True:
         call = None
         try:
@@ -97,7 +105,7 @@ def run() -> None:
 
 def forget_thread() -> None:
     """Drop what is kept of this thread, which has run calls."""
-    _importing.forget_thread()
+    imports.forget_thread()
     threading = imported("threading")
     if threading is not None:
         threading._active.pop(get_ident(), None)
@@ -153,10 +161,10 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
         gpus = gpu.gpus_of(attachments) if attachments else None
         at_hand.gpus, at_hand.share = gpus, share
         enter_gpu(operation)
-        if _requests.checks is None:
+        if calls.checks is None:
             result = OPERATIONS[operation[0]](args, kwargs, *operation[1:])
         else:
-            result = run_checked(_requests.checks, operation, args, kwargs, attachments)
+            result = run_checked(calls.checks, operation, args, kwargs, attachments)
         if type(result) is Deferred:
             return result
         del operation, args, kwargs
@@ -167,8 +175,8 @@ def _serve(call: _native.Call) -> Deferred | tuple[bool, bytes, list[_native.Att
             if not _native.keep_recursion_limit():
                 raise
             encoded = encode_result(result, gpus, share)
-        if _requests.checks is not None:
-            _requests.checks.sent(encoded[1])
+        if calls.checks is not None:
+            calls.checks.sent(encoded[1])
         return True, *encoded
     except BaseException as error:
         _native.keep_recursion_limit()
@@ -192,7 +200,7 @@ def describe_threads() -> str:
         place = _users_place(frame)
         if place is not None:
             lines.append(f"thread {name!r}: {place}")
-    loop = imported("multipy_actors._loop")
+    loop = imported("multipy_actors.worker.event_loop")
     if loop is not None:
         lines += loop.describe_tasks(_users_place)
     return "\n".join(lines)
@@ -266,11 +274,11 @@ def finish() -> bool:
 
     _attempt(close_streams)
     seconds: Any = _PATIENCE
-    loop = imported("multipy_actors._loop")
+    loop = imported("multipy_actors.worker.event_loop")
     if loop is not None:
         seconds = _attempt(loop.finish, _PATIENCE) or 0.0
     patience = _Patience(seconds)
-    streams = imported("multipy_actors._streams")
+    streams = imported("multipy_actors.worker.generators")
     if streams is not None:
         _attempt(streams.finish)
     _attempt(forget_actors)

@@ -28,10 +28,11 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _requests, errors, wire
-from multipy_actors._requests import await_futures, encode_error, encode_failure, fail, interrupted
+from multipy_actors import _native, errors, wire
 from multipy_actors.interrupts import is_interruption
 from multipy_actors.wire.sharing import ARRAYS
+from multipy_actors.worker import calls
+from multipy_actors.worker.calls import await_futures, encode_error, encode_failure, fail, interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,7 +153,7 @@ class Batcher:
     ) -> Batch:
         """Return `call`, which the worker has taken, in a batch with what else there is."""
         batch = Batch()
-        batch.add(call, args, kwargs, _requests.at_hand.share)
+        batch.add(call, args, kwargs, calls.at_hand.share)
         deadline = monotonic() + self._wait if self._wait else 0.0
         while len(batch.calls) < self._most:
             left = max(0.0, deadline - monotonic()) if self._wait else 0.0

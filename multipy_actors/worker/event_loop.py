@@ -43,17 +43,18 @@ from collections.abc import Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _output, _requests, errors, gpu
-from multipy_actors._batches import Batch
-from multipy_actors._requests import encode_result, fail, interrupted
-from multipy_actors._streams import AsyncStream, current_job
+from multipy_actors import _native, errors, gpu
 from multipy_actors.interrupts import is_interruption
+from multipy_actors.worker import calls, output
+from multipy_actors.worker.batching import Batch
+from multipy_actors.worker.calls import encode_result, fail, interrupted
+from multipy_actors.worker.generators import AsyncStream, current_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import FrameType
 
-    from multipy_actors._async_actors import AsyncActor
+    from multipy_actors.worker.async_actors import AsyncActor
 
 __all__ = ["Job", "Request", "Single", "current_job", "event_loop", "finish"]
 
@@ -136,7 +137,7 @@ class Job:
     async def run(self) -> None:
         """Run the coroutine and end the calls; an interrupt may come while the failure of one is encoded."""
         self._task = asyncio.current_task()
-        _output.actor.set(self.actor.number)
+        output.actor.set(self.actor.number)
         current_job.set(self)
         try:
             if self._end is not None:
@@ -248,16 +249,18 @@ class Single:
     def __init__(self, call: _native.Call) -> None:
         self.calls = [call]
         self.oks: list[bool] = []
-        self._gpus = _requests.at_hand.gpus
-        self._share = _requests.at_hand.share
+        self._gpus = calls.at_hand.gpus
+        self._share = calls.at_hand.share
 
     def settle(self, result: Any) -> None:
+        """Complete the call with `result`."""
         encoded = encode_result(result, self._gpus, self._share)
         del result
         self.calls[0].succeed(*encoded)
         self._ended(True)
 
     def fail(self, error: BaseException) -> None:
+        """Fail all its calls."""
         for call in self.calls:
             fail(call, error, self._gpus)
         self._ended(False)
@@ -272,6 +275,7 @@ class Request(Single):
     """A request of a stream, which ends the call itself and says whether all was well."""
 
     def settle(self, result: Any) -> None:
+        """Note whether all was well."""
         self._ended(bool(result))
 
 

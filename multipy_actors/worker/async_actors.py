@@ -17,15 +17,16 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, _requests, _streams, errors, gpu
-from multipy_actors._loop import Job, Request, Single, event_loop
-from multipy_actors._requests import as_told, futures_among, kept_traceback, took_too_long
+from multipy_actors import _native, errors, gpu
+from multipy_actors.worker import calls, generators
+from multipy_actors.worker.calls import as_told, futures_among, kept_traceback, took_too_long
+from multipy_actors.worker.event_loop import Job, Request, Single, event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from multipy_actors._batches import Batcher
+    from multipy_actors.worker.batching import Batcher
 
     # What the worker does with a call that is handed over. None: it is not for the worker to count.
     _Start = Callable[[_native.Call, _native.Worker], "bool | None"]
@@ -61,7 +62,7 @@ class AsyncActor:
         self._is_made = False
         self._is_dropped = False
         self._waiting: deque[Job] = deque()
-        self._streams: dict[int, _streams.Stream | _streams.AsyncStream] = {}
+        self._streams: dict[int, generators.Stream | generators.AsyncStream] = {}
 
     # What the worker thread asks for -----------------------------------------------------------------------
 
@@ -100,11 +101,11 @@ class AsyncActor:
     def stream(self, args: list[Any], kwargs: dict[str, Any], name: str, number: int) -> _Start:
         """Call a generator method, and send its first item."""
 
-        share = _requests.at_hand.share
+        share = calls.at_hand.share
 
         async def run(call: _native.Call) -> bool:
-            self._streams[number] = _streams.open_stream(await self._call(args, kwargs, name), share)
-            return await self._fill(number, _streams.Chunk(call, 1, self._seconds))
+            self._streams[number] = generators.open_stream(await self._call(args, kwargs, name), share)
+            return await self._fill(number, generators.Chunk(call, 1, self._seconds))
 
         return partial(self._hand_over_request, run)
 
@@ -112,7 +113,7 @@ class AsyncActor:
         """Send more items of a stream."""
 
         async def run(call: _native.Call) -> bool:
-            return await self._fill(number, _streams.Chunk(call, None, self._seconds))
+            return await self._fill(number, generators.Chunk(call, None, self._seconds))
 
         return partial(self._hand_over_request, run)
 
@@ -166,7 +167,7 @@ class AsyncActor:
             container[place] = await container[place]
         return await _awaited(_call_once(getattr(self._made(), name), args, kwargs))
 
-    async def _fill(self, number: int, chunk: _streams.Chunk) -> bool:
+    async def _fill(self, number: int, chunk: generators.Chunk) -> bool:
         stream = self._streams.get(number)
         if stream is None:
             raise errors.ActorClosedError("the stream was closed")
@@ -233,7 +234,7 @@ async def _awaited(result: Any) -> Any:
     return await result if isinstance(result, (Coroutine, asyncio.Future)) else result
 
 
-async def _close(stream: _streams.Stream | _streams.AsyncStream) -> None:
+async def _close(stream: generators.Stream | generators.AsyncStream) -> None:
     closing = stream.close()
     if closing is not None:
         await closing

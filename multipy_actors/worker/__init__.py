@@ -1,0 +1,1 @@
+"""What runs inside interpreters. The host never imports `serve` and `operations`."""
