@@ -141,7 +141,7 @@ class Pool(Executor):
         all use the default one, and their kernels run one after the other.
 
         With `inline` there are no interpreters: calls run in the host, on the thread that submits them, for
-        debuggers. See `multipy_actors.inline`.
+        debuggers. See `multipy_actors.inline.pool`.
 
         `share` and `copy` say what calls share with their callers, unless an actor or a call says otherwise:
         by default tensors and arrays, but nothing of data frames and estimators (see `multipy.remote`).
@@ -223,10 +223,10 @@ class Pool(Executor):
 
     def _become_inline(self, count: int, restart: bool) -> None:
         """Have the host stand in for interpreters."""
-        from multipy_actors import inline
+        from multipy_actors.inline import pool
 
-        self._native = cast("_native.Pool", inline.Pool(self._name, count, restart))
-        self._actor_class = cast("type[_native.Actor]", inline.Actor)
+        self._native = cast("_native.Pool", pool.Pool(self._name, count, restart))
+        self._actor_class = cast("type[_native.Actor]", pool.Actor)
 
     def _adopt(self) -> None:
         """Take from the native pool what every view of it has."""
@@ -575,7 +575,7 @@ def _now() -> float:
 def current_interpreter() -> Interpreter | None:
     """Return the interpreter that this code runs in; None in the host."""
     worker: _native.Worker | None = _native.current_worker()
-    if worker is None and (inline := imported("multipy_actors.inline")) is not None:
+    if worker is None and (inline := imported("multipy_actors.inline.pool")) is not None:
         worker = inline.current_worker()
     return None if worker is None else Pool._of(worker.pool).interpreters[worker.index]
 
@@ -583,7 +583,7 @@ def current_interpreter() -> Interpreter | None:
 def find_actor(name: str) -> _native.Actor | None:
     """Return the actor of that name, whatever kind of pool it is in."""
     actor = _native.Actor.find(name)
-    if actor is None and (inline := imported("multipy_actors.inline")) is not None:
+    if actor is None and (inline := imported("multipy_actors.inline.pool")) is not None:
         actor = inline.Actor.find(name)
     return actor
 

@@ -30,7 +30,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multipy_actors import inline
+    from multipy_actors.inline.pool import Call
 
 __all__ = ["forget_after_fork", "start", "watch"]
 
@@ -41,13 +41,13 @@ class _Notifier:
     def __init__(self) -> None:
         self._queue = _native.CompletionQueue()
         self._lock = threading.RLock()
-        self._watched: dict[int, tuple[_native.Call | inline.Call, list[Callable[[], None]]]] = {}
+        self._watched: dict[int, tuple[_native.Call | Call, list[Callable[[], None]]]] = {}
         self._thread = threading.Thread(target=self._run, name="multipy-notifier", daemon=True)
         _native.watch_returns(self._queue)
         self._thread.start()
         atexit.register(self.stop)
 
-    def watch(self, call: _native.Call | inline.Call, tell: Callable[[], None]) -> None:
+    def watch(self, call: _native.Call | Call, tell: Callable[[], None]) -> None:
         with self._lock:
             self._watched.setdefault(call.key, (call, []))[1].append(tell)
         call.watch(self._queue)
@@ -107,7 +107,7 @@ _lock = threading.RLock()  # the collector may drop a handle, and so come here a
 _the_notifier: _Notifier | None = None
 
 
-def watch(call: _native.Call | inline.Call, tell: Callable[[], None]) -> None:
+def watch(call: _native.Call | Call, tell: Callable[[], None]) -> None:
     """Have `tell` called, on the notifier's thread, when `call` is done."""
     _started().watch(call, tell)
 

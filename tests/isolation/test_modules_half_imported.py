@@ -91,7 +91,7 @@ INSIDE = """
     [
         "multipy_actors.worker.event_loop",
         "multipy_actors.worker.torch_packages",
-        "multipy_actors.inline",
+        "multipy_actors.inline.pool",
         *("bdb", "numpy", "msgspec", "torch"),
     ],
 )

@@ -31,13 +31,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, wire
-from multipy_actors._seats import Seat
 from multipy_actors.errors import DeadlockError, MultipyError, PoolClosedError
+from multipy_actors.inline.interpreter import Seat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from multipy_actors._seats import Encoded
+    from multipy_actors.inline.interpreter import Encoded
 
 __all__ = ["Actor", "Call", "Pool", "Session", "current_worker"]
 

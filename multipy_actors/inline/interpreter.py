@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Sequence
 
-    from multipy_actors.inline import Call
+    from multipy_actors.inline.pool import Call
     from multipy_actors.wire.sharing import Share
 
     Encoded = tuple[bytes, Sequence[Any]]

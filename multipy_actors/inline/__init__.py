@@ -1,0 +1,1 @@
+"""Pools without interpreters: everything runs in the host, on the caller's thread."""
