@@ -21,7 +21,7 @@ from typing import Any
 
 from benches import workloads
 from benches.workers import Workers, cpu_count
-from multipy_actors.interpreter import find_libpython
+from multipy_actors.pool.interpreter import find_libpython
 
 # Declared by hand: whoever has no headers of Python can measure, too.
 _MAIN = "int Py_BytesMain(int, char**); int main(int n, char** words) { return Py_BytesMain(n, words); }"

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from multipy_actors.actors import get_actor, kill, replicate
     from multipy_actors.batching import batch
     from multipy_actors.decorator import Actor, remote
-    from multipy_actors.defaults import default_pool, init, shutdown
     from multipy_actors.embedding import cmake_dir
     from multipy_actors.errors import (
         ActorClosedError,
@@ -33,9 +32,10 @@ if TYPE_CHECKING:
     )
     from multipy_actors.futures import Future, get, wait
     from multipy_actors.handles import RemoteMethod, ReplicatedObj
-    from multipy_actors.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.packages import Package
-    from multipy_actors.pool import Pool, current_interpreter
+    from multipy_actors.pool.default import default_pool, init, shutdown
+    from multipy_actors.pool.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
+    from multipy_actors.pool.pool import Pool, current_interpreter
     from multipy_actors.sessions import Obj, Session
     from multipy_actors.streams import Stream
     from multipy_actors.wire import copied
@@ -66,11 +66,11 @@ _HOMES = {
     ),
     "futures": ("Future", "get", "wait"),
     "handles": ("RemoteMethod", "ReplicatedObj"),
-    "interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
+    "pool.interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "packages": ("Package",),
-    "pool": ("Pool", "current_interpreter"),
+    "pool.pool": ("Pool", "current_interpreter"),
     "sessions": ("Obj", "Session"),
-    "defaults": ("default_pool", "init", "shutdown"),
+    "pool.default": ("default_pool", "init", "shutdown"),
     "streams": ("Stream",),
     "wire": ("copied",),
 }

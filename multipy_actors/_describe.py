@@ -34,8 +34,8 @@ def main() -> None:
         there = [name for name in os.listdir(folder) if name.startswith("_native.") and name.endswith(".so")]
         version = f"{sys.implementation.name} {sys.version_info.major}.{sys.version_info.minor}"
         sys.exit(f"{sys.executable} is {version} and cannot use {', '.join(there) or 'a _native'}: {error}")
-    from multipy_actors import interpreter
     from multipy_actors.errors import InterpreterStartError
+    from multipy_actors.pool import interpreter
 
     try:
         __import__("cloudpickle")

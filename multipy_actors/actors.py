@@ -13,21 +13,22 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multipy_actors import _native, module_level, wire
+from multipy_actors import _native, wire
 from multipy_actors.batching import batches_for
-from multipy_actors.defaults import resolve_pin
 from multipy_actors.description import introduction_of, members_of
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.pool import Pool, find_actor
+from multipy_actors.pool import module_level
+from multipy_actors.pool.default import resolve_pin
+from multipy_actors.pool.pool import Pool, find_actor
 from multipy_actors.wire.sharing import chosen_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from multipy_actors.batching import Batching
-    from multipy_actors.interpreter import Interpreter
+    from multipy_actors.pool.interpreter import Interpreter
     from multipy_actors.wire.sharing import Share
 
 T = TypeVar("T")

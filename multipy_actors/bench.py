@@ -65,7 +65,7 @@ class Workers:
 
     def __enter__(self) -> Workers:
         """Start them and wait for the first result of each."""
-        from multipy_actors.pool import Pool
+        from multipy_actors.pool.pool import Pool
 
         if self.kind == "interpreter":
             pool = Pool(self.size)
@@ -89,7 +89,7 @@ class Workers:
         if self.kind != "interpreter":
             return partial(self.submit[0], echo)
         from multipy_actors.actors import create_replicas
-        from multipy_actors.pool import Pool
+        from multipy_actors.pool.pool import Pool
 
         (pool,) = self._executors
         assert isinstance(pool, Pool)

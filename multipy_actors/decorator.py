@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors.actors import create_replicas, gpu_number
 from multipy_actors.batching import batches_for, batches_of, is_batch_size, is_batch_wait
-from multipy_actors.defaults import resolve_pin
 from multipy_actors.description import members_of
 from multipy_actors.handles import ReplicatedObj
-from multipy_actors.pool import Pool
+from multipy_actors.pool.default import resolve_pin
+from multipy_actors.pool.pool import Pool
 from multipy_actors.wire.sharing import ARRAYS, chosen_level
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from multipy_actors.futures import Future
-    from multipy_actors.interpreter import Interpreter
+    from multipy_actors.pool.interpreter import Interpreter
     from multipy_actors.wire.sharing import Share
 
     class FunctionOptions(TypedDict, total=False):

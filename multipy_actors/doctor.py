@@ -35,12 +35,12 @@ from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from multipy_actors.errors import InterpreterStartError
-from multipy_actors.interpreter import find_libpython
+from multipy_actors.pool.interpreter import find_libpython
 
 if TYPE_CHECKING:
     import argparse
 
-    from multipy_actors.interpreter import Interpreter
+    from multipy_actors.pool.interpreter import Interpreter
 
 __all__ = ["Candidate", "Outcome", "candidates", "diagnose"]
 
@@ -215,7 +215,7 @@ class _Trial:
 
 def try_imports(modules: Sequence[str], extension: str, place: str, report: int) -> None:
     """Import a candidate in interpreters and in this process; tell the descriptor `report` how it went."""
-    from multipy_actors.pool import Pool
+    from multipy_actors.pool.pool import Pool
 
     with os.fdopen(report, "w", buffering=1) as stream, contextlib.suppress(_Failed):
         trial = _Trial(modules, stream)

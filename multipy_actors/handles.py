@@ -25,8 +25,7 @@ import difflib
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors import _native, module_level, wire
-from multipy_actors.defaults import resolve_pin
+from multipy_actors import _native, wire
 from multipy_actors.description import description_of
 from multipy_actors.errors import (
     ActorClosedError,
@@ -36,9 +35,11 @@ from multipy_actors.errors import (
     SerializationError,
 )
 from multipy_actors.futures import Future, give_up, value_of
-from multipy_actors.interpreter import Interpreter
 from multipy_actors.own_actor import OwnActor, is_called_here
-from multipy_actors.pool import Pool
+from multipy_actors.pool import module_level
+from multipy_actors.pool.default import resolve_pin
+from multipy_actors.pool.interpreter import Interpreter
+from multipy_actors.pool.pool import Pool
 from multipy_actors.streams import Stream
 from multipy_actors.wire import references
 from multipy_actors.wire.sharing import chosen_level

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from multipy_actors.handles import ReplicatedObj
-    from multipy_actors.pool import Pool
+    from multipy_actors.pool.pool import Pool
 
 __all__ = ["Package", "load_package", "register_module_source"]
 

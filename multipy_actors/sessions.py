@@ -35,8 +35,8 @@ from multipy_actors.worker import session_objects
 
 if TYPE_CHECKING:
     from multipy_actors import _native
-    from multipy_actors.interpreter import Interpreter
-    from multipy_actors.pool import Pool
+    from multipy_actors.pool.interpreter import Interpreter
+    from multipy_actors.pool.pool import Pool
 
 __all__ = ["Obj", "Session", "acquire", "wait_for"]
 

@@ -1,7 +1,8 @@
 // The inside of an interpreter's thread: initialise Python as the host's is, run the worker loop, finalise.
 //
 // Runs in the interpreter's own image of this extension, so every Py… name here is the private libpython's. The
-// settings come from multipy_actors/interpreter.py. Signals, locale and stdio belong to the host and are left alone.
+// settings come from multipy_actors/pool/interpreter.py. Signals, locale and stdio belong to the host and are left
+// alone.
 #include <Python.h>
 #include <pthread.h>
 

@@ -17,7 +17,7 @@ namespace {
 using multipy::Clock;
 using multipy::WaitResult;
 
-// As in multipy_actors/pool.py.
+// As in multipy_actors/pool/pool.py.
 constexpr const char* kThreadVariables[] = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                                             "NUMEXPR_NUM_THREADS"};
 constexpr std::int64_t kConcurrency = 100;  // as in multipy_actors/actors.py

@@ -91,7 +91,7 @@ int main(int count, char **arguments) { return Py_BytesMain(count, arguments); }
 @pytest.fixture
 def program(workshop, monkeypatch):
     """A function that links a program which is Python, has it run the scenarios and returns its folder."""
-    from multipy_actors.interpreter import find_libpython
+    from multipy_actors.pool.interpreter import find_libpython
 
     def link(*flags):
         folder = workshop.folder / "program"

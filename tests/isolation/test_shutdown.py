@@ -221,17 +221,17 @@ with multipy.Pool(1) as pool:
 
 
 def test_a_pool_that_fails_to_end_leaves_no_other(monkeypatch):
-    from multipy_actors import _closing
+    from multipy_actors.pool import closing
 
     pools = [multipy.Pool(1) for _ in range(3)]
-    told = _closing.tell_to_end
+    told = closing.tell_to_end
 
     def tell_to_end(pool):
         told(pool)
         if pool is pools[0]:
             raise RuntimeError("mine")
 
-    monkeypatch.setattr(_closing, "tell_to_end", tell_to_end)
+    monkeypatch.setattr(closing, "tell_to_end", tell_to_end)
     with pytest.raises(RuntimeError, match="mine"):
-        _closing.end_at_once(pools)
+        closing.end_at_once(pools)
     assert all(pool._closed and pool._done for pool in pools)

@@ -10,7 +10,7 @@ import pytest
 import multipy_actors as multipy
 
 # Both modules have the name of something that the package exports.
-pools = importlib.import_module("multipy_actors.pool")
+pools = importlib.import_module("multipy_actors.pool.pool")
 remotes = importlib.import_module("multipy_actors.decorator")
 
 

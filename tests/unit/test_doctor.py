@@ -13,7 +13,7 @@ import pytest
 
 from multipy_actors import __main__ as command_line
 from multipy_actors import doctor
-from multipy_actors.interpreter import find_libpython
+from multipy_actors.pool.interpreter import find_libpython
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")
 

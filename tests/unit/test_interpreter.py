@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import multipy_actors as multipy
-from multipy_actors.interpreter import boot_settings, find_libpython
+from multipy_actors.pool.interpreter import boot_settings, find_libpython
 
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 SHARED = f"libpython{VERSION}.so.1.0"
@@ -107,13 +107,13 @@ def test_a_pool_without_libpython_fails_with_that_error(installation, recwarn):
 
 
 def test_a_libpython_that_is_no_library_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr("multipy_actors.pool.find_libpython", lambda: make(tmp_path / SHARED))
+    monkeypatch.setattr("multipy_actors.pool.pool.find_libpython", lambda: make(tmp_path / SHARED))
     with pytest.raises(multipy.InterpreterStartError, match=SHARED):
         multipy.Pool(2)
 
 
 def test_an_interpreter_that_cannot_find_its_standard_library_says_so(monkeypatch):
-    monkeypatch.setattr("multipy_actors.pool.boot_settings", lambda paths: boot_settings(["/nowhere"]))
+    monkeypatch.setattr("multipy_actors.pool.pool.boot_settings", lambda paths: boot_settings(["/nowhere"]))
     with pytest.raises(multipy.InterpreterStartError, match="init_fs_encoding"):
         multipy.Pool(1)
 

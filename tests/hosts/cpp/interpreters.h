@@ -1,4 +1,4 @@
-// Interpreters in a program that has no Python of its own: what multipy_actors/pool.py does for a host that has.
+// Interpreters in a program that has no Python of its own: what multipy_actors/pool/pool.py does for a host that has.
 //
 // What a Python tells of itself (its libpython, the extension module, the fields of PyConfig and sys.path) is read
 // from a file, which the test has had that Python write. Functions are called by the name of their module.

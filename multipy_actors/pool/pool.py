@@ -30,10 +30,12 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _closing, _native, futures, logs, module_level, wire
+from multipy_actors import _native, futures, logs, wire
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up, notifier
-from multipy_actors.interpreter import (
+from multipy_actors.modules import imported
+from multipy_actors.pool import closing, module_level
+from multipy_actors.pool.interpreter import (
     Environment,
     ImageInfo,
     Interpreter,
@@ -43,7 +45,6 @@ from multipy_actors.interpreter import (
     usable_cpus,
     written_bytes,
 )
-from multipy_actors.modules import imported
 from multipy_actors.wire import sharing
 from multipy_actors.wire.sharing import ARRAYS, chosen_level
 
@@ -169,7 +170,7 @@ class Pool(Executor):
         checks = os.environ.get("MULTIPY_CHECK_SHARING") == "1" if check_sharing is None else check_sharing
         self._name = name or f"pool-{next(_pool_numbers)}"
         self._owned = True
-        self._made_at = _closing.line_that_makes()
+        self._made_at = closing.line_that_makes()
         self._env = env or Environment()
         search_paths = self._env.search_paths(sys.path)
         environment = thread_variables(intra_op_threads, count)
@@ -197,7 +198,7 @@ class Pool(Executor):
         try:
             self._native.start()
             notifier.start()  # its thread begins while the interpreters do
-            _closing.prepare_to_warn()
+            closing.prepare_to_warn()
             self._native.wait_started()
             if levels is not None and not inline:
                 self._listener = logs.Listener(self._native.messages, self._name)
@@ -509,14 +510,14 @@ class Pool(Executor):
         if self._lost or self._done:
             return
         if interrupt:
-            _closing.tell_to_end(self)
+            closing.tell_to_end(self)
         elif cancel_futures:
             self._native.cancel_pending()
         self._native.close()
         # Who interrupts the wait, with Ctrl-C say, wants no more of it at exit either.
         self._drains = not (wait or interrupt or cancel_futures)
         if wait:
-            _closing.end(self, timeout, interrupt)
+            closing.end(self, timeout, interrupt)
         else:
             _unawaited.add(self)
 
@@ -529,7 +530,7 @@ class Pool(Executor):
     def _close_now(self) -> None:
         """Close without waiting for user code: cancel, interrupt, leave behind what goes on all the same."""
         if not self._lost and not self._done:
-            _closing.end_at_once([self])
+            closing.end_at_once([self])
 
     def __reduce__(self) -> Any:
         """Refuse: interpreters know their own pool, as `default_pool()`."""
@@ -551,9 +552,9 @@ class Pool(Executor):
         """Close a pool that was dropped without `shutdown`, without waiting, and warn of it."""
         if "_native" in self.__dict__ and self._owned and not self._closed:
             try:
-                _closing.tell_to_end(self)
+                closing.tell_to_end(self)
             finally:
-                _closing.warn_forgotten(self)
+                closing.warn_forgotten(self)
 
 
 def _refuse_at_import() -> None:
@@ -594,12 +595,12 @@ def _close_all() -> None:
     drained = {pool for pool in pools if pool._drains}
     forgotten = [pool for pool in pools if pool._warns and not pool._closed]
     try:
-        _closing.drain(drained)
+        closing.drain(drained)
     finally:
         try:
-            _closing.end_at_once(pools - drained)
+            closing.end_at_once(pools - drained)
         finally:
-            _closing.warn_forgotten(*forgotten)
+            closing.warn_forgotten(*forgotten)
 
 
 def _after_fork_in_child() -> None:

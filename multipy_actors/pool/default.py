@@ -14,13 +14,13 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from multipy_actors.interpreter import Interpreter
-from multipy_actors.pool import Pool, current_interpreter
+from multipy_actors.pool.interpreter import Interpreter
+from multipy_actors.pool.pool import Pool, current_interpreter
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from multipy_actors.pool import PoolOptions
+    from multipy_actors.pool.pool import PoolOptions
 
 __all__ = ["default_pool", "init", "resolve_pin", "shutdown"]
 

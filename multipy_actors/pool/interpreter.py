@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from multipy_actors.futures import Future
-    from multipy_actors.pool import Pool
+    from multipy_actors.pool.pool import Pool
     from multipy_actors.sessions import Session
 
 T = TypeVar("T")

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from multipy_actors import _native
-    from multipy_actors.pool import Pool
+    from multipy_actors.pool.pool import Pool
 
 __all__ = [
     "drain",

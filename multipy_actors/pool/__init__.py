@@ -1,0 +1,1 @@
+"""Pools: their interpreters, how they begin and end, and the default one."""
