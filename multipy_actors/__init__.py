@@ -10,9 +10,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from multipy_actors.actors import get_actor, kill, replicate
+    from multipy_actors.actors.creation import get_actor, kill, replicate
+    from multipy_actors.actors.decorator import Actor, remote
+    from multipy_actors.actors.handle import RemoteMethod, ReplicatedObj
+    from multipy_actors.actors.stream import Stream
     from multipy_actors.batching import batch
-    from multipy_actors.decorator import Actor, remote
     from multipy_actors.embedding import cmake_dir
     from multipy_actors.errors import (
         ActorClosedError,
@@ -31,21 +33,19 @@ if TYPE_CHECKING:
         SessionError,
     )
     from multipy_actors.futures import Future, get, wait
-    from multipy_actors.handles import RemoteMethod, ReplicatedObj
     from multipy_actors.packages import Package
     from multipy_actors.pool.default import default_pool, init, shutdown
     from multipy_actors.pool.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool.pool import Pool, current_interpreter
     from multipy_actors.sessions import Obj, Session
-    from multipy_actors.streams import Stream
     from multipy_actors.wire import copied
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "actors": ("get_actor", "kill", "replicate"),
+    "actors.creation": ("get_actor", "kill", "replicate"),
     "batching": ("batch",),
-    "decorator": ("Actor", "remote"),
+    "actors.decorator": ("Actor", "remote"),
     "embedding": ("cmake_dir",),
     "errors": (
         "ActorClosedError",
@@ -65,13 +65,13 @@ _HOMES = {
         "SharedWriteWarning",
     ),
     "futures": ("Future", "get", "wait"),
-    "handles": ("RemoteMethod", "ReplicatedObj"),
+    "actors.handle": ("RemoteMethod", "ReplicatedObj"),
     "pool.interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
     "packages": ("Package",),
     "pool.pool": ("Pool", "current_interpreter"),
     "sessions": ("Obj", "Session"),
     "pool.default": ("default_pool", "init", "shutdown"),
-    "streams": ("Stream",),
+    "actors.stream": ("Stream",),
     "wire": ("copied",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -88,7 +88,7 @@ class Workers:
         """Return what submits `echo` to the first of them; interpreters are called through an actor."""
         if self.kind != "interpreter":
             return partial(self.submit[0], echo)
-        from multipy_actors.actors import create_replicas
+        from multipy_actors.actors.creation import create_replicas
         from multipy_actors.pool.pool import Pool
 
         (pool,) = self._executors

@@ -18,7 +18,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, wire
-from multipy_actors.actors import make_replicas
+from multipy_actors.actors.creation import make_replicas
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future, get, value_of
 from multipy_actors.sessions import Session, acquire, wait_for
@@ -26,7 +26,7 @@ from multipy_actors.sessions import Session, acquire, wait_for
 if TYPE_CHECKING:
     from typing import IO
 
-    from multipy_actors.handles import ReplicatedObj
+    from multipy_actors.actors.handle import ReplicatedObj
     from multipy_actors.pool.pool import Pool
 
 __all__ = ["Package", "load_package", "register_module_source"]

@@ -27,10 +27,10 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from multipy_actors import wire
-from multipy_actors.actors import make_replicas
+from multipy_actors.actors.creation import make_replicas
+from multipy_actors.actors.handle import ReplicatedObj
 from multipy_actors.errors import InterpreterDiedError, PoolClosedError, SessionError
 from multipy_actors.futures import Future, value_of
-from multipy_actors.handles import ReplicatedObj
 from multipy_actors.worker import session_objects
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ _take_apart: dict[type, Callable[[Any], tuple[Attachment, tuple[Any, ...]]]] = {
 _put_together: dict[str, Callable[..., Any]] = {}
 # Which module registers for what is attached, as the receiver may not have imported it yet.
 _homes = {
-    "Actor": "multipy_actors.handles",
+    "Actor": "multipy_actors.actors.handle",
     "Call": "multipy_actors.futures",
     "SharedTensor": "multipy_actors.worker.torch_packages",
 }

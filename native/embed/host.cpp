@@ -20,7 +20,7 @@ using multipy::WaitResult;
 // As in multipy_actors/pool/pool.py.
 constexpr const char* kThreadVariables[] = {"OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                                             "NUMEXPR_NUM_THREADS"};
-constexpr std::int64_t kConcurrency = 100;  // as in multipy_actors/actors.py
+constexpr std::int64_t kConcurrency = 100;  // as in multipy_actors/actors/creation.py
 
 std::shared_ptr<multipy::Pool> make_pool(std::size_t count, const Description& description,
                                          const std::vector<std::string>& search_paths, const ManagerOptions& options) {

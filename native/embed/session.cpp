@@ -103,7 +103,7 @@ multipy::Payload unloaded(const std::string& label) {
       {nullptr, "multipy_actors.errors.ActorClosedError", label + " was unloaded", "the object was unloaded\n"}));
 }
 
-/// What says which calls of a method can run together: those that pass their arguments alike (see handles.py).
+/// What says which calls of a method can run together: those that pass their arguments alike (see actors/handle.py).
 std::string batch_of(const Replicas& replicas, const std::string& method, std::size_t args,
                      const std::unordered_map<std::string, Value>& kwargs) {
   if (!replicas.batched.contains(method) || (args == 0 && kwargs.empty())) return {};

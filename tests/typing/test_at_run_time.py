@@ -11,7 +11,7 @@ import multipy_actors as multipy
 
 # Both modules have the name of something that the package exports.
 pools = importlib.import_module("multipy_actors.pool.pool")
-remotes = importlib.import_module("multipy_actors.decorator")
+remotes = importlib.import_module("multipy_actors.actors.decorator")
 
 
 class Counter(multipy.Actor):

@@ -9,7 +9,7 @@ from sample_actors import Counter
 
 import multipy_actors as multipy
 from multipy_actors import gpu
-from multipy_actors.actors import gpu_number
+from multipy_actors.actors.creation import gpu_number
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 from typing_extensions import assert_type
 
 import multipy_actors as multipy
-from multipy_actors.handles import RemoteMethod
-from multipy_actors.streams import Stream
+from multipy_actors.actors.handle import RemoteMethod
+from multipy_actors.actors.stream import Stream
 
 
 class Embedder(multipy.Actor):

@@ -14,11 +14,11 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from multipy_actors import _native, wire
+from multipy_actors.actors.handle import ReplicatedObj
 from multipy_actors.batching import batches_for
 from multipy_actors.description import introduction_of, members_of
 from multipy_actors.errors import ActorClosedError, MultipyError
 from multipy_actors.futures import Future
-from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool import module_level
 from multipy_actors.pool.default import resolve_pin
 from multipy_actors.pool.pool import Pool, find_actor

@@ -16,10 +16,10 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors.actors import create_replicas, gpu_number
+from multipy_actors.actors.creation import create_replicas, gpu_number
+from multipy_actors.actors.handle import ReplicatedObj
 from multipy_actors.batching import batches_for, batches_of, is_batch_size, is_batch_wait
 from multipy_actors.description import members_of
-from multipy_actors.handles import ReplicatedObj
 from multipy_actors.pool.default import resolve_pin
 from multipy_actors.pool.pool import Pool
 from multipy_actors.wire.sharing import ARRAYS, chosen_level

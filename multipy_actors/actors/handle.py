@@ -26,6 +26,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from multipy_actors import _native, wire
+from multipy_actors.actors.own_actor import OwnActor, is_called_here
+from multipy_actors.actors.stream import Stream
 from multipy_actors.description import description_of
 from multipy_actors.errors import (
     ActorClosedError,
@@ -35,12 +37,10 @@ from multipy_actors.errors import (
     SerializationError,
 )
 from multipy_actors.futures import Future, give_up, value_of
-from multipy_actors.own_actor import OwnActor, is_called_here
 from multipy_actors.pool import module_level
 from multipy_actors.pool.default import resolve_pin
 from multipy_actors.pool.interpreter import Interpreter
 from multipy_actors.pool.pool import Pool
-from multipy_actors.streams import Stream
 from multipy_actors.wire import references
 from multipy_actors.wire.sharing import chosen_level
 
@@ -100,8 +100,8 @@ class RemoteMethod(Generic[P, R]):
         """Call a generator method; iterate over what it yields, with `for` or `async for`.
 
         The generator runs on the replica that is free first, a little ahead of its reader, and is closed
-        when the stream is (see `multipy_actors.streams`). The option `timeout` bounds the wait for each piece
-        of it. Raises TypeError if the method is no generator.
+        when the stream is (see `multipy_actors.actors.stream`). The option `timeout` bounds the wait for each
+        piece of it. Raises TypeError if the method is no generator.
         """
         if self._name not in self._handle._generators:
             kind, name = self._handle._members[self._name], f"{self._handle._actor.label}.{self._name}"

@@ -31,7 +31,7 @@ from multipy_actors.futures import Future, until_done, value_of
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from multipy_actors.handles import ReplicatedObj
+    from multipy_actors.actors.handle import ReplicatedObj
     from multipy_actors.wire.sharing import Share
 
 T = TypeVar("T")

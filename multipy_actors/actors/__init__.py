@@ -1,0 +1,1 @@
+"""Actors, as the host and interpreters know them: made, decorated, called, read."""
