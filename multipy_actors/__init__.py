@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from multipy_actors.actors.handle import RemoteMethod, ReplicatedObj
     from multipy_actors.actors.stream import Stream
     from multipy_actors.batching import batch
+    from multipy_actors.deploy.packages import Package
+    from multipy_actors.deploy.sessions import Obj, Session
     from multipy_actors.embedding import cmake_dir
     from multipy_actors.errors import (
         ActorClosedError,
@@ -33,11 +35,9 @@ if TYPE_CHECKING:
         SessionError,
     )
     from multipy_actors.futures import Future, get, wait
-    from multipy_actors.packages import Package
     from multipy_actors.pool.default import default_pool, init, shutdown
     from multipy_actors.pool.interpreter import Environment, ImageInfo, Interpreter, PathEnvironment
     from multipy_actors.pool.pool import Pool, current_interpreter
-    from multipy_actors.sessions import Obj, Session
     from multipy_actors.wire import copied
 
 __version__ = "0.1.0"
@@ -67,9 +67,9 @@ _HOMES = {
     "futures": ("Future", "get", "wait"),
     "actors.handle": ("RemoteMethod", "ReplicatedObj"),
     "pool.interpreter": ("Environment", "ImageInfo", "Interpreter", "PathEnvironment"),
-    "packages": ("Package",),
+    "deploy.packages": ("Package",),
     "pool.pool": ("Pool", "current_interpreter"),
-    "sessions": ("Obj", "Session"),
+    "deploy.sessions": ("Obj", "Session"),
     "pool.default": ("default_pool", "init", "shutdown"),
     "actors.stream": ("Stream",),
     "wire": ("copied",),

@@ -26,9 +26,9 @@ from multipy_actors.errors import InterpreterStartError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from multipy_actors.deploy.sessions import Session
     from multipy_actors.futures import Future
     from multipy_actors.pool.pool import Pool
-    from multipy_actors.sessions import Session
 
 T = TypeVar("T")
 P = ParamSpec("P")

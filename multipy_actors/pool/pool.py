@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import IO, Literal, TypedDict
 
-    from multipy_actors.packages import Package
-    from multipy_actors.sessions import Session
+    from multipy_actors.deploy.packages import Package
+    from multipy_actors.deploy.sessions import Session
     from multipy_actors.wire.sharing import Share
 
     class PoolOptions(TypedDict, total=False):
@@ -338,7 +338,7 @@ class Pool(Executor):
         It is read into memory once, by one interpreter; the others use that memory. What is wrong with the
         file is raised here.
         """
-        from multipy_actors.packages import load_package
+        from multipy_actors.deploy.packages import load_package
 
         return load_package(self, path_or_file)
 
@@ -348,7 +348,7 @@ class Pool(Executor):
         Modules of packages find it as well, if they were exported with `name` as an external module. What is
         imported already stays as it is. SyntaxError if it is no Python.
         """
-        from multipy_actors.packages import register_module_source
+        from multipy_actors.deploy.packages import register_module_source
 
         register_module_source(self, name, source)
 
@@ -362,7 +362,7 @@ class Pool(Executor):
         return self._acquire(None, timeout)
 
     def _acquire(self, index: int | None, timeout: float | None) -> Session:
-        from multipy_actors.sessions import acquire
+        from multipy_actors.deploy.sessions import acquire
 
         return acquire(self, index, timeout)
 

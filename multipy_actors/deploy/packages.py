@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from multipy_actors import _native, wire
 from multipy_actors.actors.creation import make_replicas
+from multipy_actors.deploy.sessions import Session, acquire, wait_for
 from multipy_actors.errors import PoolClosedError
 from multipy_actors.futures import Future, get, value_of
-from multipy_actors.sessions import Session, acquire, wait_for
 
 if TYPE_CHECKING:
     from typing import IO

@@ -1,0 +1,1 @@
+"""Sessions and packages, as torch::deploy had them."""
