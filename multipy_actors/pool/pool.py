@@ -30,10 +30,11 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, futures, logs, wire
+from multipy_actors import _native, futures, wire
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up, notifier
 from multipy_actors.modules import imported
+from multipy_actors.observability import logs
 from multipy_actors.pool import closing, module_level
 from multipy_actors.pool.interpreter import (
     Environment,

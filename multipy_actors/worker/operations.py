@@ -426,7 +426,7 @@ def _set_up(kwargs: dict[str, Any]) -> None:
     gpu.watch(kwargs.get("own_cuda_streams", True))
     output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
-        from multipy_actors import logs
+        from multipy_actors.observability import logs
 
         logs.install(_this_worker().pool.messages, levels)
     for name in kwargs["preload"]:
