@@ -6,7 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from multipy_actors import bench, doctor, embedding
+from multipy_actors import embedding
+from multipy_actors.cli import bench, doctor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from multipy_actors import bench
-from multipy_actors.bench import Row
+from multipy_actors.cli import bench
+from multipy_actors.cli.bench import Row
 
 FIGURES = {"interpreter": 2.0, "thread": 1.0, "process": 50.0}
 

@@ -12,7 +12,7 @@ import sysconfig
 import pytest
 
 from multipy_actors import __main__ as command_line
-from multipy_actors import doctor
+from multipy_actors.cli import doctor
 from multipy_actors.pool.interpreter import find_libpython
 
 SUFFIX = sysconfig.get_config_var("EXT_SUFFIX")

@@ -1,0 +1,1 @@
+"""The commands of `python -m multipy_actors`."""
