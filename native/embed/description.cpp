@@ -103,7 +103,7 @@ std::string find_python(const std::string& wanted) {
 Description describe(const std::string& python, multipy::Clock::time_point deadline) {
   std::error_code error;
   const std::string program = fs::read_symlink("/proc/self/exe", error);
-  const auto script = package_folder() / "_describe.py";
+  const auto script = package_folder() / "embedding/describe.py";
   if (!fs::exists(script, error))
     throw StartError(script.string() +
                      " is not there: libmultipy_embed.so must lie in the folder of the Python package");

@@ -1,7 +1,7 @@
 // Finds the Python whose copies the interpreters are to be, and asks it what they need.
 //
-// The executable is run as a child, without a shell, with multipy_actors/_describe.py of the folder in which this
-// library lies: so the extension module that interpreters load is always the one that belongs to this library.
+// The executable is run as a child, without a shell, with multipy_actors/embedding/describe.py of the folder in which
+// this library lies: so the extension module that interpreters load is always the one that belongs to this library.
 #pragma once
 
 #include <string>

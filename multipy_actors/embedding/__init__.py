@@ -10,12 +10,12 @@ import os
 
 __all__ = ["cmake_dir"]
 
-_FOLDER = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def cmake_dir() -> str:
     """Return the folder for CMake's variable `multipy_actors_DIR`, with which `find_package` works."""
-    return os.path.join(_FOLDER, "cmake")
+    return os.path.join(_PACKAGE, "cmake")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Tells a C++ program what interpreters like this Python need.
 
-Run as a file, `python _describe.py PROGRAM`, by native/embed/description.cpp, with the file descriptor 3 to
+Run as a file, `python describe.py PROGRAM`, by native/embed/description.cpp, with the file descriptor 3 to
 write to: texts that each end with a zero byte. First come a heading, libpython and the extension module, then
 the names and values of the fields of PyConfig (see interpreter.boot_settings). Problems are told on stderr,
 and the exit status is 1.
@@ -16,7 +16,7 @@ HEADING = b"multipy_actors description 1"
 
 def main() -> None:
     """Write the description."""
-    folder = os.path.dirname(os.path.abspath(__file__))
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     del sys.path[0]  # this file's folder
     program = sys.argv[1]
     sys.argv[:] = [program]
