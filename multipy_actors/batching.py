@@ -6,7 +6,7 @@ method that has to say so, and not the actor.
 Model: the mark is an entry of the function's own `__dict__`. So the function stays what it is, the mark
 travels with its class, and a method that overrides it without a mark of its own is not batched. Whoever makes
 an actor asks `batches_for` which methods are batched, and how; that is part of the actor's description, by
-which handles post the calls, and of what its interpreters are told (see _batches). The options
+which handles post the calls, and of what its interpreters are told (see worker/batching). The options
 `max_batch_size` and `batch_wait` of an actor change the marked methods of it; with none marked, they are for
 the only method that it has.
 

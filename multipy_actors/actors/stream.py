@@ -3,10 +3,11 @@
 Problem: a generator's items should reach their reader as they are made, without a round trip for each, and
 the generator should neither run far ahead of a slow reader nor go on when nobody reads any more.
 
-Model: `handle.method.stream(...)` makes the generator, which then belongs to the interpreter it runs in (see
-_streams), and a Stream here, which asks for chunks of items: the first at once, and each time that a chunk
-arrives the next one. So the generator is at most two chunks (of some tens of items, or some milliseconds)
-ahead. A request goes to the interpreter that has the generator; which that is, the first answer tells.
+Model: `handle.method.stream(...)` makes the generator, which then belongs to the interpreter it runs in
+(see worker/generators), and a Stream here, which asks for chunks of items: the first at once, and each time
+that a chunk arrives the next one. So the generator is at most two chunks (of some tens of items, or some
+milliseconds) ahead. A request goes to the interpreter that has the generator; which that is, the first
+answer tells.
 
 The number of a stream is chosen here, so that it can be closed whatever has become of the first request.
 

@@ -1,10 +1,11 @@
 """torch packages in the interpreters of a pool: code for each, weights in memory once.
 
-Model: a `Package` stands for an archive of `torch.package` that one interpreter has read into memory and the
-others open on that memory when they first need it (see _packages). It holds the call that read it: a future
-whose value is never fetched here, so the host needs no torch, but goes as an argument with everything that is
-asked of the package. What is loaded becomes a handle with a replica in every interpreter; the interpreter
-that is free first loads at once, the others when a call comes to them, or eagerly.
+Model: a `Package` stands for an archive of `torch.package` that one interpreter has read into memory and
+the others open on that memory when they first need it (see worker/torch_packages). It holds the call that
+read it: a future whose value is never fetched here, so the host needs no torch, but goes as an argument
+with everything that is asked of the package. What is loaded becomes a handle with a replica in every
+interpreter; the interpreter that is free first loads at once, the others when a call comes to them, or
+eagerly.
 
 Life: an interpreter keeps a package open until this object is closed or dropped. Handles go on working.
 

@@ -4,10 +4,10 @@ Problem: some work is done step by step with objects that are never to leave the
 class, make an instance, call it, look at an attribute. Each step is a call, and nobody else's may come
 between.
 
-Model: `pool.acquire()` asks the core to hold an interpreter (`_native.Session`); until the session is closed
-it runs only what the session causes: calls that the thread which acquired it makes, and what these call in
-turn. An `Obj` is the number of an object in the session's table (see _sessions). An operation on one is a
-call to the held interpreter; its result is another Obj, until `value()` fetches it.
+Model: `pool.acquire()` asks the core to hold an interpreter (`_native.Session`); until the session is
+closed it runs only what the session causes: calls that the thread which acquired it makes, and what these
+call in turn. An `Obj` is the number of an object in the session's table (see worker/session_objects). An
+operation on one is a call to the held interpreter; its result is another Obj, until `value()` fetches it.
 
 Life: an Obj that is dropped is forgotten over there; with the session the whole table goes. A session that is
 dropped unclosed warns and is closed. Sessions nest: a thread that has one may acquire another, which is of

@@ -7,7 +7,7 @@ host's to do so.
 Model: a Future is a view of a `_native.Call` in common memory. Its state is read from the call, its value is
 decoded when first asked for, on the asking thread. `result()` waits on the call itself. Only if somebody
 *watches* (a callback, `concurrent.futures.wait`, `await`) is the call asked to report to the one notifier
-thread of this interpreter (see _notifier), which then runs callbacks and wakes waiters. The fields of the
+thread of this interpreter (see notifier), which then runs callbacks and wakes waiters. The fields of the
 base class that `concurrent.futures` itself looks into (`_state`, `_condition`, `_waiters`) are properties,
 made on demand.
 That module relies on a state that does not change while it holds the condition: it counts what is pending

@@ -1,6 +1,6 @@
 """What a seat of an inline pool does: it runs the requests that an interpreter would run, in the host.
 
-Model: the operations are those of `_operations`, which the host does not import, without what only
+Model: the operations are those of `worker/operations.py`, which the host does not import, without what only
 interpreters need: the outcome is stored in the call of `inline`, and nothing runs aside. A Seat has its own
 actors, streams and, once there is a coroutine, event loop.
 
@@ -228,7 +228,7 @@ class Seat:
         return self._do_next([], {}, number, stream)
 
     def _do_next(self, args: list[Any], kwargs: dict[str, Any], number: int, stream: int) -> Encoded:
-        """Return the next item as a chunk (see _streams)."""
+        """Return the next item as a chunk (see worker/generators)."""
         if stream not in self._streams:
             raise ActorClosedError("the stream was closed")
         _, iterator, share = self._streams[stream]

@@ -2,13 +2,13 @@
 
 Model: a Pool owns a `_native.Pool` (the interpreters, their queues and threads) and the mailboxes it posts
 to: one that all interpreters serve, and one per interpreter. A call goes to whichever interpreter is free
-first. Handles of actors (see handles) open mailboxes of their own on the same pool.
+first. Handles of actors (see actors/handle) open mailboxes of their own on the same pool.
 
 Life: the constructor boots all interpreters in parallel and configures each (search paths, preload,
 initializer); `shutdown` closes the queues, and each interpreter then finishes what is queued, runs its atexit
 handlers and is finalised on its own thread. A pool that is dropped or forgotten is closed without waiting and
 warns: what is queued is cancelled, what runs is interrupted, and what goes on all the same is left behind
-(see _closing).
+(see closing).
 
 An interpreter sees the pool it belongs to, and those whose handles reach it, through a Pool of its own that
 does not own the native one and cannot close it.

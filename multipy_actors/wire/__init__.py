@@ -5,11 +5,11 @@ arrive as exactly what was sent; tensors should not be copied; and whatever Pyth
 functions should be accepted: closures, models, classes of `__main__`. When something cannot cross, the
 error should name it.
 
-Model: `encode` returns `(data, tensors)`. `data` is MessagePack if the value is pure data (see packing), else
-a pickle (see pickling). A tensor or array anywhere inside is a number in `data`, an index into `tensors` (see
-tensors), and so is a handle or a future (see attached); `decode` may be called any number of times, in any
-interpreter, and each call makes new objects around the same memory. The dependence goes values → packing,
-pickling → attached, tensors → `_native`.
+Model: `encode` returns `(data, tensors)`. `data` is MessagePack if the value is pure data (see
+messagepack), else a pickle (see pickles). A tensor or array anywhere inside is a number in `data`, an index
+into `tensors` (see tensors), and so is a handle or a future (see references); `decode` may be called any
+number of times, in any interpreter, and each call makes new objects around the same memory. The dependence
+goes values → packing, pickling → attached, tensors → `_native`.
 
 An exception is a pickle within a document of texts: type name, message, traceback. The sender tries the
 pickle before it relies on it, and the receiver falls back on the texts, so decoding an exception always

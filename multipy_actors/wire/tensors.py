@@ -17,7 +17,7 @@ leaf, `nn.Parameter` as the type. Attributes that somebody set on a tensor are t
 strings, structures, long double (NumPy).
 
 What is shared stays where it is: while anybody has it, NumPy refuses to resize the array, and torch the
-storage (see _storages). What is sent as a copy is the receiver's own.
+storage (see storages). What is sent as a copy is the receiver's own.
 
 What is refused, hence pickled by its own rules: sparse, quantised, nested and meta tensors, subclasses of
 tensors and arrays, arrays of objects, and any array under NumPy < 2.1, whose DLPack can neither send nor

@@ -1,9 +1,9 @@
 """Actors with `async def` methods, inside an interpreter.
 
-Model: all methods of such an actor run on the interpreter's event loop (see _loop), those without `async` and
-`__init__` included, so one thread touches its state. Each call is a job. At most `max_concurrency` are under
-way, the others wait in their order, so calls begin in the order they were submitted; the first job makes the
-object, and runs alone. A dropped actor goes when its jobs have ended.
+Model: all methods of such an actor run on the interpreter's event loop (see event_loop), those without
+`async` and `__init__` included, so one thread touches its state. Each call is a job. At most
+`max_concurrency` are under way, the others wait in their order, so calls begin in the order they were
+submitted; the first job makes the object, and runs alone. A dropped actor goes when its jobs have ended.
 
 Threads: the methods that return a `_Start`, and `drop`, belong to the worker thread, the others to that of
 the loop.

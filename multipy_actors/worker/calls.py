@@ -1,8 +1,9 @@
 """What the modules that run calls inside an interpreter have in common: reading requests, reporting failures.
 
-Model: plain functions over a call of the core. `_worker` runs calls on its own thread, `_batches` several as
-one, `_loop` on an event loop and `_streams` piece by piece; all of them complete calls, and the outcome of a
-call that somebody else has ended meanwhile (it took too long, its actor was killed) is dropped by the core.
+Model: plain functions over a call of the core. `serve` runs calls on its own thread, `batching` several as
+one, `event_loop` on an event loop and `generators` piece by piece; all of them complete calls, and the
+outcome of a call that somebody else has ended meanwhile (it took too long, its actor was killed) is dropped
+by the core.
 
 Threads: any.
 """

@@ -3,9 +3,9 @@
 Problem: coroutines of an actor should run at once, and other actors of the interpreter should go on beside
 them; yet the state of an actor should be touched by one thread only.
 
-Model: one loop per interpreter, made with its first actor that has `async` methods (see _async_actors). The
+Model: one loop per interpreter, made with its first actor that has `async` methods (see async_actors). The
 worker thread starts a call, reads it, and hands it over as a Job; it does not wait for it. A job is a task
-and ends its calls: one, those of a batch (see _batches), or a request of a stream (see _streams).
+and ends its calls: one, those of a batch (see batching), or a request of a stream (see generators).
 
 Who wants such a call to end pushes it to the loop's queue of interrupts, where a thread, the watcher, takes
 it and has its task cancelled; the caller then sees Interrupted. A killed actor's calls are interrupted like

@@ -3,11 +3,11 @@
 Problem: a request for every item would cost more than many an item; but an item must not wait for the next
 one, which may take long, or may never come before its reader has seen this one.
 
-Model: the reader asks for chunks, one ahead of what it reads (see streams). A Chunk gathers items for one
-such request. It is sent when it is full, has been under way for some milliseconds, or when an item took so
-long that the next one probably will, too. If the generator is at work on the next item meanwhile, somebody
-else sends the chunk: the `_Sender`, a thread, for generators, and a timer of the event loop for asynchronous
-ones. The item that comes then begins the next chunk.
+Model: the reader asks for chunks, one ahead of what it reads (see actors/stream). A Chunk gathers items for
+one such request. It is sent when it is full, has been under way for some milliseconds, or when an item took
+so long that the next one probably will, too. If the generator is at work on the next item meanwhile,
+somebody else sends the chunk: the `_Sender`, a thread, for generators, and a timer of the event loop for
+asynchronous ones. The item that comes then begins the next chunk.
 
 Items are encoded as soon as they are yielded, so what the generator does to them later is not seen, nor does
 one that cannot be sent spoil those before it. What the generator raises, or that it ends, is told after the

@@ -2,9 +2,9 @@
 
 Model: a request is `[operation, args, kwargs]`; the operation is a list whose first item names one of
 `OPERATIONS`, and the rest are its operands. Actors live in `_actors`, by the number their handle carries.
-Those with `async` methods are in `_on_loop` instead (see _async_actors). An operation that hands a call over
-to the loop, gathers others to run with it (see _batches) or sends a piece of a stream (see _streams) returns
-a `Deferred`, which ends the call by itself. Those modules are imported when there is need.
+Those with `async` methods are in `_on_loop` instead (see async_actors). An operation that hands a call over
+to the loop, gathers others to run with it (see batching) or sends a piece of a stream (see generators)
+returns a `Deferred`, which ends the call by itself. Those modules are imported when there is need.
 
 Threads: all on worker threads, several at once, but for one actor one at a time.
 """

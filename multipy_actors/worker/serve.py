@@ -4,7 +4,7 @@ Problem: a call is bytes in a queue of the core; it must become a Python call he
 exception bytes again, without the host's GIL and at little cost.
 
 Model: native/bindings/boot.cpp runs `prepare`, `run` and `finish` of this module, in this order, on the
-interpreter's first worker thread, Python's main one. What a request asks for is one of `_operations`.
+interpreter's first worker thread, Python's main one. What a request asks for is one of `operations`.
 
 Threads: there is one more that does `run`, and `forget_thread` at its end, than there are calls under way
 (see native/pool/dispatcher.h). They block in `take` without holding this interpreter's GIL. User code may
