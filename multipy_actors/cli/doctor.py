@@ -55,7 +55,7 @@ _AT_THE_END = "at the end of the process"
 
 # The child imports from where the parent does.
 _CHILD = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from multipy_actors import doctor; "
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from multipy_actors.cli import doctor; "
     "doctor.try_imports(*json.loads(sys.argv[2]), int(sys.argv[3]))"
 )
 _PLAIN_CHILD = (

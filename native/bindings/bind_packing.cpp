@@ -1,14 +1,14 @@
 // Documents of multipy_actors/wire/messagepack.py: MessagePack, written from Python's own types and read into them.
 //
-// wire/messagepack.py decides what a value becomes, and this writes and reads it. It is here, and not taken from a package,
-// because a package would be imported in every interpreter before its first call, which takes as long as half of the
-// start of a whole Python.
+// wire/messagepack.py decides what a value becomes, and this writes and reads it. It is here, and not taken from a
+// package, because a package would be imported in every interpreter before its first call, which takes as long as half
+// of the start of a whole Python.
 //
 // Only None, bool, int, float, str, bytes, list and dict are written as they are, and these exactly, and tuples, sets
 // and dates as their marks and extensions: everything else, their subclasses and integers of more than 64 bits
-// included, goes through the function that wire/messagepack.py has for its type. That may run any code, so containers are held
-// while they are written, and found to have changed if they do. A value is looked through before any of it is written,
-// so that nothing has been exported of one that cannot be.
+// included, goes through the function that wire/messagepack.py has for its type. That may run any code, so containers
+// are held while they are written, and found to have changed if they do. A value is looked through before any of it is
+// written, so that nothing has been exported of one that cannot be.
 //
 // What is read calls Python where an extension stands for something: for each by itself, and for a list that begins
 // with a mark, which is an extension too, once for all of it.

@@ -6,8 +6,8 @@
 // Model: both libraries know of memory that must stay, and refuse with an error of their own:
 //   - NumPy resizes no array to which there is a weak reference. The exporter makes one and gives it to us to hold.
 //   - torch resizes no storage whose flag `resizable` is off, as it is for memory that came by DLPack. The flag is a
-//     byte of the storage. Python can ask for it but not set it, so multipy_actors/wire/tensors.py finds where it lies, by
-//     comparing storages, and proves it on one that nobody uses; without a proof torch's storages are not guarded.
+//     byte of the storage. Python can ask for it but not set it, so multipy_actors/wire/tensors.py finds where it lies,
+//     by comparing storages, and proves it on one that nobody uses; without a proof torch's storages are not guarded.
 // A Guard is put around the managed tensor that the exporter handed out, and goes with it.
 //
 // Threads and locks: a guard is made under the exporter's GIL, and let go of by the exporter's deleter, wherever that

@@ -27,7 +27,8 @@ DESCRIBE = """
 import os, sys
 target, folder = sys.argv[1:]
 sys.argv[:] = ["host"]
-from multipy_actors import _native, interpreter
+from multipy_actors import _native
+from multipy_actors.pool import interpreter
 texts = [os.fsencode(interpreter.find_libpython()), os.fsencode(_native.__file__)]
 for setting in interpreter.boot_settings([path for path in [folder, *sys.path] if path]):
     texts += setting

@@ -80,8 +80,8 @@ def test_the_remote_traceback_is_its_cause_and_is_printed(pool):
     text = "".join(traceback.format_exception(caught.value))
     for line in ("in nested", "KeyError: 'missing'", "direct cause", "test_remote_errors.py", "Coded: 7"):
         assert line in text
-    assert "_worker.py" not in text
-    assert "_operations.py" not in text
+    assert "worker/serve.py" not in text
+    assert "worker/operations.py" not in text
 
 
 @pytest.mark.parametrize(

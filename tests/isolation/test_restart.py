@@ -15,20 +15,20 @@ PRELUDE = textwrap.dedent(
 
     def end_this_interpreter():
         '''Have the worker loop fail whatever it does, as no code of a user should.'''
-        from multipy_actors import _worker
+        from multipy_actors.worker import serve
 
         def fail(*args):
             raise SystemError("broken")
 
-        _worker._execute = _worker.run = fail
-        type(_worker._native.current_worker()).lost = fail
+        serve._execute = serve.run = fail
+        type(serve._native.current_worker()).lost = fail
 
 
     def end_in_the_middle_of_this_call():
-        from multipy_actors import _worker
+        from multipy_actors.worker import serve
 
         end_this_interpreter()
-        _worker.leave_gpu = _worker._execute
+        serve.leave_gpu = serve._execute
 
 
     def square(x):

@@ -115,13 +115,13 @@ def test_what_waits_for_an_interpreter_that_ends_fails_and_names_it(run_script):
 
         def break_the_loop():
             '''Have the worker loop fail whatever it does, as no code of a user should.'''
-            from multipy_actors import _worker
+            from multipy_actors.worker import serve
 
             def fail(*args):
                 raise SystemError("broken")
 
-            _worker._execute = _worker.run = fail
-            type(_worker._native.current_worker()).lost = fail
+            serve._execute = serve.run = fail
+            type(serve._native.current_worker()).lost = fail
 
         with multipy.Pool(2, name="mortal") as pool:
             actor = multipy.remote(Actor).options(pool=pool, interpreter=0).remote()

@@ -1,8 +1,9 @@
 """docs/ARCHITECTURE.md names files and what is in them; each of them must exist.
 
 In backticks, `folder/file.py` or `folder/` names something of this repository, `file.py:function` or
-`folder/file.cpp:Class::method` something in it; a bare `file.py` may lie in any folder. System headers are
-written `<link.h>` and absolute paths are not ours: both are left alone. These tests read the checkout.
+`folder/file.cpp:Class::method` something in it; a folder of the package may stand without `multipy_actors/`,
+and a bare `file.py` may lie in any folder. System headers are written `<link.h>` and absolute paths are not
+ours: both are left alone. These tests read the checkout.
 """
 
 import re
@@ -24,8 +25,9 @@ def named_in(text: str) -> list[tuple[str, str]]:
 
 def candidates(path: str) -> list[Path]:
     """The files or folders of the repository that `path` may mean."""
-    if (ROOT / path).exists():
-        return [ROOT / path]
+    for folder in (ROOT, ROOT / "multipy_actors"):
+        if (folder / path).exists():
+            return [folder / path]
     if "/" in path.rstrip("/"):
         return []
     return [found for folder in FOLDERS for found in (ROOT / folder).rglob(path.rstrip("/"))]

@@ -389,8 +389,8 @@ def test_bytes_that_are_no_value_are_an_error(data):
 def test_importing_values_imports_nothing_heavy(tmp_path):
     code = """
         import sys
-        from multipy_actors import values
-        values.decode(*values.encode((1, {"a": {2}})))
+        from multipy_actors import wire
+        wire.decode(*wire.encode((1, {"a": {2}})))
         print({"torch", "numpy", "cloudpickle", "pickle", "dataclasses", "inspect"} & set(sys.modules))
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]

@@ -1,7 +1,8 @@
 // Requests as bytes, and results back: as much MessagePack as a program needs that calls functions by name.
 //
-// The format is that of multipy_actors/wire/messagepack.py: a request is [operation, args, kwargs], tagged, because it holds
-// the name of a function. Results are read as long as they are plain: nothing, numbers, texts, bytes, lists and tuples.
+// The format is that of multipy_actors/wire/messagepack.py: a request is [operation, args, kwargs], tagged, because it
+// holds the name of a function. Results are read as long as they are plain: nothing, numbers, texts, bytes, lists and
+// tuples.
 #pragma once
 
 #include <cstdint>
