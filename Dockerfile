@@ -7,7 +7,7 @@ ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim-bookworm AS build
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends g++ git make \
+ && apt-get install --yes --no-install-recommends doctest-dev g++ git make \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /source
 COPY . .

@@ -96,8 +96,8 @@ std::shared_ptr<SharedTensor> share_buffer(const nb::object& object) {
   tensor.ndim = 1;
   tensor.dtype = {kDLUInt, 8, 1};
   tensor.shape = &exported->length;
-  exported->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
-  if (exported->buffer.readonly) exported->managed.flags = DLPACK_FLAG_BITMASK_READ_ONLY;
+  exported->managed.version = {kDLPackMajor, kDLPackMinor};
+  if (exported->buffer.readonly) exported->managed.flags = kDLReadOnly;
   exported->managed.manager_ctx = exported.get();
   exported->managed.deleter = release_buffer;
   return prepared(SharedTensor::adopt(&exported.release()->managed, returns(), {.memory = device_memory()}));

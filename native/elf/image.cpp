@@ -174,9 +174,9 @@ void Image::map_segment(const Segment& segment, int original) {
         std::memcpy(static_cast<char*>(aside) + (preset.address - first), &preset.value, sizeof preset.value);
     }
     if (::mremap(aside, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, wanted) == MAP_FAILED) {
-      const std::string reason = describe_failure("mremap");
+      const std::string failure = describe_failure("mremap");
       ::munmap(aside, length);
-      throw ImageError(file_->path(), reason);
+      throw ImageError(file_->path(), failure);
     }
   } else {
     check(::mmap(wanted, length, protection, MAP_PRIVATE | MAP_FIXED, original, offset));

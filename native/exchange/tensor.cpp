@@ -54,7 +54,7 @@ Managed* make_view(std::shared_ptr<SharedTensor> source, std::uint64_t flags, st
   view->managed.manager_ctx = view.get();
   view->managed.deleter = [](Managed* self) { delete static_cast<View<Managed>*>(self->manager_ctx); };
   if constexpr (requires { view->managed.flags; }) {
-    view->managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+    view->managed.version = {kDLPackMajor, kDLPackMinor};
     view->managed.flags = flags;
   }
   view->source = std::move(source);
@@ -86,7 +86,7 @@ std::uint64_t size_in_bytes(const DLTensor& tensor, std::uint64_t flags) {
     elements = times(elements, static_cast<std::uint64_t>(shape[axis]));
   }
   const std::uint64_t bits = std::uint64_t{tensor.dtype.bits} * tensor.dtype.lanes;
-  if (bits % 8 == 0 || (flags & DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED)) return times(elements, (bits + 7) / 8);
+  if (bits % 8 == 0 || (flags & kDLSubbytePadded)) return times(elements, (bits + 7) / 8);
   const std::uint64_t total = times(elements, bits);
   return total / 8 + (total % 8 != 0);
 }
@@ -114,12 +114,11 @@ std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensor* tensor, std::
 std::shared_ptr<SharedTensor> SharedTensor::adopt(DLManagedTensorVersioned* tensor, std::shared_ptr<ReturnQueue> owner,
                                                   const OnDevice& on) {
   // Of another major version only version, context and deleter are where we think they are.
-  if (tensor->version.major != DLPACK_MAJOR_VERSION) {
+  if (tensor->version.major != kDLPackMajor) {
     throw Error("DLPack major version " + std::to_string(tensor->version.major) + ", expected " +
-                std::to_string(DLPACK_MAJOR_VERSION));
+                std::to_string(kDLPackMajor));
   }
-  const std::uint64_t shared_flags =
-      tensor->flags & (DLPACK_FLAG_BITMASK_READ_ONLY | DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED);
+  const std::uint64_t shared_flags = tensor->flags & (kDLReadOnly | kDLSubbytePadded);
   return adopt(Exported{tensor->dl_tensor, shared_flags, call_deleter<DLManagedTensorVersioned>, tensor},
                std::move(owner), on);
 }

@@ -70,7 +70,7 @@ class MULTIPY_API SharedTensor final : public Attachment {
   DLManagedTensorVersioned* view_versioned(std::optional<cuda::Stream> stream = std::nullopt);
 
   const DLTensor& tensor() const noexcept { return tensor_; }
-  bool read_only() const noexcept { return (flags_ & DLPACK_FLAG_BITMASK_READ_ONLY) != 0; }
+  bool read_only() const noexcept { return (flags_ & kDLReadOnly) != 0; }
   /// Bytes of all elements, as if an expanded tensor were written out; 2**64 - 1 if it is more than that.
   std::uint64_t nbytes() const noexcept { return nbytes_; }
   /// The number of the CUDA GPU it is on.

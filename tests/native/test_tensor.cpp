@@ -37,7 +37,7 @@ struct Exporter {
       exporter.deleted_on = std::this_thread::get_id();
       ++exporter.deleted;
     };
-    if constexpr (requires { managed.version; }) managed.version = {DLPACK_MAJOR_VERSION, 0};
+    if constexpr (requires { managed.version; }) managed.version = {kDLPackMajor, 0};
   }
 };
 
@@ -75,7 +75,7 @@ TEST_CASE_TEMPLATE("a view shows the same memory and keeps it alive", Kind, Plai
     CHECK(seen.dtype.bits == 32);
     CHECK(seen.device.device_type == kDLCPU);
   }
-  CHECK(versioned->version.major == DLPACK_MAJOR_VERSION);
+  CHECK(versioned->version.major == kDLPackMajor);
   CHECK(versioned->flags == 0);
   release(plain);
   CHECK(exporter.deleted == 0);
@@ -85,12 +85,11 @@ TEST_CASE_TEMPLATE("a view shows the same memory and keeps it alive", Kind, Plai
 
 TEST_CASE("read only and padded are passed on; that a copy was made is not, for no receiver owns it alone") {
   Versioned exporter;
-  exporter.managed.flags =
-      DLPACK_FLAG_BITMASK_READ_ONLY | DLPACK_FLAG_BITMASK_IS_COPIED | DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED;
+  exporter.managed.flags = kDLReadOnly | kDLIsCopied | kDLSubbytePadded;
   const auto tensor = SharedTensor::adopt(&exporter.managed, nullptr);
   CHECK(tensor->read_only());
   DLManagedTensorVersioned* view = tensor->view_versioned();
-  CHECK(view->flags == (DLPACK_FLAG_BITMASK_READ_ONLY | DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED));
+  CHECK(view->flags == (kDLReadOnly | kDLSubbytePadded));
   release(view);
 }
 
@@ -127,13 +126,13 @@ TEST_CASE("the size counts elements of any width, padded or packed") {
   CHECK(size_of(2, 16, 4, 0) == 48);
   CHECK(size_of(0, 64, 1, 0) == 0);
   CHECK(size_of(3, 4, 1, 0) == 5);
-  CHECK(size_of(3, 4, 1, DLPACK_FLAG_BITMASK_IS_SUBBYTE_TYPE_PADDED) == 9);
+  CHECK(size_of(3, 4, 1, kDLSubbytePadded) == 9);
   CHECK(size_of(std::numeric_limits<std::int64_t>::max(), 32, 1, 0) == std::numeric_limits<std::uint64_t>::max());
 }
 
 TEST_CASE("what DLPack does not allow is refused and stays the caller's") {
   Versioned newer;
-  newer.managed.version.major = DLPACK_MAJOR_VERSION + 1;
+  newer.managed.version.major = kDLPackMajor + 1;
   CHECK_THROWS_WITH_AS(SharedTensor::adopt(&newer.managed, nullptr), "DLPack major version 2, expected 1",
                        multipy::Error);
   CHECK(newer.deleted == 0);
