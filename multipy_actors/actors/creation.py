@@ -13,7 +13,7 @@ import itertools
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from multipy_actors import _native, wire
+from multipy_actors import _native, protocol, wire
 from multipy_actors.actors.handle import ReplicatedObj
 from multipy_actors.batching import batches_for
 from multipy_actors.description import introduction_of, members_of
@@ -67,7 +67,7 @@ def create_replicas(
             made_by.__qualname__,
             members_of(made_by),
             batching,
-            lambda number: ["create", number, cls],
+            lambda number: protocol.create(number, cls),
             args,
             kwargs,
             **options,
@@ -117,7 +117,7 @@ def replicate(
         label,
         members,
         batching,
-        lambda number: ["adopt", number],
+        protocol.adopt,
         (obj,),
         {},
         share=share,
@@ -194,7 +194,7 @@ def make_replicas(
             label=label,
             name=name or "",
             description=wire.encode(description)[0],
-            farewell=wire.encode_call(["drop", number], (), {})[0],
+            farewell=wire.encode_call(protocol.drop(number), (), {})[0],
             limit=max_pending or 0,
             restarts=max_restarts,
             at_once=1 if "max_concurrency" in options else max_concurrency or 1,

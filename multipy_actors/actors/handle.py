@@ -25,7 +25,7 @@ import difflib
 import sys
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
-from multipy_actors import _native, wire
+from multipy_actors import _native, protocol, wire
 from multipy_actors.actors.own_actor import OwnActor, is_called_here
 from multipy_actors.actors.stream import Stream
 from multipy_actors.description import description_of
@@ -262,7 +262,7 @@ class ReplicatedObj(Generic[T]):
 
     def hasattr(self, name: str) -> bool:
         """Ask the object, in the interpreter that is free first, whether it has an attribute `name`."""
-        found: bool = value_of(self._post(["has", self._actor.number, name], (), {}))
+        found: bool = value_of(self._post(protocol.has(self._actor.number, name), (), {}))
         return found
 
     def statistics(self) -> dict[str, int]:
@@ -301,7 +301,7 @@ class ReplicatedObj(Generic[T]):
         if name == "_actor" and "_own" in self.__dict__:
             return self._own.now()
         if self._kind_of(name) == "property":
-            return value_of(self._post(["get", self._actor.number, name], (), {}))
+            return value_of(self._post(protocol.get(self._actor.number, name), (), {}))
         return RemoteMethod(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -323,7 +323,7 @@ class ReplicatedObj(Generic[T]):
         """Enter the object; its value, or this handle where the object returns itself."""
         if "__enter__" not in self._members or "__exit__" not in self._members:
             raise TypeError(f"{self._actor.label!r} object is no context manager")
-        is_itself, value = value_of(self._post(["enter", self._actor.number], (), {}))
+        is_itself, value = value_of(self._post(protocol.enter(self._actor.number), (), {}))
         return self if is_itself else value
 
     def __exit__(self, *exception: Any) -> Any:
@@ -399,12 +399,13 @@ class ReplicatedObj(Generic[T]):
     ) -> Future[Any]:
         if name in self._generators:
             raise self._generator_error(name)
+        operation = protocol.method(self._actor.number, name)
         if name in self._batching and self._pin is None and (args or kwargs):
             # Calls that pass their arguments alike can run together.
             batch = "\n".join([name, str(len(args)), *sorted(kwargs)])
             named = dict(sorted(kwargs.items()))
-            return self._post(["method", self._actor.number, name], args, named, batch, share, self._retries)
-        return self._post(["method", self._actor.number, name], args, kwargs, None, share, self._retries)
+            return self._post(operation, args, named, batch, share, self._retries)
+        return self._post(operation, args, kwargs, None, share, self._retries)
 
     def _generator_error(self, name: str) -> TypeError:
         text = f"{self._actor.label}.{name} is a generator"
@@ -446,7 +447,7 @@ class ReplicatedObj(Generic[T]):
             raise self._generator_error(name)
         if sys.path != self._pool._host_paths:
             self._pool._follow_search_paths()
-        operation = ["method", self._actor.number, name]
+        operation = protocol.method(self._actor.number, name)
         data, attachments = wire.encode_call(
             operation, args, kwargs, inline=self._pool._inline, share=share or self._share
         )

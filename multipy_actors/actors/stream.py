@@ -25,7 +25,7 @@ import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from multipy_actors import _native, wire
+from multipy_actors import _native, protocol, wire
 from multipy_actors.errors import ActorClosedError, Interrupted, PoolClosedError
 from multipy_actors.futures import Future, until_done, value_of
 
@@ -81,7 +81,7 @@ class Stream(Generic[T]):
         self._items: deque[_Item] = deque()
         self._failure: BaseException | None = None  # to be raised after the items
         self._is_read = False  # somebody is in the middle of it
-        operation = ["stream", handle._actor.number, name, self._number]
+        operation = protocol.stream(handle._actor.number, name, self._number)
         self._ahead: _Chunk | None = self._request(operation, args, kwargs, handle._pin, True)
 
     def _request(
@@ -156,7 +156,7 @@ class Stream(Generic[T]):
             ended, items = chunk.result()
             self._items.extend(items)
             if not ended:
-                operation = ["next", self._handle._actor.number, self._number]
+                operation = protocol.next_chunk(self._handle._actor.number, self._number)
                 self._ahead = self._request(operation, (), {}, self._interpreter, False)
         except BaseException as error:
             self._failure = error
@@ -215,7 +215,7 @@ class Stream(Generic[T]):
         handle = self._handle
         if self._interpreter is None or handle._pool._lost or handle._actor.closed:
             return None
-        operation = ["close_stream", handle._actor.number, self._number]
+        operation = protocol.close_stream(handle._actor.number, self._number)
         data, attachments = wire.encode_call(operation, (), {})
         try:
             timeout = handle._timeout

@@ -18,7 +18,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from multipy_actors import _native, wire
+from multipy_actors import _native, protocol, wire
 from multipy_actors.actors.creation import make_replicas
 from multipy_actors.deploy.sessions import Session, acquire, wait_for
 from multipy_actors.errors import PoolClosedError
@@ -47,7 +47,7 @@ def load_package(pool: Pool, source: str | os.PathLike[str] | IO[bytes]) -> Pack
         name = str(getattr(source, "name", "<file>"))
     else:
         raise TypeError(f"a package is loaded from a path or a file, not from {_kind_of(source)}")
-    opened = pool._post(pool._mailbox(None), ["package", "open", number, name], (contents,), {})
+    opened = pool._post(pool._mailbox(None), protocol.open_package(number, name), (contents,), {})
     wait_for(opened)
     return Package(pool, opened, number, name)
 
@@ -56,7 +56,7 @@ def register_module_source(pool: Pool, name: str, source: str) -> None:
     """Make `source` importable as `name` in every interpreter of `pool`."""
     compile(source, f"<registered module {name}>", "exec", dont_inherit=True)
     pool._mailbox(None)
-    data, attachments = wire.encode_call(["source", name, source], (), {})
+    data, attachments = wire.encode_call(protocol.source(name, source), (), {})
     pool._native.keep_setup(data, attachments)
     for own in pool._own:
         pool._native.post(own, data, attachments)
@@ -89,24 +89,26 @@ class Package:
         `eager`. `map_location` is that of `torch.load`; storages that it moves are moved once.
         """
         number = _native.Actor.next_number()
-        load = self._post(["package", "load", number], package, resource, map_location)
+        load = self._post(protocol.load_from_package(number), package, resource, map_location)
         source = ["pickle", self._open, load, package, resource, map_location]
         return self._handle(number, load, source, eager)
 
     def import_module(self, name: str) -> ReplicatedObj[Any]:
         """Import a module of the package; returns a handle whose methods are the module's functions."""
         number = _native.Actor.next_number()
-        load = self._post(["package", "import", number], name)
+        load = self._post(protocol.import_from_package(number), name)
         return self._handle(number, load, ["module", self._open, name], False)
 
     def load_text(self, package: str, resource: str, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Return a text of the package."""
-        text: str = value_of(self._post(["package", "ask", "load_text"], package, resource, encoding, errors))
+        text: str = value_of(
+            self._post(protocol.ask_package("load_text"), package, resource, encoding, errors)
+        )
         return text
 
     def load_binary(self, package: str, resource: str) -> bytes:
         """Return a binary resource of the package."""
-        data: bytes = value_of(self._post(["package", "ask", "load_binary"], package, resource))
+        data: bytes = value_of(self._post(protocol.ask_package("load_binary"), package, resource))
         return data
 
     def acquire(self, timeout: float | None = None) -> Session:
@@ -121,7 +123,7 @@ class Package:
         opened, self._opened = self._opened, None
         if opened is None or self._pool._closed:
             return
-        data, attachments = wire.encode_call(["package", "close", self._number], (), {})
+        data, attachments = wire.encode_call(protocol.close_package(self._number), (), {})
         with contextlib.suppress(PoolClosedError):
             for own in self._pool._own:
                 self._pool._native.post(own, data, attachments)
@@ -163,14 +165,14 @@ class Package:
         pool = self._pool
         loader = pool._own[load._call.interpreter]
         try:
-            label, members, batching = value_of(pool._post(loader, ["describe", number], (), {}))
+            label, members, batching = value_of(pool._post(loader, protocol.describe(number), (), {}))
             handle, _ = make_replicas(
                 pool,
                 pool._native.place(len(pool)),
                 label,
                 members,
                 batching,
-                lambda actor: ["adopt_lazily", actor],
+                protocol.adopt_lazily,
                 (source,),
                 {"label": label},
                 number=number,
@@ -178,9 +180,9 @@ class Package:
             )
         except BaseException:
             with contextlib.suppress(PoolClosedError):
-                pool._post(loader, ["drop", number], (), {})
+                pool._post(loader, protocol.drop(number), (), {})
             raise
         if eager:
-            request = wire.encode_call(["load", number], (), {})
+            request = wire.encode_call(protocol.load(number), (), {})
             get([Future(handle._actor.post(*request, index)) for index in range(len(pool))])
         return handle

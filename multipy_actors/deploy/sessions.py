@@ -26,7 +26,7 @@ import warnings
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from multipy_actors import wire
+from multipy_actors import protocol, wire
 from multipy_actors.actors.creation import make_replicas
 from multipy_actors.actors.handle import ReplicatedObj
 from multipy_actors.errors import InterpreterDiedError, PoolClosedError, SessionError
@@ -79,18 +79,18 @@ class Session:
 
         In a session of a package, the module is the package's if it has one of that name.
         """
-        return self._obj(["global", module, name], self._package_if_any())
+        return self._obj(protocol.session_global(module, name), self._package_if_any())
 
     @property
     def self(self) -> Obj:
         """The importer of the package that the session is of; SessionError if it is of none."""
         if self._package is None:
             raise SessionError("only a session that a package has acquired has a `self`")
-        return self._obj(["self"], self._package_if_any())
+        return self._obj(protocol.session_self(), self._package_if_any())
 
     def from_value(self, value: object) -> Obj:
         """Send `value` to the interpreter; tensors in it are shared."""
-        return self._obj(["put"], (value,))
+        return self._obj(protocol.session_put(), (value,))
 
     def create_movable(self, obj: Obj) -> ReplicatedObj[Any]:
         """Return a handle of a copy of `obj` in every interpreter of the pool; its tensors are shared.
@@ -98,8 +98,8 @@ class Session:
         The object is pickled now, and rebuilt in an interpreter when the handle first needs it there.
         """
         number = self._number_of(obj)
-        label, members, batching = self._ask(["describe", number])
-        moved = self._post(["movable", number], (), {})
+        label, members, batching = self._ask(protocol.session_describe(number))
+        moved = self._post(protocol.session_movable(number), (), {})
         wait_for(moved)
         handle, _ = make_replicas(
             self._pool,
@@ -107,7 +107,7 @@ class Session:
             label,
             members,
             batching,
-            lambda actor: ["adopt_lazily", actor],
+            protocol.adopt_lazily,
             ([moved],),
             {"label": label},
         )
@@ -119,7 +119,7 @@ class Session:
             raise TypeError(f"from_movable takes a handle, not {type(handle).__name__}")
         if self.interpreter not in handle.interpreters:
             raise SessionError(f"{handle!r} has no replica in {self.interpreter!r}")
-        return self._obj(["from_movable", handle._actor.number])
+        return self._obj(protocol.session_from_movable(handle._actor.number))
 
     def is_owner(self, obj: Obj) -> bool:
         """Say whether `obj` is an object of this session."""
@@ -130,7 +130,9 @@ class Session:
         if self._pool._closed or self._native.ended:
             return
         with contextlib.suppress(PoolClosedError):
-            self._native.post(*wire.encode_call(["session", self._id, "end"], (), {}))
+            self._native.post(
+                *wire.encode_call(protocol.in_session(self._id, protocol.session_end()), (), {})
+            )
         self._native.end()
 
     def __enter__(self) -> Session:
@@ -188,7 +190,7 @@ class Session:
         _sending.session = self
         try:
             request = wire.encode_call(
-                ["session", self._id, *operation],
+                protocol.in_session(self._id, operation),
                 args,
                 kwargs,
                 inline=self._pool._inline,
@@ -221,15 +223,15 @@ class Obj:
         objects = {place: session._number_of(arg) for place, arg in places if isinstance(arg, Obj)}
         sent = tuple(None if isinstance(arg, Obj) else arg for arg in args)
         named = {name: None if isinstance(arg, Obj) else arg for name, arg in kwargs.items()}
-        return session._obj(["call", self._number, objects], sent, named)
+        return session._obj(protocol.session_call(self._number, objects), sent, named)
 
     def attr(self, name: str) -> Obj:
         """Return its attribute `name`."""
-        return self._session._obj(["attr", self._number, name])
+        return self._session._obj(protocol.session_attr(self._number, name))
 
     def hasattr(self, name: str) -> bool:
         """Say whether it has an attribute `name`."""
-        found: bool = self._session._ask(["hasattr", self._number, name])
+        found: bool = self._session._ask(protocol.session_hasattr(self._number, name))
         return found
 
     def value(self) -> Any:
@@ -237,7 +239,7 @@ class Obj:
 
         SerializationError if it cannot leave its interpreter.
         """
-        return self._session._ask(["value", self._number])
+        return self._session._ask(protocol.session_value(self._number))
 
     def __reduce__(self) -> Any:
         """Travel as what it is called over there, with calls of its own session only."""
@@ -253,7 +255,7 @@ class Obj:
         session = getattr(self, "_session", None)
         if session is None or session._pool._closed or session._native.ended:
             return
-        forget = ["session", session._id, "forget", [self._number]]
+        forget = protocol.in_session(session._id, protocol.session_forget([self._number]))
         with contextlib.suppress(PoolClosedError):  # it may end in this moment
             session._native.post(*wire.encode_call(forget, (), {}))
 

@@ -30,7 +30,7 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from multipy_actors import _native, futures, wire
+from multipy_actors import _native, futures, protocol, wire
 from multipy_actors.errors import InterpreterDiedError, MultipyError, PoolClosedError
 from multipy_actors.futures import Future, give_up, notifier
 from multipy_actors.modules import imported
@@ -214,7 +214,9 @@ class Pool(Executor):
                 "share": self._share,
                 "check_sharing": checks,
             }
-            setup = wire.encode_call(["configure"], (), configuration, inline=inline, share=self._share)
+            setup = wire.encode_call(
+                protocol.configure(), (), configuration, inline=inline, share=self._share
+            )
             self._native.keep_setup(*setup)
             prepared: list[Future[Any]] = [Future(self._native.post(own, *setup)) for own in self._own]
             del setup  # what it was given is free when the last of them has been told
@@ -268,7 +270,7 @@ class Pool(Executor):
         Functions of importable modules travel by name, others by value. Raises SerializationError, naming
         the argument, if one cannot be sent, and PoolClosedError after `shutdown`.
         """
-        return self._post(self._mailbox(None), ["call", fn], args, kwargs)
+        return self._post(self._mailbox(None), protocol.call(fn), args, kwargs)
 
     def map(
         self,
@@ -302,7 +304,7 @@ class Pool(Executor):
         deadline = None if timeout is None else timeout + _now()
         items = zip(*iterables, strict=False)
         chunks = iter(lambda: list(itertools.islice(items, chunksize)), [])
-        calls = (self._post(mailbox, ["map", fn], tuple(chunk), {}, share) for chunk in chunks)
+        calls = (self._post(mailbox, protocol.map_items(fn), tuple(chunk), {}, share) for chunk in chunks)
         ahead: collections.deque[Future[list[T]]] = collections.deque(itertools.islice(calls, buffersize))
 
         def results() -> Iterator[T]:
@@ -325,7 +327,9 @@ class Pool(Executor):
     def broadcast(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> list[Future[T]]:
         """Run `fn(*args, **kwargs)` once in every interpreter; one future each, in their order."""
         self._mailbox(None)
-        data, tensors = wire.encode_call(["call", fn], args, kwargs, inline=self._inline, share=self._share)
+        data, tensors = wire.encode_call(
+            protocol.call(fn), args, kwargs, inline=self._inline, share=self._share
+        )
         try:
             return [Future(self._native.post(own, data, tensors)) for own in self._own]
         except PoolClosedError as error:
@@ -375,7 +379,7 @@ class Pool(Executor):
         kwargs: dict[str, Any],
         share: Share | None = None,
     ) -> Future[T]:
-        return self._post(self._mailbox(index), ["call", fn], args, kwargs, share)
+        return self._post(self._mailbox(index), protocol.call(fn), args, kwargs, share)
 
     def _mailbox(self, index: int | None) -> int:
         if self._closed:
@@ -393,7 +397,7 @@ class Pool(Executor):
             paths = list(sys.path)
             old, new = self._search_paths, self._env.search_paths(paths)
             if new != old and not self._closed:
-                data, _ = wire.encode_call(["search_paths", old, new], (), {})
+                data, _ = wire.encode_call(protocol.search_paths(old, new), (), {})
                 self._native.keep_setup(data, [])
                 for own in self._own:
                     with contextlib.suppress(PoolClosedError):  # that one has ended
