@@ -345,7 +345,7 @@ def _receive_array(shared: SharedTensor, told: str | bytes | None, strides: Any)
 def _array_of(shared: SharedTensor, told: str | bytes | None, strides: Any) -> Any:
     import numpy
 
-    if shared.is_pinned and "torch" in sys.modules:
+    if shared.is_pinned and imported("torch") is not None:
         gpu.begin()
     array: Any = numpy.from_dlpack(shared)
     if isinstance(told, bytes):

@@ -23,7 +23,6 @@ Threads: a batch is gathered on the worker thread; it is run and ended there or 
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -274,7 +273,7 @@ def _package_of(annotation: Any) -> str | None:
 
 
 def _stack(package: str, parts: list[Any], what: str) -> Any:
-    module = sys.modules.get(package) or __import__(package)
+    module = __import__(package)  # waits for another thread that is just importing it
     kind = module.Tensor if package == "torch" else (module.ndarray, module.generic)
     for part in parts:
         if not isinstance(part, kind):
