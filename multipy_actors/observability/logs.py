@@ -3,10 +3,10 @@
 Problem: each interpreter has a `logging` of its own, which knows nothing of the handlers, files and formats
 that the host has set up.
 
-Model: `install` gives the root logger of an interpreter one handler, which flattens each record to bytes
-(message formatted, exception as text) and puts it into the pool's queue of messages in the core. A thread of
-the host, `Listener`, takes them out and has the host's logger of the same name handle them, as if the record
-had been made here; it says whose it is in two attributes more, `interpreter` and `actor`.
+Model: the root logger of an interpreter has one handler (see worker/log_sender), which flattens each record
+to bytes and puts it into the pool's queue of messages in the core. A thread of the host, `Listener`, takes
+them out and has the host's logger of the same name handle them, as if the record had been made here; it says
+whose it is in two attributes more, `interpreter` and `actor`.
 
 Threads: records of one interpreter arrive in their order. Sending never waits and needs no GIL of the host;
 the queue has no limit. When the last interpreter of a pool has ended, the core closes the queue, and the
@@ -23,17 +23,12 @@ import marshal
 import sys
 import threading
 import traceback
-from typing import TYPE_CHECKING, Any
-
-from multipy_actors.worker import output
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from multipy_actors import _native
 
-__all__ = ["Listener", "install", "levels"]
-
-# What a record has that does not travel: it is formatted already, or the host's own.
-_LEFT_OUT = ("args", "exc_info", "message", "asctime", "relativeCreated", "processName")
+__all__ = ["Listener", "levels"]
 
 
 def levels(wanted: bool | int | str) -> dict[str, int]:
@@ -52,57 +47,6 @@ def levels(wanted: bool | int | str) -> dict[str, int]:
         if isinstance(logger, logging.Logger) and logger.level != logging.NOTSET
     }
     return {"": logging.root.level, **named}
-
-
-# In an interpreter -----------------------------------------------------------------------------------------
-
-
-def install(messages: _native.CompletionQueue, levels: dict[str, int]) -> None:
-    """Have all loggers of this interpreter, at these levels, send to `messages`."""
-    logging.root.addHandler(_Sender(messages))
-    for name, level in levels.items():
-        logging.getLogger(name or None).setLevel(level)
-
-
-class _Sender(logging.Handler):
-    """Sends records to the host."""
-
-    def __init__(self, messages: _native.CompletionQueue) -> None:
-        super().__init__()
-        self._messages = messages
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Send one."""
-        try:
-            self._messages.send(_flatten(record))
-        except Exception:
-            self.handleError(record)
-
-
-def _flatten(record: logging.LogRecord) -> bytes:
-    fields = {name: value for name, value in record.__dict__.items() if name not in _LEFT_OUT}
-    fields["msg"] = record.getMessage()
-    fields["levelno"] = int(record.levelno)
-    if record.exc_info and not record.exc_text:
-        fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    fields["interpreter"] = output.name_of_interpreter()
-    fields["actor"] = output.name_of(output.actor.get())
-    try:
-        return marshal.dumps(fields)
-    except ValueError:
-        return marshal.dumps({name: _plain(value) for name, value in fields.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` if it is plain data, else how it prints."""
-    try:
-        marshal.dumps(value)
-    except ValueError:
-        return repr(value)
-    return value
-
-
-# In the host -----------------------------------------------------------------------------------------------
 
 
 class Listener:

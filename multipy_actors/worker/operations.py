@@ -426,9 +426,9 @@ def _set_up(kwargs: dict[str, Any]) -> None:
     gpu.watch(kwargs.get("own_cuda_streams", True))
     output.set_prefixes(kwargs.get("prefix_output", False))
     if (levels := kwargs.get("log_levels")) is not None:
-        from multipy_actors.observability import logs
+        from multipy_actors.worker import log_sender
 
-        logs.install(_this_worker().pool.messages, levels)
+        log_sender.install(_this_worker().pool.messages, levels)
     for name in kwargs["preload"]:
         __import__(name)
     if kwargs["initializer"] is not None:
