@@ -227,10 +227,10 @@ class Pool(Executor):
 
     def _become_inline(self, count: int, restart: bool) -> None:
         """Have the host stand in for interpreters."""
-        from multipy_actors.inline import pool
+        from multipy_actors.inline import pool as inline
 
-        self._native = cast("_native.Pool", pool.Pool(self._name, count, restart))
-        self._actor_class = cast("type[_native.Actor]", pool.Actor)
+        self._native = cast("_native.Pool", inline.Pool(self._name, count, restart))
+        self._actor_class = cast("type[_native.Actor]", inline.Actor)
 
     def _adopt(self) -> None:
         """Take from the native pool what every view of it has."""

@@ -9,7 +9,7 @@ Model: `encode` returns `(data, tensors)`. `data` is MessagePack if the value is
 messagepack), else a pickle (see pickles). A tensor or array anywhere inside is a number in `data`, an index
 into `tensors` (see tensors), and so is a handle or a future (see references); `decode` may be called any
 number of times, in any interpreter, and each call makes new objects around the same memory. The dependence
-goes values → packing, pickling → attached, tensors → `_native`.
+goes from here to `messagepack` and `pickles`, and from these to `references` and `tensors`.
 
 An exception is a pickle within a document of texts: type name, message, traceback. The sender tries the
 pickle before it relies on it, and the receiver falls back on the texts, so decoding an exception always

@@ -5,7 +5,7 @@ stands for belongs to no interpreter. It should arrive in another one as a handl
 thing, at the cost of a reference, wherever it sits inside a value.
 
 Model: a class registers how its instances are taken apart, into something of `_native` that can be attached
-to a payload and a tuple of plain data, and how they are put together again. `packing` and `pickling` ask
+to a payload and a tuple of plain data, and how they are put together again. `messagepack` and `pickles` ask
 here. The dependence goes from the classes to this module, which knows none of them.
 
 Threads: any; the tables only grow.

@@ -1,14 +1,15 @@
 // Queues calls for the interpreters of one pool and hands each to one that is free.
 //
 // Problem: callers post to mailboxes, each served by one interpreter (an actor's replica: strict order) or by
-// several (whichever is free). A worker that serves many of them must get the oldest call first, a call must
-// never wait while somebody who may run it sleeps, and one post must not wake a crowd.
+// several (whichever is free). A worker that serves many of them must take the calls of each in their order and let
+// none of them starve, a call must never wait while somebody who may run it sleeps, and one post must not wake a crowd.
 //
 // Model: each mailbox is a FIFO. Every post takes a ticket, and mailboxes served by the same set of interpreters share
 // one *lane*, which has those of them that are not empty by the tickets of their first calls. An interpreter takes the
-// lowest ticket at the front of its lanes, of which it has few however many actors it hosts. Its *seat* holds its
-// lanes and its figures. A thread of an idle seat that is woken for a lane has a *claim* on that lane until it arrives
-// in take(), and the seat is no longer idle.
+// lowest ticket at the front of its lanes, of which it has few however many actors it hosts; but of an actor it may
+// take a *row* of short calls, past older ones of other actors, as to change from one to another costs time. Its *seat*
+// holds its lanes and its figures. A thread of an idle seat that is woken for a lane has a *claim* on that lane until
+// it arrives in take(), and the seat is no longer idle.
 //
 // An interpreter has several threads that take calls, more than it has calls under way; each has a *desk*. One at a
 // time is at work. Others take calls beside that one
@@ -133,11 +134,11 @@ class MULTIPY_API Dispatcher {
     Clock::time_point row_began{};               // when it took the first of them
     std::uint64_t in_force = 0;                  // the actor whose state its thread keeps, between calls too; 0: none's
     Holdings preparing = nullptr;                // what it has prepares the interpreter, and holds the seat
-    Lane* claim = nullptr;                       // for which its thread was roused, until it arrives
-    clockid_t clock{};                           // the CPU time of its thread
-    Clock::time_point seen{};                    // when whoever watches looked last,
-    std::chrono::nanoseconds used{};             // and how much of that it had used
-    std::atomic<int> caller_cpu = -1;            // where it was last roused from
+    Lane* claim = nullptr;             // for which its thread was roused; until it arrives, or that is dropped
+    clockid_t clock{};                 // the CPU time of its thread
+    Clock::time_point seen{};          // when whoever watches looked last,
+    std::chrono::nanoseconds used{};   // and how much of that it had used
+    std::atomic<int> caller_cpu = -1;  // where it was last roused from
     // The futex word: set by the thread, cleared by whoever rouses it. Apart from the rest, as its thread looks at it
     // all the time before it sleeps, and others change what they share a cache line with.
     alignas(64) std::atomic<std::uint32_t> asleep = 0;

@@ -1,1 +1,1 @@
-"""Code of the script, and others that cannot be imported where it arrives: it travels by value."""
+"""Code that cannot be imported where it arrives, the script's above all: it travels by value."""
